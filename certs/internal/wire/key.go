@@ -1,0 +1,80 @@
+package wire
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"math/big"
+)
+
+// Purpose is the one thing a key is for.
+type Purpose string
+
+// The purposes of this version.
+const (
+	TLSServer  Purpose = "tls-server"  // server side of TLS 1.3 handshakes
+	Assertion  Purpose = "assertion"   // the gateway's word to an app about who is asking
+	OIDCClient Purpose = "oidc-client" // private_key_jwt at an identity provider
+)
+
+// KeyID names a key by its public half: the JWK thumbprint of RFC 7638 with SHA-256. A request names keys by id and by
+// nothing else, so a key that was replaced under its old name is an unknown key, not a wrong signature.
+type KeyID [sha256.Size]byte
+
+// String is the id as a `kid`: base64url without padding.
+func (id KeyID) String() string { return base64.RawURLEncoding.EncodeToString(id[:]) }
+
+// ID returns the id of a public key: ECDSA on P-256 or P-384, Ed25519, or RSA.
+func ID(pub crypto.PublicKey) (KeyID, error) {
+	b64 := base64.RawURLEncoding.EncodeToString
+	// RFC 7638 §3.2: required members only, in lexicographic order, no whitespace.
+	switch pub := pub.(type) {
+	case *ecdsa.PublicKey:
+		curve, err := curveName(pub.Curve)
+		if err != nil {
+			return KeyID{}, err
+		}
+		point, err := pub.Bytes() // 0x04 ‖ x ‖ y
+		if err != nil {
+			return KeyID{}, err
+		}
+		x, y := point[1:1+len(point)/2], point[1+len(point)/2:]
+		return sha256.Sum256(fmt.Appendf(nil, `{"crv":%q,"kty":"EC","x":%q,"y":%q}`, curve, b64(x), b64(y))), nil
+	case ed25519.PublicKey:
+		return sha256.Sum256(fmt.Appendf(nil, `{"crv":"Ed25519","kty":"OKP","x":%q}`, b64(pub))), nil
+	case *rsa.PublicKey:
+		e := big.NewInt(int64(pub.E)).Bytes()
+		return sha256.Sum256(fmt.Appendf(nil, `{"e":%q,"kty":"RSA","n":%q}`, b64(e), b64(pub.N.Bytes()))), nil
+	}
+	return KeyID{}, fmt.Errorf("unsupported public key %T", pub)
+}
+
+func curveName(c elliptic.Curve) (string, error) {
+	switch c {
+	case elliptic.P256():
+		return "P-256", nil
+	case elliptic.P384():
+		return "P-384", nil
+	}
+	return "", fmt.Errorf("unsupported curve %s", c.Params().Name)
+}
+
+// Key is one key in the answer to `list`.
+type Key struct {
+	Name     string   `json:"name"`
+	Purpose  Purpose  `json:"purpose"`
+	ID       string   `json:"id"`
+	Public   []byte   `json:"public"` // SubjectPublicKeyInfo, DER
+	Names    []string `json:"names,omitzero"`
+	ClientID string   `json:"client_id,omitzero"`
+}
+
+// List is the answer to `list`.
+type List struct {
+	Keys []Key `json:"keys"`
+}

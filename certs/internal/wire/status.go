@@ -1,0 +1,33 @@
+package wire
+
+import "time"
+
+// Status is the answer to `status`: what keyd is, what it did and what holds it.
+type Status struct {
+	Mode        string            `json:"mode"` // "socket", or "child" of a gateway in a demo or in development
+	PID         int               `json:"pid"`
+	UID         int               `json:"uid"`
+	Started     time.Time         `json:"started"`
+	Connections int               `json:"connections"`   // open now, the asking one included
+	Turned      uint64            `json:"peers_refused"` // connections closed unheard: foreign uid, or too many at once
+	Refusals    map[string]uint64 `json:"refusals"`      // requests answered with a refusal, by code
+	Keys        []KeyStatus       `json:"keys"`          // in the order of keyd.yaml
+	Sandbox     []Fact            `json:"sandbox"`       // measured when asked
+}
+
+// KeyStatus is one key's line in a Status.
+type KeyStatus struct {
+	Name    string   `json:"name"`
+	Purpose Purpose  `json:"purpose"`
+	ID      string   `json:"id"`
+	Names   []string `json:"names,omitzero"`
+	Signed  uint64   `json:"signed"`
+	Refused uint64   `json:"refused"`
+}
+
+// Fact is one protection and whether it holds in the running process.
+type Fact struct {
+	Name   string `json:"name"`
+	Holds  bool   `json:"holds"`
+	Detail string `json:"detail,omitzero"` // why not, or how
+}

@@ -1,0 +1,225 @@
+package keyd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"sallyport/certs/internal/wire"
+)
+
+// Config is keyd.yaml. Unknown fields are errors. Relative paths are relative to the file's folder.
+type Config struct {
+	// Dir is the folder of the key files. It belongs to keyd's user or root, and nobody else can write it. Required.
+	Dir string `yaml:"dir"`
+	// StateDir is the folder that keyd writes: today the lock that keeps a second keyd away from the same keys. It
+	// must exist and belong to keyd's user. Required.
+	StateDir string `yaml:"state_dir"`
+	// Listen is the path of the Unix socket. Its folder belongs to keyd's user or root, has mode 0700 or 0750, and its
+	// group is the one that may reach the socket. Required, except for a child (`keyd run --fd`), which ignores it.
+	Listen string `yaml:"listen"`
+	// AllowUIDs are the users whose processes may ask for signatures: the gateway's. Root and keyd's own user may
+	// always look (`list`, `status`), and sign only if they are listed. Required, except for a child.
+	AllowUIDs []uint32 `yaml:"allow_uids"`
+	// Keys are the private keys. At least one.
+	Keys []KeyConfig `yaml:"keys"`
+	// Assertion limits what keys of purpose `assertion` sign. Required if there is one.
+	Assertion AssertionConfig `yaml:"assertion"`
+}
+
+// KeyConfig is one private key.
+type KeyConfig struct {
+	// Name is what people call the key in logs and `keyd status`: unique, letters, digits, '.', '-', '_' and '*'.
+	Name string `yaml:"name"`
+	// Purpose is `tls-server`, `assertion` or `oidc-client`. A key has one, for life.
+	Purpose wire.Purpose `yaml:"purpose"`
+	// File is the key's file under Dir: PEM, PKCS #8, mode 0600 or 0400, owned by keyd's user.
+	File string `yaml:"file"`
+	// Names are the DNS names that a tls-server key is for; `*.` stands for one label. A gateway refuses to use the
+	// key with a certificate for another name. Required for tls-server, refused otherwise.
+	Names []string `yaml:"names"`
+	// ClientID is the OAuth client that an oidc-client key authenticates: `iss` and `sub`. Required for oidc-client.
+	ClientID string `yaml:"client_id"`
+	// Audiences are the values, compared byte by byte, that `aud` may have in what an oidc-client key signs: the
+	// provider's token endpoint, its issuer, or both. Absent: the key signs nothing.
+	Audiences []string `yaml:"audiences"`
+}
+
+// AssertionConfig limits the gateway's assertions to apps.
+type AssertionConfig struct {
+	// Issuer is the only `iss`: the origin of the sign-in host, such as https://auth.corp.example:8443.
+	Issuer string `yaml:"issuer"`
+	// Audiences are the origins of the apps, exact or with one leading wildcard label.
+	Audiences []Audience `yaml:"audiences"`
+}
+
+// maxConfig bounds keyd.yaml, in bytes.
+const maxConfig = 1 << 20
+
+// LoadConfig reads and checks the file. Every error names the file, and the line where there is one. A file that
+// others than its owner can write, or that belongs to neither root nor keyd's user, is refused.
+func LoadConfig(path string) (*Config, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading configuration: %w", err)
+	}
+	defer f.Close()
+	if err := checkOwned(f, 0o022); err != nil {
+		return nil, fmt.Errorf("reading configuration: %s %w", path, err)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading configuration: %w", err)
+	}
+	if len(data) > maxConfig {
+		return nil, fmt.Errorf("reading configuration: %s is larger than %d bytes", path, maxConfig)
+	}
+	c, err := parseConfig(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	for _, p := range []*string{&c.Dir, &c.StateDir, &c.Listen} {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(filepath.Dir(path), *p)
+		}
+	}
+	return c, nil
+}
+
+// parseConfig decodes strictly and checks what can be checked without touching a key.
+func parseConfig(data []byte) (*Config, error) {
+	d := yaml.NewDecoder(strings.NewReader(string(data)))
+	d.KnownFields(true)
+	var c Config
+	if err := d.Decode(&c); err != nil {
+		return nil, yamlError(err)
+	}
+	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return nil, errors.New("more than one YAML document")
+	}
+	var root yaml.Node
+	if err := yaml.Unmarshal(data, &root); err != nil {
+		return nil, yamlError(err)
+	}
+	return &c, c.check(lines{root.Content[0]})
+}
+
+// yamlError drops Go's type names from the decoder's message, and keeps its line numbers.
+func yamlError(err error) error {
+	if errors.Is(err, io.EOF) {
+		return errors.New("the file is empty")
+	}
+	t, ok := errors.AsType[*yaml.TypeError](err)
+	if !ok {
+		return err
+	}
+	var list []error
+	for _, s := range t.Errors {
+		if i := strings.Index(s, " not found in type "); i >= 0 {
+			s = s[:i] + " is not known"
+		}
+		list = append(list, errors.New(s))
+	}
+	return errors.Join(list...)
+}
+
+// check gathers all problems, each with its line.
+func (c *Config) check(at lines) error {
+	var errs []error
+	fail := func(line int, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("line %d: %w", line, fmt.Errorf(format, args...)))
+	}
+	if c.Dir == "" {
+		fail(at.of(), "dir is missing")
+	}
+	if c.StateDir == "" {
+		fail(at.of(), "state_dir is missing")
+	}
+	if len(c.Keys) == 0 {
+		fail(at.of("keys"), "keys is missing: a key process without keys serves nobody")
+	}
+	seen := map[string]bool{}
+	for i, k := range c.Keys {
+		if err := k.check(); err != nil {
+			fail(at.of("keys", i), "key %q: %w", k.Name, err)
+		}
+		if seen[k.Name] {
+			fail(at.of("keys", i), "key %q: the name is taken", k.Name)
+		}
+		seen[k.Name] = true
+	}
+	asserts := slices.ContainsFunc(c.Keys, func(k KeyConfig) bool { return k.Purpose == wire.Assertion })
+	if asserts && (!strings.HasPrefix(c.Assertion.Issuer, "https://") || len(c.Assertion.Audiences) == 0) {
+		fail(at.of("assertion"), "assertion: issuer and audiences are needed by the assertion key")
+	}
+	return errors.Join(errs...)
+}
+
+// nameBytes are the bytes of a key's name: safe in logs, tables and file names.
+const nameBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_*"
+
+func (k *KeyConfig) check() error {
+	if k.Name == "" || len(k.Name) > 255 || strings.Trim(k.Name, nameBytes) != "" {
+		return errors.New("name must be 1 to 255 letters, digits, '.', '-', '_' or '*'")
+	}
+	if k.File == "" {
+		return errors.New("file is missing")
+	}
+	isTLS, isClient := k.Purpose == wire.TLSServer, k.Purpose == wire.OIDCClient
+	switch {
+	case k.Purpose == "":
+		return errors.New("purpose is missing: tls-server, assertion or oidc-client")
+	case !isTLS && !isClient && k.Purpose != wire.Assertion:
+		return fmt.Errorf("purpose %q is not known: tls-server, assertion or oidc-client", k.Purpose)
+	case isTLS != (len(k.Names) > 0):
+		return errors.New("names belong to a tls-server key, which needs at least one")
+	case isClient != (k.ClientID != ""):
+		return errors.New("client_id belongs to an oidc-client key, which needs it")
+	case !isClient && len(k.Audiences) > 0:
+		return errors.New("audiences here belong to an oidc-client key; assertion keys obey `assertion`")
+	}
+	for _, n := range k.Names {
+		if !validHost(strings.TrimPrefix(n, "*.")) {
+			return fmt.Errorf("%q is not a lower-case DNS name", n)
+		}
+	}
+	return nil
+}
+
+// lines finds where a setting stands in the file.
+type lines struct{ root *yaml.Node }
+
+// of returns the line of the value at path (names and indexes), or of the deepest part of it that exists.
+func (l lines) of(path ...any) int {
+	n := l.root
+	for _, step := range path {
+		next := child(n, step)
+		if next == nil {
+			break
+		}
+		n = next
+	}
+	return n.Line
+}
+
+func child(n *yaml.Node, step any) *yaml.Node {
+	switch step := step.(type) {
+	case int:
+		if n.Kind == yaml.SequenceNode && step < len(n.Content) {
+			return n.Content[step]
+		}
+	case string:
+		for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
+			if n.Content[i].Value == step {
+				return n.Content[i+1]
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,386 @@
+package keyd
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	_ "embed"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"text/template"
+	"time"
+)
+
+// InitOptions say what Init creates. Only Dir, Domain and Hosts are required.
+type InitOptions struct {
+	// Dir becomes the folder of keyd.yaml, keys/, state/ and, by default, public/. It may exist.
+	Dir string
+	// Public is the folder for what the gateway and browsers read: ca.pem, and certs/ with one chain per host. It must
+	// not lie under a folder that the gateway cannot enter. Default: Dir/public.
+	Public string
+	// Domain is all that the development CA may vouch for, subdomains included.
+	Domain string
+	// Hosts get one TLS key and one certificate each: names in Domain; `*.` may stand for one label.
+	Hosts []string
+	// Port is part of the default issuer and audiences. Default: 443, which an origin does not show.
+	Port int
+	// Issuer of assertions. Default: https://auth.Domain, with Port.
+	Issuer string
+	// Audiences of assertions. Default: the origin of each host.
+	Audiences []string
+	// ClientID at the identity provider. Default: sallyport.
+	ClientID string
+	// ClientAudiences are what client assertions may be addressed to, usually the provider's token endpoint and its
+	// issuer. Default: none, so that the key signs nothing until keyd.yaml names some.
+	ClientAudiences []string
+	// Listen is keyd's socket. Default: Dir/run/keyd.sock, and Init then makes the folder.
+	Listen string
+	// AllowUIDs may ask for signatures. Default: the caller's own.
+	AllowUIDs []uint32
+	// Now is the clock of the certificates. Default: time.Now.
+	Now func() time.Time
+}
+
+// InitResult says where things are.
+type InitResult struct {
+	Config       string            // keyd.yaml
+	Socket       string            // where keyd will listen
+	CA           string            // the development CA's certificate, for browsers to trust
+	Certificates string            // glob of the chains, for the gateway's tls.certificates
+	Chains       map[string]string // chain file by host
+}
+
+// leafLife is the validity of a leaf: Chromium refuses more than 398 days.
+const leafLife = 397 * 24 * time.Hour
+
+// Init makes a working set of keys, certificates and configuration. It overwrites nothing: if one of its files exists
+// it fails before it writes any. On failure it removes what it wrote.
+//
+// The development CA's private key signs the leaves and is then forgotten; no file ever holds it. Another host means
+// another CA, and a CA that browsers were told to trust can be stolen from nobody.
+func Init(o InitOptions) (*InitResult, error) {
+	if err := o.complete(); err != nil {
+		return nil, fmt.Errorf("init: %w", err)
+	}
+	files, res, err := o.make()
+	if err != nil {
+		return nil, fmt.Errorf("init: %w", err)
+	}
+	if err := files.write(); err != nil {
+		return nil, fmt.Errorf("init: %w", err)
+	}
+	return res, nil
+}
+
+// complete fills in defaults and checks the rest.
+func (o *InitOptions) complete() (err error) {
+	if o.Dir == "" || len(o.Hosts) == 0 {
+		return errors.New("a folder and at least one host are needed")
+	}
+	if o.Dir, err = filepath.Abs(o.Dir); err != nil {
+		return err
+	}
+	if !validHost(o.Domain) {
+		return fmt.Errorf("domain %q is not a lower-case DNS name", o.Domain)
+	}
+	for i, h := range o.Hosts {
+		name := strings.TrimPrefix(h, "*.")
+		if !validHost(name) || name != o.Domain && !strings.HasSuffix(name, "."+o.Domain) {
+			return fmt.Errorf("host %q is not a lower-case DNS name in %s", h, o.Domain)
+		}
+		if slices.Contains(o.Hosts[:i], h) {
+			return fmt.Errorf("host %q is named twice", h)
+		}
+	}
+	if o.Port < 0 || o.Port > 65535 {
+		return fmt.Errorf("port %d is none", o.Port)
+	}
+	if o.Public == "" {
+		o.Public = filepath.Join(o.Dir, "public")
+	}
+	if o.Issuer == "" {
+		o.Issuer = o.origin("auth." + o.Domain)
+	}
+	if o.Audiences == nil {
+		for _, h := range o.Hosts {
+			o.Audiences = append(o.Audiences, o.origin(h))
+		}
+	}
+	for _, a := range o.Audiences {
+		if !Audience(a).valid() {
+			return fmt.Errorf("audience %q is not an origin", a)
+		}
+	}
+	if o.ClientID == "" {
+		o.ClientID = "sallyport"
+	}
+	if o.Listen == "" {
+		o.Listen = filepath.Join(o.Dir, "run", "keyd.sock")
+	}
+	if o.AllowUIDs == nil {
+		o.AllowUIDs = []uint32{uint32(os.Geteuid())}
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return nil
+}
+
+func (o *InitOptions) origin(host string) string {
+	if o.Port == 0 || o.Port == 443 {
+		return "https://" + host
+	}
+	return "https://" + net.JoinHostPort(host, strconv.Itoa(o.Port))
+}
+
+//go:embed keyd.yaml.tmpl
+var configTemplate string
+
+// make creates everything in memory.
+func (o *InitOptions) make() (*fileSet, *InitResult, error) {
+	res := &InitResult{
+		Config:       filepath.Join(o.Dir, "keyd.yaml"),
+		Socket:       o.Listen,
+		CA:           filepath.Join(o.Public, "ca.pem"),
+		Certificates: filepath.Join(o.Public, "certs", "*.pem"),
+		Chains:       map[string]string{},
+	}
+	set := &fileSet{}
+	set.folder(o.Dir, 0o755)
+	set.folder(filepath.Join(o.Dir, "keys"), 0o700)
+	set.folder(filepath.Join(o.Dir, "state"), 0o700)
+	if filepath.Dir(o.Listen) == filepath.Join(o.Dir, "run") {
+		set.folder(filepath.Dir(o.Listen), 0o750)
+	}
+	set.folder(o.Public, 0o755)
+	set.folder(filepath.Join(o.Public, "certs"), 0o755)
+
+	ca, err := newAuthority(o.Domain, o.Now())
+	if err != nil {
+		return nil, nil, err
+	}
+	set.file(res.CA, pemBlock("CERTIFICATE", ca.cert.Raw), 0o644)
+	for _, host := range o.Hosts {
+		public, err := o.addKey(set, fileName(host))
+		if err != nil {
+			return nil, nil, err
+		}
+		leaf, err := ca.leaf(host, public, o.Now())
+		if err != nil {
+			return nil, nil, err
+		}
+		res.Chains[host] = filepath.Join(o.Public, "certs", fileName(host)+".pem")
+		chain := append(pemBlock("CERTIFICATE", leaf), pemBlock("CERTIFICATE", ca.cert.Raw)...)
+		set.file(res.Chains[host], chain, 0o644)
+	}
+	for _, name := range []string{"assertion", "oidc-client"} {
+		if _, err := o.addKey(set, name); err != nil {
+			return nil, nil, err
+		}
+	}
+	config, err := o.config()
+	if err != nil {
+		return nil, nil, err
+	}
+	set.file(res.Config, config, 0o644) // last: where it is, the rest is
+	return set, res, nil
+}
+
+// addKey makes a key on P-256 and returns its public half.
+func (o *InitOptions) addKey(set *fileSet, name string) (crypto.PublicKey, error) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		return nil, err
+	}
+	set.file(filepath.Join(o.Dir, "keys", name+".pem"), pemBlock("PRIVATE KEY", der), 0o600)
+	return private.Public(), nil
+}
+
+// fileName is a host as a file name: a wildcard is spelled out, so that globs and shells leave it alone.
+func fileName(host string) string { return strings.Replace(host, "*.", "wildcard.", 1) }
+
+// config writes keyd.yaml, and reads it back: what Init leaves behind is what keyd accepts.
+func (o *InitOptions) config() ([]byte, error) {
+	t, err := template.New("keyd.yaml").Funcs(template.FuncMap{"file": fileName}).Parse(configTemplate)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	if err := t.Execute(&b, o); err != nil {
+		return nil, err
+	}
+	if _, err := parseConfig(b.Bytes()); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// authority is the development CA while Init runs.
+type authority struct {
+	cert    *x509.Certificate
+	private *ecdsa.PrivateKey
+}
+
+func newAuthority(domain string, now time.Time) (*authority, error) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	_, v4, _ := net.ParseCIDR("0.0.0.0/0")
+	_, v6, _ := net.ParseCIDR("::/0")
+	template := &x509.Certificate{
+		SerialNumber:          serial(),
+		Subject:               pkix.Name{Organization: []string{"Sallyport development"}, CommonName: fmt.Sprintf("Development CA, %.40s", domain)},
+		NotBefore:             now.Add(-time.Hour), // clocks of other machines
+		NotAfter:              now.Add(-time.Hour + leafLife),
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		MaxPathLenZero:        true,
+		KeyUsage:              x509.KeyUsageCertSign,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		// RFC 5280 §4.2.1.10. Types that are not named are unconstrained, so addresses are excluded by name.
+		PermittedDNSDomainsCritical: true,
+		PermittedDNSDomains:         []string{domain},
+		PermittedEmailAddresses:     []string{domain},
+		ExcludedIPRanges:            []*net.IPNet{v4, v6},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := x509.ParseCertificate(der)
+	return &authority{cert, private}, err
+}
+
+func (a *authority) leaf(host string, public crypto.PublicKey, now time.Time) ([]byte, error) {
+	return x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber:          serial(),
+		Subject:               pkix.Name{Organization: []string{"Sallyport development"}}, // a CN holds 64 bytes, a host 253
+		DNSNames:              []string{host},
+		NotBefore:             a.cert.NotBefore,
+		NotAfter:              a.cert.NotAfter,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}, a.cert, public, a.private)
+}
+
+// serial is random and positive: RFC 5280 §4.1.2.2.
+func serial() *big.Int {
+	var b [16]byte
+	rand.Read(b[:])
+	b[0] &= 0x7f
+	return new(big.Int).SetBytes(b[:])
+}
+
+func pemBlock(kind string, der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+}
+
+// fileSet is what Init is about to write.
+type fileSet struct {
+	folders []folder
+	files   []file
+}
+
+type folder struct {
+	path string
+	mode fs.FileMode
+}
+
+type file struct {
+	path string
+	data []byte
+	mode fs.FileMode
+}
+
+func (s *fileSet) folder(path string, mode fs.FileMode) {
+	s.folders = append(s.folders, folder{path, mode})
+}
+
+func (s *fileSet) file(path string, data []byte, mode fs.FileMode) {
+	s.files = append(s.files, file{path, data, mode})
+}
+
+// write puts the set on disk, durably, or leaves nothing of it behind.
+func (s *fileSet) write() (err error) {
+	for _, f := range s.files {
+		if _, err := os.Lstat(f.path); !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%s exists, and nothing is overwritten", f.path)
+		}
+	}
+	var made []string
+	defer func() {
+		for i := len(made) - 1; err != nil && i >= 0; i-- {
+			os.Remove(made[i])
+		}
+	}()
+	for _, d := range s.folders {
+		created, err := d.create()
+		if err != nil {
+			return err
+		}
+		if created {
+			made = append(made, d.path)
+		}
+	}
+	for _, f := range s.files {
+		if err := f.create(); err != nil {
+			return err
+		}
+		made = append(made, f.path)
+	}
+	for _, d := range s.folders {
+		if err := syncFolder(d.path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// create makes the folder with its parents; one that exists stays as it is.
+func (d folder) create() (created bool, err error) {
+	if err := os.MkdirAll(filepath.Dir(d.path), 0o755); err != nil {
+		return false, err
+	}
+	if err := os.Mkdir(d.path, d.mode); errors.Is(err, fs.ErrExist) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	return true, os.Chmod(d.path, d.mode) // whatever the umask
+}
+
+func (f file) create() error {
+	h, err := os.OpenFile(f.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, f.mode)
+	if err != nil {
+		return err
+	}
+	_, err = h.Write(f.data)
+	return errors.Join(err, h.Chmod(f.mode), h.Sync(), h.Close())
+}
+
+func syncFolder(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

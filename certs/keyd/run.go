@@ -1,0 +1,90 @@
+package keyd
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"time"
+
+	"sallyport/certs/internal/wire"
+)
+
+// RunOptions are the command line of `keyd run`.
+type RunOptions struct {
+	// Config is the path of keyd.yaml.
+	Config string
+	// FD is the descriptor of a connection to serve instead of listening: child mode, in which whoever holds the other
+	// end may sign. keyd exits when that end closes. Zero listens on the configured socket.
+	FD int
+	// Log receives changes of state and refusals.
+	Log *slog.Logger
+}
+
+// Run is the key process, until ctx ends or, as a child, until its parent is gone. It executes the program anew first
+// (see seal), so call it before doing anything that must not happen twice.
+func Run(ctx context.Context, o RunOptions) error {
+	if err := seal(o.FD); err != nil {
+		return err
+	}
+	facts, err := confine(o.FD)
+	if err != nil {
+		return err
+	}
+	c, err := LoadConfig(o.Config)
+	if err != nil {
+		return err
+	}
+	locked, err := lock(c.StateDir)
+	if err != nil {
+		return err
+	}
+	defer locked.Close()
+	keys, err := loadKeys(c, time.Now)
+	if err != nil {
+		return err
+	}
+	if o.FD != 0 {
+		return runChild(ctx, o, keys, facts)
+	}
+	return runListener(ctx, o, c, keys, facts)
+}
+
+func runListener(ctx context.Context, o RunOptions, c *Config, keys []*key, facts func() []wire.Fact) error {
+	if c.Listen == "" || len(c.AllowUIDs) == 0 {
+		return errors.New(o.Config + ": listen and allow_uids are needed to serve a socket")
+	}
+	s, err := newServer(keys, "socket", facts, o.Log)
+	if err != nil {
+		return err
+	}
+	l, err := listen(c.Listen)
+	if err != nil {
+		return err
+	}
+	s.ready(c.Listen)
+	return s.serve(ctx, l, c.AllowUIDs)
+}
+
+func runChild(ctx context.Context, o RunOptions, keys []*key, facts func() []wire.Fact) error {
+	s, err := newServer(keys, "child", facts, o.Log)
+	if err != nil {
+		return err
+	}
+	conn, err := inherit(o.FD)
+	if err != nil {
+		return err
+	}
+	s.ready("")
+	return s.serveConn(ctx, conn, peer{uid: os.Geteuid(), pid: os.Getppid(), maySign: true})
+}
+
+// ready says what runs, and what does not hold.
+func (s *server) ready(socket string) {
+	s.log.Info("keyd is ready", "mode", s.mode, "socket", socket, "keys", len(s.keys), "pid", os.Getpid(), "uid", os.Geteuid())
+	for _, f := range s.facts() {
+		if !f.Holds {
+			s.log.Info("protection does not hold", "name", f.Name, "why", f.Detail)
+		}
+	}
+}

@@ -1,0 +1,253 @@
+package keyd
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"sallyport/certs/internal/wire"
+)
+
+const (
+	// ioTimeout is how long a peer may take over one frame once its first byte is there, over reading one answer, and
+	// over the hello. Between frames a connection may rest as long as it likes.
+	ioTimeout = 2 * time.Second
+	// maxInFlight bounds the requests of one connection that are worked on at once. At the bound keyd stops reading, and
+	// the peer feels it; with P-256 that is 2 ms of work, with RSA-4096 100 ms.
+	maxInFlight = 32
+	// maxConns bounds the connections of one uid, so that no user can take them from another.
+	maxConns = 32
+)
+
+// peer is who is at the other end of a connection.
+type peer struct {
+	uid, pid int
+	maySign  bool // listed in allow_uids, or holder of a child's descriptor; others may only look
+}
+
+// server answers requests. It has no state but counters: every answer follows from the request and the keys.
+type server struct {
+	keys    []*key // in the order of the configuration
+	byID    map[wire.KeyID]*key
+	list    []byte // the answer to list
+	mode    string
+	started time.Time
+	facts   func() []wire.Fact
+	log     *slog.Logger
+
+	quiet    rate.Sometimes // a hostile peer must not fill the log
+	refusals [wire.Failed + 1]atomic.Uint64
+	turned   atomic.Uint64
+
+	mu    sync.Mutex
+	conns map[int]int // open connections by uid
+	total int
+}
+
+func newServer(keys []*key, mode string, facts func() []wire.Fact, log *slog.Logger) (*server, error) {
+	s := &server{
+		keys: keys, byID: map[wire.KeyID]*key{}, mode: mode, started: time.Now(), facts: facts, log: log,
+		quiet: rate.Sometimes{First: 20, Interval: time.Second},
+		conns: map[int]int{},
+	}
+	var list wire.List
+	for _, k := range keys {
+		s.byID[k.id] = k
+		list.Keys = append(list.Keys, wire.Key{
+			Name: k.Name, Purpose: k.Purpose, ID: k.id.String(), Public: k.public, Names: k.Names, ClientID: k.ClientID,
+		})
+	}
+	var err error
+	if s.list, err = json.Marshal(list); err != nil {
+		return nil, err
+	}
+	if room := wire.MaxAnswer / 2; len(s.list) > room { // status says the same and more
+		return nil, fmt.Errorf("too many keys: their list takes %d bytes of %d", len(s.list), room)
+	}
+	return s, nil
+}
+
+// serveConn answers one peer until it leaves, breaks the protocol or ctx ends. It returns after its last answer.
+func (s *server) serveConn(ctx context.Context, c net.Conn, p peer) error {
+	if !s.enter(p) {
+		return errors.Join(errors.New("too many connections"), c.Close())
+	}
+	defer s.leave(p)
+	x := &exchange{server: s, conn: c, peer: p, slots: make(chan struct{}, maxInFlight)}
+	defer x.working.Wait()
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { c.Close() })()
+	return x.run()
+}
+
+func (s *server) enter(p peer) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conns[p.uid] >= maxConns {
+		s.turned.Add(1)
+		return false
+	}
+	s.conns[p.uid]++
+	s.total++
+	return true
+}
+
+func (s *server) leave(p peer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.total--
+	if s.conns[p.uid]--; s.conns[p.uid] == 0 {
+		delete(s.conns, p.uid)
+	}
+}
+
+// exchange is one connection: frames in, in order; answers out, in any order.
+type exchange struct {
+	*server
+	conn    net.Conn
+	peer    peer
+	slots   chan struct{}
+	working sync.WaitGroup
+	writing sync.Mutex
+}
+
+func (x *exchange) run() error {
+	x.conn.SetDeadline(time.Now().Add(ioTimeout))
+	if err := wire.Accept(x.conn); err != nil {
+		return err
+	}
+	x.conn.SetDeadline(time.Time{})
+	r := bufio.NewReader(x.conn)
+	for {
+		if _, err := r.Peek(1); err != nil {
+			return gone(err)
+		}
+		x.conn.SetReadDeadline(time.Now().Add(ioTimeout))
+		f, err := wire.ReadFrame(r, wire.MaxRequest)
+		if err != nil {
+			return err
+		}
+		x.conn.SetReadDeadline(time.Time{})
+		x.slots <- struct{}{}
+		x.working.Go(func() {
+			x.reply(f)
+			<-x.slots
+		})
+	}
+}
+
+// gone is nil for a peer that simply left.
+func gone(err error) error {
+	if isGone(err) {
+		return nil
+	}
+	return err
+}
+
+// reply answers f. A peer that does not read its answers loses the connection.
+func (x *exchange) reply(f wire.Frame) {
+	answer := wire.AppendFrame(nil, x.answer(f))
+	x.writing.Lock()
+	defer x.writing.Unlock()
+	x.conn.SetWriteDeadline(time.Now().Add(ioTimeout))
+	if _, err := x.conn.Write(answer); err != nil {
+		x.conn.Close()
+	}
+}
+
+func (x *exchange) answer(f wire.Frame) wire.Frame {
+	op := wire.Op(f.Kind)
+	var body []byte
+	var code wire.Code
+	switch op {
+	case wire.OpList:
+		body, code = x.look(f.Body, func() ([]byte, error) { return x.list, nil })
+	case wire.OpStatus:
+		body, code = x.look(f.Body, func() ([]byte, error) { return json.Marshal(x.status()) })
+	case wire.OpSignTLS13Server, wire.OpSignAssertion, wire.OpSignClientAssertion:
+		body, code = x.sign(op, f.Body)
+	default:
+		body, code = []byte("unknown operation"), wire.UnknownOp
+	}
+	if code != wire.OK {
+		x.refusals[code].Add(1)
+		x.quiet.Do(func() {
+			x.log.Warn("request refused", "op", op.String(), "code", code.String(), "why", string(body),
+				"peer_uid", x.peer.uid, "peer_pid", x.peer.pid)
+		})
+	}
+	return wire.Frame{ID: f.ID, Kind: byte(code), Body: body}
+}
+
+// look answers a request that takes nothing.
+func (x *exchange) look(body []byte, answer func() ([]byte, error)) ([]byte, wire.Code) {
+	if len(body) > 0 {
+		return []byte("the operation takes no body"), wire.Malformed
+	}
+	b, err := answer()
+	if err != nil {
+		return []byte(err.Error()), wire.Failed
+	}
+	return b, wire.OK
+}
+
+// sign answers a sign request: right peer, known key, right purpose, and a message that the key signs.
+func (x *exchange) sign(op wire.Op, body []byte) ([]byte, wire.Code) {
+	if !x.peer.maySign {
+		return []byte("this user is not in allow_uids"), wire.Forbidden
+	}
+	id, message, err := wire.SplitSignBody(body)
+	if err != nil {
+		return []byte(err.Error()), wire.Malformed
+	}
+	k := x.byID[id]
+	if k == nil {
+		return []byte("no key has this id"), wire.UnknownKey
+	}
+	if k.op != op {
+		k.refused.Add(1)
+		return []byte("key " + k.Name + " is for " + string(k.Purpose)), wire.WrongPurpose
+	}
+	sig, err := k.sign(message)
+	if r, ok := errors.AsType[refusal](err); ok {
+		k.refused.Add(1)
+		return []byte("key " + k.Name + ": " + string(r)), wire.Refused
+	}
+	if err != nil {
+		return []byte("key " + k.Name + ": " + err.Error()), wire.Failed
+	}
+	k.signed.Add(1)
+	return sig, wire.OK
+}
+
+func (s *server) status() wire.Status {
+	s.mu.Lock()
+	open := s.total
+	s.mu.Unlock()
+	st := wire.Status{
+		Mode: s.mode, PID: os.Getpid(), UID: os.Geteuid(), Started: s.started.UTC(),
+		Connections: open, Turned: s.turned.Load(), Refusals: map[string]uint64{}, Sandbox: s.facts(),
+	}
+	for c := range s.refusals {
+		if n := s.refusals[c].Load(); n > 0 {
+			st.Refusals[wire.Code(c).String()] = n
+		}
+	}
+	for _, k := range s.keys {
+		st.Keys = append(st.Keys, wire.KeyStatus{
+			Name: k.Name, Purpose: k.Purpose, ID: k.id.String(), Names: k.Names,
+			Signed: k.signed.Load(), Refused: k.refused.Load(),
+		})
+	}
+	return st
+}

@@ -1,0 +1,64 @@
+package keyd
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// refusal is why a message is not signed. It is a sentence for a log and never quotes the message.
+type refusal string
+
+func (r refusal) Error() string { return string(r) }
+
+// certificateVerify is what every server CertificateVerify message begins with: RFC 8446 §4.4.3. The 64 spaces and the
+// context string keep it apart from TLS 1.2, from a client's CertificateVerify, and from any DER or JWT.
+var certificateVerify = strings.Repeat(" ", 64) + "TLS 1.3, server CertificateVerify\x00"
+
+// checkCertificateVerify accepts the content covered by a TLS 1.3 server's signature, and nothing else: after the
+// prefix comes a transcript hash, SHA-256 or SHA-384 by cipher suite (RFC 8446 §B.4).
+func checkCertificateVerify(message []byte) error {
+	transcript, ok := strings.CutPrefix(string(message), certificateVerify)
+	if !ok || len(transcript) != 32 && len(transcript) != 48 {
+		return refusal("not a TLS 1.3 server CertificateVerify message")
+	}
+	return nil
+}
+
+// tlsSigner returns how a key signs CertificateVerify messages. Hash and padding follow from the key alone, so that
+// nobody can ask for PKCS #1 v1.5 or a weaker hash: RFC 8446 §4.2.3.
+func tlsSigner(private crypto.Signer) (func(message []byte) ([]byte, error), error) {
+	var opts crypto.SignerOpts
+	switch k := private.(type) {
+	case *ecdsa.PrivateKey:
+		switch k.Curve {
+		case elliptic.P256():
+			opts = crypto.SHA256
+		case elliptic.P384():
+			opts = crypto.SHA384
+		default:
+			return nil, errors.New("want curve P-256 or P-384")
+		}
+	case ed25519.PrivateKey:
+		opts = crypto.Hash(0)
+	case *rsa.PrivateKey:
+		if n := k.N.BitLen(); n < 2048 || n > 8192 {
+			return nil, fmt.Errorf("RSA key of %d bits, want 2048 to 8192", n)
+		}
+		opts = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}
+	default:
+		return nil, fmt.Errorf("unsupported private key %T", private)
+	}
+	return func(message []byte) ([]byte, error) {
+		if err := checkCertificateVerify(message); err != nil {
+			return nil, err
+		}
+		return crypto.SignMessage(private, rand.Reader, message, opts)
+	}, nil
+}

@@ -1,0 +1,110 @@
+// Command keyd is the key process: it holds the private keys that the gateway uses and never sees.
+//
+//	keyd init    make keys, a development CA, certificates and keyd.yaml
+//	keyd run     serve keys
+//	keyd status  say what a running keyd holds, signed and refused, and what protects it
+//
+// Exit codes: 0 yes, 1 no, 2 usage or cannot run.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"sallyport/certs/keyd"
+)
+
+const defaultConfig = "/etc/sallyport-keyd/keyd.yaml"
+
+type commands struct {
+	Init   initCommand   `cmd:"" help:"Make keys, a development CA, certificates and keyd.yaml. Overwrites nothing."`
+	Run    runCommand    `cmd:"" help:"Serve keys until terminated."`
+	Status statusCommand `cmd:"" help:"Say what a running keyd holds, signed and refused, and what protects it."`
+}
+
+func main() {
+	var c commands
+	parser := kong.Must(&c, kong.Name("keyd"), kong.Description("The key process of the Sallyport gateway."),
+		kong.UsageOnError(), kong.Vars{"config": defaultConfig})
+	ctx, err := parser.Parse(os.Args[1:])
+	if err == nil {
+		err = ctx.Run()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "keyd:", err)
+		os.Exit(2)
+	}
+}
+
+type initCommand struct {
+	Dir            string   `required:"" help:"Folder for keyd.yaml, keys and state." type:"path"`
+	Public         string   `help:"Folder for the CA certificate and the chains (default: public in --dir)." type:"path"`
+	Domain         string   `required:"" help:"What the development CA may vouch for, subdomains included."`
+	Host           []string `required:"" help:"Host that gets a key and a certificate; repeat it." sep:"none"`
+	Port           int      `help:"Public port, part of issuer and audiences." default:"443"`
+	Issuer         string   `help:"Issuer of assertions (default: https://auth.DOMAIN[:PORT])."`
+	Audience       []string `help:"Origin of an app that assertions may go to (default: each host); repeat it." sep:"none"`
+	ClientID       string   `help:"OAuth client id at the identity provider." default:"sallyport"`
+	ClientAudience []string `help:"Token endpoint or issuer that client assertions may go to; repeat it." sep:"none"`
+	Listen         string   `help:"Path of the socket (default: run/keyd.sock in --dir)." type:"path"`
+	AllowUID       []uint32 `help:"User id of the gateway (default: yours); repeat it."`
+}
+
+func (c *initCommand) Run() error {
+	res, err := keyd.Init(keyd.InitOptions{
+		Dir: c.Dir, Public: c.Public, Domain: c.Domain, Hosts: c.Host, Port: c.Port, Issuer: c.Issuer,
+		Audiences: c.Audience, ClientID: c.ClientID, ClientAudiences: c.ClientAudience, Listen: c.Listen,
+		AllowUIDs: c.AllowUID,
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Printf("configuration  %s\nsocket         %s\ncertificates   %s\nCA to trust    %s\n",
+		res.Config, res.Socket, res.Certificates, res.CA)
+	return nil
+}
+
+type runCommand struct {
+	Config string `help:"Path of keyd.yaml." default:"${config}" type:"path"`
+	FD     int    `name:"fd" help:"Serve the connection on this inherited descriptor instead of a socket, and exit with it: for demos and development."`
+}
+
+func (c *runCommand) Run() error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	return keyd.Run(ctx, keyd.RunOptions{Config: c.Config, FD: c.FD, Log: log})
+}
+
+type statusCommand struct {
+	Config string `help:"Path of keyd.yaml, for the socket's." default:"${config}" type:"path"`
+	Socket string `help:"Path of the socket; the configuration is not read then." type:"path"`
+	JSON   bool   `name:"json" help:"Print JSON."`
+}
+
+func (c *statusCommand) Run() error {
+	if c.Socket == "" {
+		config, err := keyd.LoadConfig(c.Config)
+		if err != nil {
+			return err
+		}
+		c.Socket = config.Listen
+	}
+	st, err := keyd.AskStatus(c.Socket)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		e := json.NewEncoder(os.Stdout)
+		e.SetIndent("", "  ")
+		return e.Encode(st)
+	}
+	return keyd.PrintStatus(os.Stdout, st)
+}
