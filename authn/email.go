@@ -1,0 +1,40 @@
+package authn
+
+import (
+	"strings"
+	"unicode"
+
+	"golang.org/x/net/idna"
+)
+
+// domainForm accepts a domain only in the one spelling that DNS compares: nothing is mapped, so that a full-width dot
+// or a ligature is refused rather than turned into the name it imitates (UTS #46 §4, RFC 5891 §5.4).
+var domainForm = idna.New(
+	idna.ValidateLabels(true), idna.VerifyDNSLength(true), idna.StrictDomainName(true), idna.CheckHyphens(true),
+	idna.CheckJoiners(true), idna.BidiRule(),
+)
+
+// EmailDomain is the domain of an e-mail address, lower-case and in A-label form ("xn--…"), ready to be compared byte
+// by byte. It is "" for everything but the plain form local@domain: one "@" only, no quoted local part, no comment,
+// space or control character, no address literal, no trailing dot. An address that mail software and we might read
+// differently belongs to no domain.
+func EmailDomain(email string) string {
+	local, domain, found := strings.Cut(email, "@")
+	if !found || local == "" || len(email) > maxEmail {
+		return ""
+	}
+	if strings.ContainsFunc(email, ambiguousInEmail) || strings.Contains(domain, "@") {
+		return ""
+	}
+	ascii, err := domainForm.ToASCII(strings.ToLower(domain))
+	if err != nil {
+		return ""
+	}
+	return ascii
+}
+
+// ambiguousInEmail names the characters that RFC 5322 §3.2.3 gives a meaning of their own or that no mailbox holds.
+func ambiguousInEmail(r rune) bool {
+	return unicode.IsControl(r) || unicode.IsSpace(r) || r == unicode.ReplacementChar || !unicode.IsPrint(r) ||
+		strings.ContainsRune(`"\()<>[]:;,`, r)
+}

@@ -1,0 +1,143 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+const (
+	// freshFor is how old the latest news may be for the cache to be believed. Together with the moment that a store
+	// takes to report, a revocation is felt within two seconds however slow this process is.
+	freshFor = 1500 * time.Millisecond
+
+	// lostAfter is how old it may be for anybody to be let in at all: until then requests read the store themselves,
+	// afterwards they fail, since nobody could tell open streams that their session has ended.
+	lostAfter = 10 * time.Second
+
+	// maxReads bounds the reads of the store under way at once on behalf of requests; others wait.
+	maxReads = 16
+
+	// touchEvery is how often at most a session's last-seen time is written down.
+	touchEvery = time.Minute
+
+	// maxTouches bounds the sessions whose last-seen time waits to be written; the times of others wait a minute more.
+	maxTouches = 1 << 17
+)
+
+// Lookup finds the session of an app host's handle. It is what each request calls; a session in use costs no access to
+// the store. ErrNoSession for a handle that is unknown, ended, expired or of another host; an error that is
+// ErrUnavailable when the store can neither be followed nor read, and then nobody may be let in.
+func (k *Keeper) Lookup(ctx context.Context, host, handle string) (*Session, error) {
+	if host == "" {
+		return nil, ErrNoSession
+	}
+	return k.lookup(ctx, host, handle)
+}
+
+// SignedIn finds the session of a handle of the sign-in host; errors as Lookup.
+func (k *Keeper) SignedIn(ctx context.Context, handle string) (*Session, error) {
+	return k.lookup(ctx, "", handle)
+}
+
+func (k *Keeper) lookup(ctx context.Context, host, handle string) (*Session, error) {
+	hash, ok := hashHandle(handle)
+	if !ok {
+		return nil, ErrNoSession
+	}
+	fresh, err := k.news.fresh()
+	if err != nil {
+		return nil, err
+	}
+	if fresh {
+		if l, at := k.cache.get(hash); l != nil && at == host {
+			if s := k.use(l); s != nil {
+				return s, nil
+			}
+		}
+	}
+	return k.lookupStored(ctx, host, handle, hash)
+}
+
+// lookupStored asks the store, where the cache has no answer or cannot be believed.
+func (k *Keeper) lookupStored(ctx context.Context, host, handle string, hash Hash) (*Session, error) {
+	if k.absent.has(hash) || !k.made(handle) {
+		return nil, ErrNoSession
+	}
+	mark := k.cache.mark()
+	e, at, err := k.get(ctx, hash)
+	if errors.Is(err, ErrNoSession) {
+		k.absent.add(hash)
+		k.cache.forget(hash)
+		return nil, ErrNoSession
+	}
+	if err != nil {
+		return nil, unavailable("reading a session", err)
+	}
+	s := k.use(k.cache.add(mark, hash, at, e.session()))
+	if s == nil || at != host {
+		return nil, ErrNoSession
+	}
+	return s, nil
+}
+
+func (k *Keeper) get(ctx context.Context, hash Hash) (Entry, string, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	select {
+	case k.reads <- struct{}{}:
+		defer func() { <-k.reads }()
+	case <-ctx.Done():
+		return Entry{}, "", fmt.Errorf("waiting for a read: %w", ctx.Err())
+	}
+	return k.store.Get(ctx, hash)
+}
+
+// use returns the session for one request, or nil if it was dropped or has expired. The snapshot returned is from
+// before this request: its Seen tells how long the person was away.
+func (k *Keeper) use(l *live) *Session {
+	s := l.session.Load()
+	now := k.now()
+	t := now.UnixNano()
+	seen := l.seen.Load()
+	if s == nil || k.limits.Load().expired(now, s.Created, time.Unix(0, seen)) {
+		return nil
+	}
+	if t-seen >= int64(time.Second) { // to the second, so that a busy session is not written by every request
+		advance(&l.seen, t)
+	}
+	if old := l.touched.Load(); t-old >= int64(touchEvery) && l.touched.CompareAndSwap(old, t) {
+		k.touches.add(l.id, now)
+		later := *s
+		later.Seen = now.UTC().Round(0)
+		l.session.CompareAndSwap(s, &later)
+	}
+	return s
+}
+
+// touches are the last-seen times that wait to be written.
+type touches struct {
+	mu   sync.Mutex
+	seen map[string]time.Time
+}
+
+func (t *touches) add(id string, seen time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.seen == nil {
+		t.seen = make(map[string]time.Time)
+	}
+	if len(t.seen) < maxTouches && t.seen[id].Before(seen) {
+		t.seen[id] = seen
+	}
+}
+
+func (t *touches) take() map[string]time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	seen := t.seen
+	t.seen = nil
+	return seen
+}
