@@ -32,7 +32,7 @@ func (p *Provider) result(said *statement, answer *oauth2.Token) (*Result, *Fail
 			id.Claims[name] = value
 		}
 	}
-	said.carryOver(&id, p)
+	said.carryOver(&id)
 	id.MFA = p.usedMFA(&id)
 
 	made, err := authn.New(id)
@@ -43,9 +43,8 @@ func (p *Provider) result(said *statement, answer *oauth2.Token) (*Result, *Fail
 }
 
 // carryOver keeps how and when a person authenticated: a refresh is no authentication, and many providers leave these
-// claims out of its answer. What a silent provider said about the person before holds as well, groups included: it is
-// only replaced by saying something else.
-func (s *statement) carryOver(id *authn.Identity, p *Provider) {
+// claims out of its answer. Groups and addresses are never kept: not being named any more is how providers take them away.
+func (s *statement) carryOver(id *authn.Identity) {
 	if s.before == nil {
 		return
 	}
@@ -57,12 +56,6 @@ func (s *statement) carryOver(id *authn.Identity, p *Provider) {
 	}
 	if id.AuthTime.IsZero() {
 		id.AuthTime = s.before.AuthTime
-	}
-	if id.Email == "" {
-		id.Email, id.EmailVerified = s.before.Email, s.before.EmailVerified
-	}
-	if id.Name == "" {
-		id.Name = s.before.Name
 	}
 }
 

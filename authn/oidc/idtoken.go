@@ -63,8 +63,10 @@ func (p *Provider) verify(ctx context.Context, d *discovered, raw string) (*gooi
 	if err == nil {
 		return t, nil
 	}
-	if f := callFailure("fetching the provider's keys", keys.err); keys.err != nil && f.Code == ProviderUnreachable {
-		return nil, f
+	if keys.err != nil {
+		if f := callFailure("fetching the provider's keys", keys.err); f.Code == ProviderUnreachable {
+			return nil, f
+		}
 	}
 	if _, expired := errors.AsType[*gooidc.TokenExpiredError](err); expired {
 		return nil, fail(TokenExpired, "exp is in the past")
@@ -97,10 +99,13 @@ func (p *Provider) checkClaims(t *gooidc.IDToken, said *statement) *Failure {
 		return fail(TokenParty, "azp is not this client")
 	case t.IssuedAt.IsZero():
 		return fail(TokenInvalid, "iat is missing")
-	case t.IssuedAt.After(latest), secondsClaim(said.claims, "nbf").After(latest):
-		return fail(TokenNotYet, "iat or nbf is in the future")
 	}
 	said.authTime = secondsClaim(said.claims, "auth_time")
+	for _, at := range []time.Time{t.IssuedAt, secondsClaim(said.claims, "nbf"), said.authTime} {
+		if at.After(latest) {
+			return fail(TokenNotYet, "iat, nbf or auth_time is in the future")
+		}
+	}
 	return nil
 }
 
@@ -153,11 +158,15 @@ func (p *Provider) addUserinfo(ctx context.Context, d *discovered, answer *oauth
 	return nil
 }
 
-// merge adds claims that are absent so far. An address and its being verified come from one place: a token's address does
-// not become verified because userinfo vouches for another.
+// merge adds claims that are absent so far. An address and its being verified come from one place: neither vouches for
+// the other's.
 func (p *Provider) merge(said *statement, claims map[string]any) {
 	email, verified := p.cfg.Claims.Email, p.cfg.Claims.EmailVerified
-	if have := lookup(said.claims, email); have != nil && have != lookup(claims, email) {
+	switch text(said.claims, email) {
+	case "":
+		delete(said.claims, verified)
+	case text(claims, email):
+	default:
 		delete(claims, verified)
 	}
 	for name, value := range claims {
@@ -168,11 +177,11 @@ func (p *Provider) merge(said *statement, claims map[string]any) {
 }
 
 // exact decodes claims by their exact names and keeps numbers as they are written.
-func exact(into *map[string]any) json.Unmarshaler { return exactClaims{into} }
+func exact(into *map[string]any) json.Unmarshaler { return &exactClaims{into} }
 
 type exactClaims struct{ into *map[string]any }
 
-func (c exactClaims) UnmarshalJSON(data []byte) error {
+func (c *exactClaims) UnmarshalJSON(data []byte) error {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
 	return dec.Decode(c.into)

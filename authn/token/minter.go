@@ -1,0 +1,215 @@
+package token
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"sallyport/authn"
+)
+
+const (
+	// Lifetime is how long an assertion holds: exp = iat + 60 s.
+	Lifetime = time.Minute
+	// reuseUntil is how much of its lifetime an assertion must have left to be handed out again, so that what an app
+	// receives does not run out on the way.
+	reuseUntil = 20 * time.Second
+	// lastResort is how much it must have left to be handed out when no new one can be had.
+	lastResort = 2 * time.Second
+	// signTimeout bounds one signature.
+	signTimeout = 2 * time.Second
+	// defaultCapacity bounds what a Minter remembers: at 2 KiB each, 64 MiB.
+	defaultCapacity = 32 << 10
+)
+
+// MinterConfig is what a [Minter] needs.
+type MinterConfig struct {
+	Issuer   string           // https://auth.<domain>[:port]
+	Signer   Signer           // the key of purpose assertion
+	Capacity int              // how many assertions are remembered; 0: 32,768
+	Now      func() time.Time // nil: time.Now
+}
+
+// Minter makes the assertions that tell apps who is asking. An assertion is reused for the same session, app and version
+// of the identity until 20 s of its minute are left; a new one is signed once however many requests wait for it. While
+// no signature can be had, what was signed before is used until it expires, and then there is none. Its methods may be
+// called at once from many goroutines; those that find what they need take no lock.
+type Minter struct {
+	issuer string
+	signer Signer
+	now    func() time.Time
+	half   int64 // entries of one generation
+
+	recent atomic.Pointer[generation]
+	older  atomic.Pointer[generation]
+	rotate sync.Mutex
+}
+
+// generation is half of what is remembered. When the recent one is full it becomes the older one, and what was not asked
+// for meanwhile goes.
+type generation struct {
+	entries sync.Map // Subject key → *entry
+	count   atomic.Int64
+}
+
+// entry is one assertion being reused.
+type entry struct {
+	latest  atomic.Pointer[minted]
+	signing chan struct{} // holds one element while somebody signs
+}
+
+type minted struct {
+	token   string
+	expires time.Time
+}
+
+// NewMinter returns a Minter. A key that cannot sign ES256 is an error.
+func NewMinter(cfg MinterConfig) (*Minter, error) {
+	if cfg.Issuer == "" {
+		return nil, errors.New("assertions need an issuer")
+	}
+	if _, err := methodFor(cfg.Signer); err != nil {
+		return nil, err
+	}
+	if cfg.Capacity == 0 {
+		cfg.Capacity = defaultCapacity
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	m := &Minter{issuer: cfg.Issuer, signer: cfg.Signer, now: cfg.Now, half: max(int64(cfg.Capacity)/2, 1)}
+	m.recent.Store(&generation{})
+	m.older.Store(&generation{})
+	return m, nil
+}
+
+// Subject is who an assertion speaks of, to whom.
+type Subject struct {
+	Session  string          // public id of the session, or whatever else stays the same for one credential
+	Version  int64           // of the identity within the session
+	Audience string          // the app's origin: https://wiki.corp.example
+	Identity *authn.Identity // must not change for the same session and version
+}
+
+type key struct {
+	session, audience string
+	version           int64
+}
+
+// Claims are the content of an assertion.
+type Claims struct {
+	jwt.RegisteredClaims
+	Email            string   `json:"email,omitempty"`
+	EmailVerified    bool     `json:"email_verified,omitempty"`
+	Name             string   `json:"name,omitempty"`
+	Groups           []string `json:"groups"`
+	GroupsIncomplete bool     `json:"groups_incomplete,omitempty"`
+}
+
+// Mint returns an assertion about s that still holds for a while. It fails when none can be signed and none that was
+// signed before is left.
+func (m *Minter) Mint(ctx context.Context, s Subject) (string, error) {
+	e := m.entry(key{s.Session, s.Audience, s.Version})
+	have := e.latest.Load()
+	if have.left(m.now()) > reuseUntil {
+		return have.token, nil
+	}
+	return m.renew(ctx, e, s)
+}
+
+// left is how long t still holds; nothing holds for no time.
+func (t *minted) left(now time.Time) time.Duration {
+	if t == nil {
+		return 0
+	}
+	return t.expires.Sub(now)
+}
+
+// entry finds or makes the entry of k and keeps it among the recent ones.
+func (m *Minter) entry(k key) *entry {
+	recent := m.recent.Load()
+	if e, ok := recent.entries.Load(k); ok {
+		return e.(*entry)
+	}
+	fresh := &entry{signing: make(chan struct{}, 1)}
+	if e, ok := m.older.Load().entries.Load(k); ok {
+		fresh = e.(*entry)
+	}
+	e, known := recent.entries.LoadOrStore(k, fresh)
+	if !known && recent.count.Add(1) >= m.half {
+		m.forget(recent)
+	}
+	return e.(*entry)
+}
+
+// forget starts a new generation, once per generation that is full.
+func (m *Minter) forget(full *generation) {
+	m.rotate.Lock()
+	defer m.rotate.Unlock()
+	if m.recent.Load() == full {
+		m.older.Store(full)
+		m.recent.Store(&generation{})
+	}
+}
+
+// renew signs a new assertion, one caller at a time. Those who still have one that holds do not wait.
+func (m *Minter) renew(ctx context.Context, e *entry, s Subject) (string, error) {
+	have := e.latest.Load()
+	usable := have.left(m.now()) > lastResort
+	select {
+	case e.signing <- struct{}{}:
+		defer func() { <-e.signing }()
+	default:
+		if usable {
+			return have.token, nil
+		}
+		select {
+		case e.signing <- struct{}{}:
+			defer func() { <-e.signing }()
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}
+	if again := e.latest.Load(); again.left(m.now()) > reuseUntil { // another caller signed while we waited
+		return again.token, nil
+	}
+	fresh, err := m.sign(ctx, s)
+	switch {
+	case err == nil:
+		e.latest.Store(fresh)
+		return fresh.token, nil
+	case usable:
+		return have.token, nil
+	}
+	return "", err
+}
+
+func (m *Minter) sign(ctx context.Context, s Subject) (*minted, error) {
+	ctx, cancel := context.WithTimeout(ctx, signTimeout)
+	defer cancel()
+	now := m.now().Truncate(time.Second)
+	id := s.Identity
+	claims := Claims{
+		RegisteredClaims: jwt.RegisteredClaims{
+			Issuer:    m.issuer,
+			Audience:  jwt.ClaimStrings{s.Audience},
+			Subject:   id.ID(),
+			IssuedAt:  jwt.NewNumericDate(now),
+			ExpiresAt: jwt.NewNumericDate(now.Add(Lifetime)),
+		},
+		Email: id.Email, EmailVerified: id.EmailVerified, Name: id.Name,
+		Groups: id.Groups, GroupsIncomplete: id.GroupsIncomplete,
+	}
+	if claims.Groups == nil {
+		claims.Groups = []string{}
+	}
+	token, err := Sign(ctx, m.signer, claims)
+	if err != nil {
+		return nil, err
+	}
+	return &minted{token, now.Add(Lifetime)}, nil
+}
