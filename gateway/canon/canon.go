@@ -1,0 +1,77 @@
+// Package canon turns what net/http parsed into the one request that everything else reads: the policy decides on it,
+// the cache keys on it, the audit log records it and the upstream gets it. Nobody reads the *http.Request for any of
+// that.
+//
+// [Parse] never repairs. Where two servers could read a request differently, it is refused with a [Reject], so the only
+// change between what came in and what goes out is spelling: percent-encoding is written in one form. The reasons, and
+// what each stands for, are the constants of type [Reason].
+//
+// Reading the bytes off the wire stays with net/http, whose parser already refuses conflicting lengths, bad chunks,
+// control bytes and duplicate Host fields. Two things it hides are settled here for that reason: it ignores
+// Transfer-Encoding in HTTP/1.0, so HTTP/1.0 is refused; and it joins folded header lines with one space, as RFC 9112
+// §5.2 allows, so that is what an app sees.
+//
+// Parse does not touch the body, look up sessions or know any app.
+package canon
+
+import (
+	"net/http"
+	"net/netip"
+)
+
+// Request is one request as it is decided on and as it is forwarded. Its fields are to be read, not written; Header
+// and Token change only through [Request.ClaimAuthorization].
+type Request struct {
+	Method   string // one that [KnownMethod] knows
+	Protocol string // "HTTP/1.1" or "HTTP/2.0"
+
+	Host      string // lower-case, no port; equal to SNI
+	Authority string // lower-case, as the client addressed us: host or host:port
+
+	Path        string   // decoded, begins with "/", no empty, "." or ".." segments, valid UTF-8; a last "/" stays
+	EscapedPath string   // what goes upstream: EscapePath(Path)
+	Segments    []string // decoded pieces of Path between slashes, none empty: "/" has none, "/a/" has one
+
+	Query  string  // exactly what goes upstream, without "?"
+	Params []Param // the same, decoded, in order, repetitions included
+
+	Header  http.Header // what a client may say to an app (package headers), without Sallyport's cookies
+	Handles []string    // distinct values of the session cookie, in order; see Handle
+	Token   string      // gateway token from Sallyport-Authorization, or claimed from Authorization
+
+	Upgrade       string // "websocket" or empty
+	ContentLength int64  // -1 when unknown: chunked, or HTTP/2 without content-length
+
+	Peer      netip.AddrPort // where the connection came from; invalid when that is no IP address
+	SNI       string         // lower-case
+	RawTarget string         // path as received, escaped, cut to 1 KiB: for records, never for decisions. The query stays out: it may hold secrets
+}
+
+// Param is one query parameter, decoded as a form's would be: "+" is a space.
+type Param struct{ Name, Value string }
+
+// Parse reads r, and refuses it with a *Reject when it can be read in more than one way. r stays as it was; the result
+// shares strings and header values with it. Several goroutines may parse different requests.
+func Parse(r *http.Request, lim Limits) (*Request, error) {
+	lim = lim.orDefaults()
+	q := &Request{Method: r.Method, Protocol: r.Proto, ContentLength: r.ContentLength}
+	q.Peer, _ = netip.ParseAddrPort(r.RemoteAddr)
+	for _, stage := range stages {
+		if reject := stage(q, r, lim); reject != nil {
+			return nil, reject
+		}
+	}
+	return q, nil
+}
+
+// stages are what a request has to pass, in this order: what decides about the connection comes first.
+var stages = [...]func(*Request, *http.Request, Limits) *Reject{
+	(*Request).readMethod,
+	(*Request).readFraming,
+	(*Request).readAuthority,
+	(*Request).readTarget,
+	(*Request).readHeader,
+	(*Request).readUpgrade,
+	(*Request).readCookies,
+	(*Request).readCredential,
+}

@@ -1,0 +1,41 @@
+package canon
+
+import (
+	"net/http"
+
+	"sallyport/gateway/headers"
+)
+
+// readHeader bounds the header and keeps what a client may say to an app.
+func (q *Request) readHeader(r *http.Request, lim Limits) *Reject {
+	fields, size := 0, 0
+	for name, values := range r.Header {
+		fields += len(values)
+		for _, value := range values {
+			size += len(name) + len(value)
+		}
+	}
+	if fields > lim.Fields || size > lim.Header {
+		return reject(HeaderTooLarge, "")
+	}
+	q.Header = headers.FromClient(r.Header)
+	return nil
+}
+
+// Origin is the Origin field, or empty.
+func (q *Request) Origin() string { return q.Header.Get("Origin") }
+
+// FetchSite is Sec-Fetch-Site: same-origin, same-site, cross-site, none, or empty from what is no modern browser.
+func (q *Request) FetchSite() string { return q.Header.Get("Sec-Fetch-Site") }
+
+// FetchMode is Sec-Fetch-Mode.
+func (q *Request) FetchMode() string { return q.Header.Get("Sec-Fetch-Mode") }
+
+// FetchDest is Sec-Fetch-Dest.
+func (q *Request) FetchDest() string { return q.Header.Get("Sec-Fetch-Dest") }
+
+// UserAgent is what the client calls itself: foreign bytes.
+func (q *Request) UserAgent() string { return q.Header.Get("User-Agent") }
+
+// ContentType is the type the client gives its body: foreign bytes.
+func (q *Request) ContentType() string { return q.Header.Get("Content-Type") }

@@ -1,0 +1,43 @@
+package canon
+
+import (
+	"net/http"
+	"strings"
+)
+
+// Navigation reports whether a person is opening a page, which is when a redirect to the sign-in or a page with words
+// makes sense. framed says that the page would open inside another one, where no sign-in may be shown.
+//
+// Browsers say so by Sec-Fetch-Mode and Sec-Fetch-Dest (https://www.w3.org/TR/fetch-metadata/). From a client that
+// sends neither, a GET or HEAD that names text/html in Accept and brings no Authorization is taken for one.
+func (q *Request) Navigation() (navigation, framed bool) {
+	if q.Method != http.MethodGet && q.Method != http.MethodHead || q.Upgrade != "" {
+		return false, false
+	}
+	if q.FetchMode() == "" && q.FetchDest() == "" && q.FetchSite() == "" {
+		return q.Header["Authorization"] == nil && q.Token == "" && acceptsHTML(q.Header["Accept"]), false
+	}
+	if q.FetchMode() != "navigate" {
+		return false, false
+	}
+	switch q.FetchDest() {
+	case "document":
+		return true, false
+	case "iframe", "frame", "embed", "object", "fencedframe":
+		return true, true
+	}
+	return false, false
+}
+
+// acceptsHTML wants text/html by name: "*/*" is what programs send.
+func acceptsHTML(accept []string) bool {
+	for _, list := range accept {
+		for media := range strings.SplitSeq(list, ",") {
+			kind, _, _ := strings.Cut(media, ";")
+			if strings.EqualFold(strings.Trim(kind, " \t"), "text/html") {
+				return true
+			}
+		}
+	}
+	return false
+}
