@@ -1,0 +1,257 @@
+package policy
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"unicode/utf8"
+)
+
+// Limits of an input, so that with its decision it always fits one record (60 KiB). Sizes are those of the JSON form:
+// a byte that must be escaped counts as long as its escape.
+const (
+	MaxPath       = 4 << 10
+	MaxQuery      = 8 << 10
+	MaxGroups     = 500
+	MaxGroupBytes = 24 << 10
+	MaxHeaders    = 4 << 10 // all allow-listed headers together
+	maxSegments   = 6 << 10 // a path of many short segments is longer in pieces
+	maxClaims     = 4 << 10
+	maxLabels     = 2 << 10
+	maxGrants     = 2 << 10
+	maxDevice     = 1 << 10
+	maxCert       = 2 << 10
+	maxWord       = 512 // every other string
+)
+
+// TooLargeError says that a request cannot be decided because it cannot be recorded.
+type TooLargeError struct {
+	Field string // the input field
+	Limit int    // in bytes of JSON
+}
+
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("%s is longer than %d bytes", e.Field, e.Limit)
+}
+
+// Bound makes the input fit its record and well-formed: bytes that are not UTF-8 become U+FFFD; groups beyond
+// MaxGroups or MaxGroupBytes are dropped and groups_incomplete is set; claims, grants and headers beyond their limit
+// are dropped whole, in the order of their names, so that a policy finds them undefined; user agent, content type and
+// origin are cut. What cannot be shortened without changing its meaning is a *TooLargeError.
+//
+// The caller's slices and maps are not changed: an identity may be shared by many inputs.
+func (in *Input) Bound() error {
+	s, r, q := &in.Subject, &in.Resource, &in.Context.Request
+	s.Groups, s.GroupsIncomplete = boundGroups(s.Groups, s.GroupsIncomplete)
+	s.Claims = boundClaims(s.Claims)
+	s.Grants = boundGrants(s.Grants)
+	q.Headers = boundMap(q.Headers, MaxHeaders)
+	q.UserAgent, q.ContentType, q.Origin = cut(q.UserAgent), cut(q.ContentType), cut(q.Origin)
+	r.Path, r.Query = clean(r.Path), clean(r.Query)
+
+	checks := [...]struct {
+		field string
+		limit int
+		size  int
+	}{
+		{"resource.path", MaxPath, size(r.Path)},
+		{"resource.query", MaxQuery, size(r.Query)},
+		{"resource.segments", maxSegments, sizes(r.Segments)},
+		{"resource.labels", maxLabels, mapSize(r.Labels)},
+	}
+	for _, c := range checks {
+		if c.size > c.limit {
+			return &TooLargeError{Field: c.field, Limit: c.limit}
+		}
+	}
+	return in.boundWords()
+}
+
+// boundWords checks the strings that are short by nature.
+func (in *Input) boundWords() error {
+	s, a, r, c := &in.Subject, &in.Action, &in.Resource, &in.Context
+	words := []struct{ field, value string }{
+		{"subject.type", s.Type}, {"subject.id", s.ID}, {"subject.email", s.Email},
+		{"action.name", a.Name}, {"action.method", a.Method}, {"action.protocol", a.Protocol}, {"action.upgrade", a.Upgrade},
+		{"resource.type", r.Type}, {"resource.id", r.ID}, {"resource.sensitivity", r.Sensitivity},
+		{"resource.owner", r.Owner}, {"resource.host", r.Host},
+		{"context.client.ip", c.Client.IP}, {"context.client.zone", c.Client.Zone}, {"context.client.country", c.Client.Country},
+		{"context.request.id", c.Request.ID}, {"context.request.fetch_site", c.Request.FetchSite},
+	}
+	for _, w := range words {
+		if 6*len(w.value) > maxWord && size(w.value) > maxWord {
+			return &TooLargeError{Field: w.field, Limit: maxWord}
+		}
+	}
+	var scratch [maxCert]byte
+	documents := [...]struct {
+		field string
+		limit int
+		size  int
+	}{
+		{"subject.authn", maxWord, documentSize(s.Authn, scratch[:0])},
+		{"subject.session", maxWord, documentSize(s.Session, scratch[:0])},
+		{"subject.device", maxDevice, documentSize(s.Device, scratch[:0])},
+		{"subject.cert", maxCert, documentSize(s.Cert, scratch[:0])},
+		{"context.tls", maxWord, documentSize(c.TLS, scratch[:0])},
+		{"context.shield", maxWord, documentSize(c.Shield, scratch[:0])},
+	}
+	for _, d := range documents {
+		if d.size > d.limit {
+			return &TooLargeError{Field: d.field, Limit: d.limit}
+		}
+	}
+	return nil
+}
+
+// documentSize is the length of d's JSON form, 0 when d is absent.
+func documentSize[T any, D interface {
+	*T
+	appendJSON([]byte) []byte
+}](d D, scratch []byte) int {
+	if d == nil {
+		return 0
+	}
+	return len(d.appendJSON(scratch))
+}
+
+func boundGroups(groups []string, incomplete bool) ([]string, bool) {
+	if len(groups) > MaxGroups {
+		groups, incomplete = groups[:MaxGroups], true
+	}
+	length := 0
+	for _, g := range groups {
+		length += 6*len(g) + len(`"",`)
+	}
+	if length <= MaxGroupBytes { // even if every byte needed an escape
+		return groups, incomplete
+	}
+	length = 0
+	for i, g := range groups {
+		if length += size(g) + len(","); length > MaxGroupBytes {
+			return groups[:i], true
+		}
+	}
+	return groups, incomplete
+}
+
+func boundClaims(claims map[string]any) map[string]any {
+	if len(claims) == 0 || len(appendValue(nil, claims)) <= maxClaims {
+		return claims
+	}
+	kept, length := make(map[string]any), len("{}")
+	for _, k := range slices.Sorted(maps.Keys(claims)) {
+		if length += size(k) + len(appendValue(nil, claims[k])) + len(":,"); length > maxClaims {
+			break
+		}
+		kept[k] = claims[k]
+	}
+	return kept
+}
+
+func boundGrants(grants []Grant) []Grant {
+	length := 0
+	for i := range grants {
+		if length += len(grants[i].appendJSON(nil)) + len(","); length > maxGrants {
+			return grants[:i]
+		}
+	}
+	return grants
+}
+
+func boundMap(m map[string]string, limit int) map[string]string {
+	if mapSize(m) <= limit {
+		return m
+	}
+	kept, length := make(map[string]string), len("{}")
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		if length += size(k) + size(m[k]) + len(":,"); length > limit {
+			break
+		}
+		kept[k] = m[k]
+	}
+	return kept
+}
+
+// cut shortens a string that informs but rarely decides.
+func cut(s string) string {
+	if 6*len(s) <= maxWord || size(s) <= maxWord {
+		return s
+	}
+	length := len(`""`)
+	for i, r := range s {
+		if length += size(string(r)) - len(`""`); length > maxWord {
+			return s[:i]
+		}
+	}
+	return s
+}
+
+// size is the length of s as a JSON string.
+func size(s string) int {
+	n := len(s) + len(`""`)
+	for i := 0; i < len(s); {
+		if c := s[i]; c < utf8.RuneSelf {
+			if !plain[c] {
+				n += len(appendEscaped(nil, c)) - 1
+			}
+			i++
+			continue
+		}
+		r, width := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && width == 1:
+			n += len("\ufffd") - 1
+		case r == '\u2028', r == '\u2029':
+			n += len(`\u2028`) - width
+		}
+		i += width
+	}
+	return n
+}
+
+func sizes(ss []string) int {
+	n := len("[]")
+	for _, s := range ss {
+		n += size(s) + len(",")
+	}
+	return n
+}
+
+func mapSize(m map[string]string) int {
+	n := len("{}")
+	for k, v := range m {
+		n += size(k) + size(v) + len(":,")
+	}
+	return n
+}
+
+// clean replaces each byte that is not UTF-8 by U+FFFD.
+func clean(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	b := make([]byte, 0, len(s)+8)
+	for _, r := range s { // ranging yields U+FFFD for each bad byte
+		b = utf8.AppendRune(b, r)
+	}
+	return string(b)
+}
+
+// cleanKeys is m with clean keys. Where two become one, the last in byte order stays.
+func cleanKeys[V any](m map[string]V) map[string]V {
+	for k := range m {
+		if !utf8.ValidString(k) {
+			return withCleanKeys(m)
+		}
+	}
+	return m
+}
+
+func withCleanKeys[V any](m map[string]V) map[string]V {
+	cleaned := make(map[string]V, len(m))
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		cleaned[clean(k)] = m[k]
+	}
+	return cleaned
+}
