@@ -135,7 +135,7 @@ func facts(memory, inherited error) []wire.Fact {
 		fact("environment_empty", len(env) == 1 && strings.HasPrefix(env[0], sealedVar+"="), nil, "not sealed"),
 		fact("no_inherited_descriptors", true, inherited, ""),
 		fact("memory_locked", true, memory, ""),
-		fact("seccomp", seccomp == 2, err3, "keyd installs no filter; the systemd unit does"),
-		fact("landlock", false, nil, "keyd installs no rules; the systemd unit limits paths"),
+		fact("seccomp", seccomp == 2, err3, "no filter is installed"),
+		fact("landlock", false, nil, "no rules are installed"),
 	}
 }

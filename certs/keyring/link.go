@@ -1,0 +1,162 @@
+package keyring
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sallyport/certs/internal/wire"
+)
+
+// maxWaiting bounds the requests of one connection that wait for an answer; the rest wait for their turn. keyd works on
+// fewer at once, and what it has not read yet fits the socket's buffer.
+const maxWaiting = 256
+
+// errLost marks a request that has no answer because its connection broke.
+var errLost = errors.New("connection to the key process lost")
+
+// link is one connection to keyd: many requests out, their answers in any order.
+type link struct {
+	conn    net.Conn
+	release func() error // reaps a child; call after done
+	slots   chan struct{}
+	done    chan struct{}
+	heard   atomic.Int64 // when the last answer came, Unix nanoseconds
+
+	writing sync.Mutex
+
+	mu      sync.Mutex
+	last    uint32
+	waiting map[uint32]chan wire.Frame
+	err     error // why done is closed
+}
+
+func newLink(conn net.Conn, release func() error) *link {
+	l := &link{
+		conn:    conn,
+		slots:   make(chan struct{}, maxWaiting),
+		done:    make(chan struct{}),
+		waiting: map[uint32]chan wire.Frame{},
+	}
+	var reading sync.WaitGroup
+	reading.Go(l.read)
+	l.release = func() error {
+		reading.Wait()
+		return release()
+	}
+	return l
+}
+
+// call sends one request and waits for its answer or the end of ctx. A keyd that said nothing at all since the request
+// was sent is taken for hung, and the connection for lost.
+func (l *link) call(ctx context.Context, op wire.Op, body []byte) (wire.Frame, error) {
+	select {
+	case l.slots <- struct{}{}:
+		defer func() { <-l.slots }()
+	case <-ctx.Done():
+		return wire.Frame{}, fmt.Errorf("waiting for a turn: %w", ctx.Err())
+	}
+	sent := time.Now()
+	id, answer := l.expect()
+	defer l.forget(id)
+	l.send(wire.Frame{ID: id, Kind: byte(op), Body: body})
+	select {
+	case f := <-answer:
+		return f, nil
+	case <-l.done:
+		return wire.Frame{}, fmt.Errorf("%w: %w", errLost, l.cause())
+	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) && l.heard.Load() < sent.UnixNano() && time.Since(sent) >= answerWithin/2 {
+			l.fail(errors.New("no answer in time"))
+		}
+		return wire.Frame{}, fmt.Errorf("waiting for an answer: %w", ctx.Err())
+	}
+}
+
+func (l *link) list(ctx context.Context) ([]Key, error) {
+	f, err := l.call(ctx, wire.OpList, nil)
+	if err != nil {
+		return nil, err
+	}
+	if code := wire.Code(f.Kind); code != wire.OK {
+		return nil, fmt.Errorf("list: %s: %q", code, f.Body)
+	}
+	return parseList(f.Body)
+}
+
+func (l *link) expect() (uint32, chan wire.Frame) {
+	answer := make(chan wire.Frame, 1)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last++
+	l.waiting[l.last] = answer
+	return l.last, answer
+}
+
+func (l *link) forget(id uint32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.waiting, id)
+}
+
+// send writes a frame, or fails the link: after half a frame there is no going on.
+func (l *link) send(f wire.Frame) {
+	frame := wire.AppendFrame(nil, f)
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	l.conn.SetWriteDeadline(time.Now().Add(answerWithin))
+	if _, err := l.conn.Write(frame); err != nil {
+		l.fail(err)
+	}
+}
+
+// read hands answers to whoever waits. One that nobody waits for any more came too late and is dropped.
+func (l *link) read() {
+	r := bufio.NewReader(l.conn)
+	for {
+		f, err := wire.ReadFrame(r, wire.MaxAnswer)
+		if err != nil {
+			l.fail(err)
+			return
+		}
+		l.heard.Store(time.Now().UnixNano())
+		l.mu.Lock()
+		answer := l.waiting[f.ID]
+		delete(l.waiting, f.ID)
+		l.mu.Unlock()
+		if answer != nil {
+			answer <- f
+		}
+	}
+}
+
+// fail ends the connection once, for the first reason given.
+func (l *link) fail(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err == nil {
+		l.err = err
+		l.conn.Close()
+		close(l.done)
+	}
+}
+
+func (l *link) alive() bool {
+	select {
+	case <-l.done:
+		return false
+	default:
+		return true
+	}
+}
+
+func (l *link) cause() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}

@@ -1,0 +1,152 @@
+package keyring
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"sallyport/certs/internal/wire"
+)
+
+// Purpose is the one thing a key is for.
+type Purpose = wire.Purpose
+
+// The purposes of keys.
+const (
+	PurposeTLSServer  = wire.TLSServer  // server side of TLS 1.3 handshakes
+	PurposeAssertion  = wire.Assertion  // the gateway's word to an app about who is asking
+	PurposeOIDCClient = wire.OIDCClient // private_key_jwt at an identity provider
+)
+
+// Key is the public side of one of keyd's keys.
+type Key struct {
+	Name     string           // what keyd's operator calls it
+	Purpose  Purpose          // the one thing it signs
+	ID       string           // RFC 7638 thumbprint, base64url: a JWT's kid
+	Public   crypto.PublicKey // *ecdsa.PublicKey, ed25519.PublicKey or *rsa.PublicKey
+	Names    []string         // DNS names that a TLS key is for; `*.` stands for one label
+	ClientID string           // OAuth client that an oidc-client key authenticates
+}
+
+func parseList(body []byte) ([]Key, error) {
+	var list wire.List
+	if err := json.Unmarshal(body, &list); err != nil {
+		return nil, fmt.Errorf("reading keyd's keys: %w", err)
+	}
+	var keys []Key
+	for _, k := range list.Keys {
+		pub, err := x509.ParsePKIXPublicKey(k.Public)
+		if err != nil {
+			return nil, fmt.Errorf("reading keyd's key %q: %w", k.Name, err)
+		}
+		id, err := wire.ID(pub)
+		if err != nil {
+			return nil, fmt.Errorf("reading keyd's key %q: %w", k.Name, err)
+		}
+		keys = append(keys, Key{k.Name, k.Purpose, id.String(), pub, k.Names, k.ClientID})
+	}
+	return keys, nil
+}
+
+// TLSServer returns the signer of a key of purpose tls-server, for tls.Certificate.PrivateKey. It implements
+// crypto.MessageSigner, through which crypto/tls hands over whole messages; keyd signs those of a TLS 1.3 server's
+// CertificateVerify and refuses all others. Its Sign, which takes a digest, always fails: a digest says nothing about
+// what is signed.
+//
+// The signer names its key by the public half. A keyd that comes back with another key of the same name refuses.
+func (c *Client) TLSServer(k Key) crypto.Signer { return &tlsSigner{c, k} }
+
+type tlsSigner struct {
+	client *Client
+	key    Key
+}
+
+var _ crypto.MessageSigner = (*tlsSigner)(nil)
+
+func (s *tlsSigner) Public() crypto.PublicKey { return s.key.Public }
+
+func (s *tlsSigner) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	return nil, errors.New("keyring: keys of the key process sign messages, never digests")
+}
+
+// SignMessage has no context to obey; the request's own deadline bounds it.
+func (s *tlsSigner) SignMessage(_ io.Reader, message []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if err := checkOptions(s.key.Public, opts); err != nil {
+		return nil, err
+	}
+	id, err := wire.ID(s.key.Public)
+	if err != nil {
+		return nil, err
+	}
+	return s.client.request(context.Background(), wire.OpSignTLS13Server, wire.SignBody(id, message))
+}
+
+// checkOptions refuses what keyd would sign in another way than asked: hash and padding follow from the key.
+func checkOptions(pub crypto.PublicKey, opts crypto.SignerOpts) error {
+	want := crypto.SHA256
+	switch pub := pub.(type) {
+	case *ecdsa.PublicKey:
+		if pub.Curve == elliptic.P384() {
+			want = crypto.SHA384
+		}
+	case ed25519.PublicKey:
+		want = 0
+	case *rsa.PublicKey:
+		if pss, ok := opts.(*rsa.PSSOptions); !ok || pss.SaltLength != rsa.PSSSaltLengthEqualsHash && pss.SaltLength != want.Size() {
+			return errors.New("keyring: RSA keys sign with PSS and a salt as long as the hash")
+		}
+	}
+	if got := opts.HashFunc(); got != want {
+		return fmt.Errorf("keyring: this key signs with %v, not %v", want, got)
+	}
+	return nil
+}
+
+// Assertion returns the signer of the key of that name, whose purpose is assertion or oidc-client.
+func (c *Client) Assertion(name string) (*AssertionSigner, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, k := range c.keys {
+		switch {
+		case k.Name != name:
+		case k.Purpose == PurposeAssertion:
+			return &AssertionSigner{c, k, wire.OpSignAssertion}, nil
+		case k.Purpose == PurposeOIDCClient:
+			return &AssertionSigner{c, k, wire.OpSignClientAssertion}, nil
+		default:
+			return nil, fmt.Errorf("keyd's key %q is for %s: it signs no assertions", name, k.Purpose)
+		}
+	}
+	return nil, fmt.Errorf("keyd has no key %q", name)
+}
+
+// AssertionSigner signs JWTs with ES256. keyd parses each and refuses what its configuration does not allow.
+type AssertionSigner struct {
+	client *Client
+	key    Key
+	op     wire.Op
+}
+
+// KeyID is the `kid` that the JWT's header must carry.
+func (s *AssertionSigner) KeyID() string { return s.key.ID }
+
+// Public is the key that verifies, a *ecdsa.PublicKey on P-256.
+func (s *AssertionSigner) Public() crypto.PublicKey { return s.key.Public }
+
+// SignJWT signs a JWS signing input (RFC 7515 §5.1) and returns r ‖ s, 64 bytes. Its header must be exactly alg ES256,
+// kid KeyID and typ JWT; iat must be the present and exp at most five minutes later. ErrRefused says what is wrong.
+func (s *AssertionSigner) SignJWT(ctx context.Context, signingInput []byte) ([]byte, error) {
+	id, err := wire.ID(s.key.Public)
+	if err != nil {
+		return nil, err
+	}
+	return s.client.request(ctx, s.op, wire.SignBody(id, signingInput))
+}
