@@ -1,0 +1,111 @@
+package route
+
+import (
+	"strings"
+	"testing"
+)
+
+func upstream(t *testing.T, address string) Upstream {
+	t.Helper()
+	var u Upstream
+	if err := u.UnmarshalText([]byte(address)); err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func TestLongestPathWinsAtSegmentBorders(t *testing.T) {
+	table, err := NewTable([]App{
+		{Name: "wiki", Host: "intranet.corp.example"},
+		{Name: "files", Host: "intranet.corp.example", Path: "/files/"},
+		{Name: "drafts", Host: "intranet.corp.example", Path: "/files/drafts/"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]Name{
+		"/": "wiki", "/filesystem": "wiki", "/files": "files", "/files/": "files", "/files/a": "files",
+		"/files/drafts": "drafts", "/files/drafts/x": "drafts", "/files/draftsman": "files",
+	} {
+		if got := table.Match("intranet.corp.example", path); got == nil || got.Name != want {
+			t.Errorf("Match(%q) = %v, want %s", path, got, want)
+		}
+	}
+	if got := table.Match("other.corp.example", "/"); got != nil {
+		t.Errorf("unknown host matched %s; there is no default route", got.Name)
+	}
+}
+
+func TestTwoAppsCannotShareANameOrAPlace(t *testing.T) {
+	_, err := NewTable([]App{{Name: "a", Host: "x.example"}, {Name: "a", Host: "y.example"}})
+	if err == nil || !strings.Contains(err.Error(), `two apps are named "a"`) {
+		t.Errorf("same name: got %v", err)
+	}
+	_, err = NewTable([]App{{Name: "a", Host: "x.example"}, {Name: "b", Host: "x.example", Path: "/"}})
+	if err == nil || !strings.Contains(err.Error(), "both claim") {
+		t.Errorf("same place: got %v", err)
+	}
+}
+
+func TestStartPathIsWhatTheAppSees(t *testing.T) {
+	for _, c := range []struct{ path, strip, want string }{
+		{"/", "", "/"}, {"/wiki/", "", "/wiki/"}, {"/wiki/", "/wiki", "/"}, {"/a/b/", "/a", "/b/"},
+	} {
+		if got := (&App{Path: c.path, StripPrefix: c.strip}).StartPath(); got != c.want {
+			t.Errorf("path %s without %q starts at %s, want %s", c.path, c.strip, got, c.want)
+		}
+	}
+}
+
+func TestUpstreamAddressesAreOrigins(t *testing.T) {
+	for _, bad := range []string{
+		"10.0.0.5:8080", "ftp://x", "http://", "http://u:p@x", "http://x/path", "http://x?q", "http://x#f",
+		"file:///etc/passwd", "http://169.254.169.254", "http://[fe80::1]", "http://[::ffff:169.254.169.254]:80", "http://0.0.0.0:1",
+	} {
+		var u Upstream
+		if err := u.UnmarshalText([]byte(bad)); err == nil {
+			t.Errorf("%q was accepted", bad)
+		}
+	}
+	if got := upstream(t, "http://App.Internal:8080/").String(); got != "http://app.internal:8080" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestAppSettingsAreChecked(t *testing.T) {
+	good := App{Name: "wiki", Host: "wiki.corp.example", Upstreams: []Upstream{upstream(t, "http://10.0.0.5")}}
+	if err := good.Check(); err != nil {
+		t.Fatalf("a good app: %v", err)
+	}
+	for want, change := range map[string]func(*App){
+		"name":              func(a *App) { a.Name = "Wiki!" },
+		"host":              func(a *App) { a.Host = "wiki.corp.example:443" },
+		"path":              func(a *App) { a.Path = "/a/../b/" },
+		"strip_prefix":      func(a *App) { a.StripPrefix = "/app/" },
+		"websocket_origins": func(a *App) { a.WebSocketOrigins = []string{"https://x/"} },
+		"upstreams":         func(a *App) { a.Upstreams = nil },
+	} {
+		bad := good
+		change(&bad)
+		if err := bad.Check(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want an error about %s, got %v", want, err)
+		}
+	}
+}
+
+func TestBytesReadAsTheyPrint(t *testing.T) {
+	for text, want := range map[string]Bytes{"0": 0, "512": 512, "64KiB": 64 << 10, "10MiB": 10 << 20, "1GiB": 1 << 30, "1MB": 1e6, "5 KB": 5000} {
+		var b, again Bytes
+		if err := b.UnmarshalText([]byte(text)); err != nil || b != want {
+			t.Errorf("%q = %d, %v, want %d", text, b, err, want)
+		}
+		if err := again.UnmarshalText([]byte(b.String())); err != nil || again != b {
+			t.Errorf("%q prints as %q and reads back as %d", text, b, again)
+		}
+	}
+	for _, bad := range []string{"", "-1", "1.5MiB", "9223372036854775807GiB", "ten"} {
+		if err := new(Bytes).UnmarshalText([]byte(bad)); err == nil {
+			t.Errorf("%q was accepted", bad)
+		}
+	}
+}
