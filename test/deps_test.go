@@ -1,0 +1,208 @@
+// Package test holds what needs a socket, a browser, a real server or two processes, and the picture of the imports.
+package test
+
+import (
+	"encoding/json"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// picture is the import graph, drawn once for people and for this test. A line says: these packages may import
+// those, and whatever those may import. Imports run downwards only; what is not drawn is not allowed.
+const picture = `
+	policies, audit, certs/internal/wire, authn < nothing
+	policy                  < policies
+	certs                   < nothing
+	certs/keyring           < certs/internal/wire
+	certs/keyd              < certs/internal/wire
+	authn/session           < authn
+	authn/session/sqlite    < authn/session
+	authn/session/sessiontest < authn/session
+	authn/oidc              < authn
+	authn/token             < authn
+
+	gateway/canon           < gateway/headers
+	gateway/headers         < nothing
+	gateway/ui              < nothing
+	gateway/upstream        < nothing
+	gateway/route           < policy
+	gateway/signin          < authn/oidc, authn/session, audit
+	gateway/admin           < audit, authn/session
+	gateway                 < gateway/canon, gateway/headers, gateway/route, gateway/upstream, gateway/signin, gateway/ui,
+	                          gateway/admin, policy, audit, certs, certs/keyring, authn/session, authn/token
+	gateway/config          < gateway/route, gateway/admin, policy, audit, certs, certs/keyring, authn/session, authn/oidc
+	gateway/boot            < gateway, gateway/config, authn/session/sqlite
+
+	cmd/sallyport           < gateway/boot
+	cmd/keyd                < certs/keyd
+	cmd/demo                < certs/keyd
+`
+
+const module = "sallyport/"
+
+func TestImportsRunDownwards(t *testing.T) {
+	allowed := readPicture(t)
+	for pkg, imports := range projectImports(t) {
+		if strings.HasPrefix(pkg, "test") {
+			continue
+		}
+		may, drawn := allowed[pkg]
+		if !drawn {
+			t.Errorf("%s is not in the picture", pkg)
+			continue
+		}
+		for _, imported := range imports {
+			if !may[imported] {
+				t.Errorf("%s imports %s: the picture does not allow it", pkg, imported)
+			}
+		}
+	}
+}
+
+// readPicture closes the picture transitively.
+func readPicture(t *testing.T) map[string]map[string]bool {
+	t.Helper()
+	direct := map[string][]string{}
+	var order []string
+	text := strings.ReplaceAll(picture, ",\n", ",")
+	for line := range strings.Lines(text) {
+		left, right, found := strings.Cut(line, "<")
+		if !found {
+			continue
+		}
+		for pkg := range strings.SplitSeq(left, ",") {
+			pkg = strings.TrimSpace(pkg)
+			order = append(order, pkg)
+			for dep := range strings.SplitSeq(right, ",") {
+				if dep = strings.TrimSpace(dep); dep != "nothing" {
+					direct[pkg] = append(direct[pkg], dep)
+				}
+			}
+		}
+	}
+	closed := map[string]map[string]bool{}
+	for _, pkg := range order {
+		closed[pkg] = map[string]bool{}
+		for _, dep := range direct[pkg] {
+			if closed[dep] == nil {
+				t.Fatalf("the picture draws %s above %s, which comes later: imports run downwards", dep, pkg)
+			}
+			closed[pkg][dep] = true
+			for below := range closed[dep] {
+				closed[pkg][below] = true
+			}
+		}
+	}
+	return closed
+}
+
+// projectImports maps each package of ours to the packages of ours that its non-test files import.
+func projectImports(t *testing.T) map[string][]string {
+	t.Helper()
+	imports := map[string][]string{}
+	eachGoFile(t, parser.ImportsOnly, func(path string, file *ast.File) {
+		if strings.HasSuffix(path, "_test.go") {
+			return
+		}
+		pkg := filepath.ToSlash(filepath.Dir(path))
+		imports[pkg] = append(imports[pkg], nil...)
+		for _, spec := range file.Imports {
+			if dep, ours := strings.CutPrefix(strings.Trim(spec.Path.Value, `"`), module); ours && !slices.Contains(imports[pkg], dep) {
+				imports[pkg] = append(imports[pkg], dep)
+			}
+		}
+	})
+	return imports
+}
+
+// The key process stays small: no web server, no policy engine.
+func TestKeydLinksNeitherHTTPNorOPA(t *testing.T) {
+	for _, dep := range linked(t, "./cmd/keyd") {
+		if dep == "net/http" || strings.HasPrefix(dep, "github.com/open-policy-agent/") {
+			t.Errorf("cmd/keyd links %s", dep)
+		}
+	}
+}
+
+// The gateway cannot read a private key because it has no code for it.
+func TestOnlyKeydParsesPrivateKeys(t *testing.T) {
+	forbidden := []string{"ParsePKCS8PrivateKey", "ParsePKCS1PrivateKey", "ParseECPrivateKey", "X509KeyPair", "LoadX509KeyPair"}
+	eachGoFile(t, 0, func(path string, file *ast.File) {
+		if strings.HasPrefix(path, "certs/keyd/") {
+			return
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			sel, ok := n.(*ast.SelectorExpr)
+			if ok && slices.Contains(forbidden, sel.Sel.Name) {
+				t.Errorf("%s refers to %s: private keys exist in certs/keyd only", path, sel.Sel.Name)
+			}
+			return true
+		})
+	})
+}
+
+// The demo runs the real gateway as a child process; it is no second gateway.
+func TestDemoLinksNoGateway(t *testing.T) {
+	for _, dep := range linked(t, "./cmd/demo") {
+		if dep == "sallyport/gateway" || dep == "sallyport/audit" || dep == "sallyport/policy" {
+			t.Errorf("cmd/demo links %s", dep)
+		}
+	}
+}
+
+func linked(t *testing.T, pkg string) []string {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-deps", "-json=ImportPath", pkg)
+	cmd.Dir, cmd.Stderr = "..", os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list %s: %v", pkg, err)
+	}
+	var deps []string
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p struct{ ImportPath string }
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return deps
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		deps = append(deps, p.ImportPath)
+	}
+}
+
+func eachGoFile(t *testing.T, mode parser.Mode, visit func(path string, file *ast.File)) {
+	t.Helper()
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (d.Name() == "node_modules" || d.Name() == "testdata" || d.Name() == "tools" || strings.HasPrefix(d.Name(), ".") && d.Name() != ".."):
+			return filepath.SkipDir
+		case d.IsDir() || !strings.HasSuffix(path, ".go"):
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, mode)
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel("..", path)
+		if err != nil {
+			return err
+		}
+		visit(rel, file)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,122 @@
+package harness
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// Origin is an internal app that remembers what it was asked. It serves /echo (a WebSocket), /events (server-sent
+// events), /size?n=BYTES, /headers (what it received) and a greeting everywhere else.
+type Origin struct {
+	URL string
+
+	mu       sync.Mutex
+	requests []Seen
+	closing  chan struct{}
+}
+
+// Seen is one request as the app saw it.
+type Seen struct {
+	ID     string // X-Request-Id, which the gateway sets and records
+	Method string
+	Target string // the request line's target
+	Host   string
+	Header http.Header
+}
+
+// NewOrigin starts an app on a free loopback port for the length of the test.
+func NewOrigin(t testing.TB) *Origin {
+	o := &Origin{closing: make(chan struct{})}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/echo", o.echo)
+	mux.HandleFunc("/events", o.events)
+	mux.HandleFunc("/size", o.size)
+	mux.HandleFunc("/headers", o.headers)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "hello from %s", r.URL.Path) })
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		o.remember(r)
+		mux.ServeHTTP(w, r)
+	}))
+	o.URL = server.URL
+	t.Cleanup(func() {
+		close(o.closing)
+		server.CloseClientConnections()
+		server.Close()
+	})
+	return o
+}
+
+func (o *Origin) remember(r *http.Request) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.requests = append(o.requests, Seen{ID: r.Header.Get("X-Request-Id"), Method: r.Method, Target: r.RequestURI, Host: r.Host, Header: r.Header.Clone()})
+}
+
+// Seen is everything the app was asked so far.
+func (o *Origin) Seen() []Seen {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return append([]Seen(nil), o.requests...)
+}
+
+// Forget empties the memory.
+func (o *Origin) Forget() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.requests = nil
+}
+
+func (o *Origin) echo(w http.ResponseWriter, r *http.Request) {
+	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true}) // origins are the gateway's matter
+	if err != nil {
+		return
+	}
+	defer conn.CloseNow()
+	for {
+		kind, message, err := conn.Read(context.WithoutCancel(r.Context()))
+		if err != nil || conn.Write(r.Context(), kind, message) != nil {
+			return
+		}
+	}
+}
+
+func (o *Origin) events(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for n := 1; ; n++ {
+		fmt.Fprintf(w, "data: %d\n\n", n)
+		w.(http.Flusher).Flush()
+		select {
+		case <-tick.C:
+		case <-r.Context().Done():
+			return
+		case <-o.closing:
+			return
+		}
+	}
+}
+
+func (o *Origin) size(w http.ResponseWriter, r *http.Request) {
+	n, err := strconv.ParseInt(r.URL.Query().Get("n"), 10, 64)
+	if err != nil {
+		http.Error(w, "n must be a number of bytes", http.StatusBadRequest)
+		return
+	}
+	io.CopyN(w, strings.NewReader(strings.Repeat("x", int(n))), n)
+}
+
+func (o *Origin) headers(w http.ResponseWriter, r *http.Request) {
+	fmt.Fprintf(w, "%s %s\nHost: %s\n", r.Method, r.RequestURI, r.Host)
+	r.Header.Write(w)
+}
