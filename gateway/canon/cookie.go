@@ -64,6 +64,7 @@ func (q *Request) collectHandles(fields []string) {
 // othersCookies is what is left for the app.
 func othersCookies(fields []string) string {
 	var b strings.Builder
+	b.Grow(len(fields[0]))
 	for _, field := range fields {
 		for pair := range strings.SplitSeq(field, ";") {
 			pair = strings.Trim(pair, " \t")

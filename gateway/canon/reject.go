@@ -114,21 +114,43 @@ func reject(reason Reason, seen string) *Reject {
 	return &Reject{Status: code, Reason: string(reason), Detail: printable(seen, maxDetail), Close: closes[reason]}
 }
 
-// Caps on foreign bytes that we write down, counted before escaping.
+// Caps on foreign bytes that are written down, counted before escaping.
 const (
-	maxDetail    = 256
-	maxRawTarget = 1 << 10
+	maxDetail = 256
+	maxEscape = 1 << 10
 )
 
-// printable is s cut to limit bytes and written in visible ASCII, as in a Go string literal.
+// Escape makes foreign bytes fit for records, logs and pages: cut to 1 KiB, in printable ASCII, everything else as in a
+// Go string literal.
+func Escape(s string) string { return printable(s, maxEscape) }
+
+// RedactTarget is a raw request target without its query, which may hold secrets, and without the user information of
+// an absolute form.
+func RedactTarget(target string) string {
+	path, _, hasQuery := strings.Cut(target, "?")
+	if scheme, rest, absolute := strings.Cut(path, "://"); absolute && !strings.HasPrefix(path, "/") {
+		authority, tail, _ := strings.Cut(rest, "/")
+		if at := strings.LastIndexByte(authority, '@'); at >= 0 {
+			path = scheme + "://" + authority[at+1:] + "/" + tail
+		}
+	}
+	if hasQuery {
+		path += "?"
+	}
+	return path
+}
+
+// printable is s cut to limit bytes and written in printable ASCII.
 func printable(s string, limit int) string {
 	cut := ""
 	if len(s) > limit {
 		s, cut = s[:limit], "..."
 	}
-	if strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) < 0 {
-		return s + cut
+	for i := 0; i < len(s); i++ {
+		if s[i] < ' ' || s[i] > '~' || s[i] == '"' || s[i] == '\\' {
+			quoted := strconv.QuoteToASCII(s)
+			return quoted[1:len(quoted)-1] + cut
+		}
 	}
-	quoted := strconv.QuoteToASCII(s)
-	return quoted[1:len(quoted)-1] + cut
+	return s + cut
 }

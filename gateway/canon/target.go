@@ -10,7 +10,7 @@ import (
 func (q *Request) readTarget(r *http.Request, lim Limits) *Reject {
 	target := r.RequestURI
 	path, query, _ := strings.Cut(target, "?")
-	q.RawTarget = printable(path, maxRawTarget)
+	q.RawTarget = Escape(path)
 	if path == "" || path[0] != '/' {
 		return reject(TargetForm, path) // RFC 9112 §3.2.1: origin-form only
 	}

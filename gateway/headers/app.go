@@ -26,11 +26,11 @@ type App struct {
 // them; whoever records the exchange says so there.
 func FromApp(h http.Header, status int, app App) (blocked []string) {
 	upgrade := h["Upgrade"]
-	for name := range namedByConnection(h) {
+	for _, name := range namedByConnection(h) {
 		delete(h, name)
 	}
 	for name := range h {
-		if canonical, ordinary := spelling(name); !ordinary || fromApp.class(canonical) != passes {
+		if !isOrdinary(name) || fromApp.class(name) != passes {
 			delete(h, name)
 		}
 	}

@@ -23,16 +23,11 @@ import (
 func FromClient(h http.Header) http.Header {
 	out := make(http.Header, len(h)+8) // room for what the gateway adds
 	for name, values := range h {
-		name, ordinary := spelling(name)
-		if !ordinary || fromClient.class(name) != passes {
-			continue
+		if isOrdinary(name) && fromClient.class(name) == passes {
+			out[name] = values
 		}
-		if known, twice := out[name]; twice {
-			values = append(known[:len(known):len(known)], values...)
-		}
-		out[name] = values
 	}
-	for name := range namedByConnection(h) {
+	for _, name := range namedByConnection(h) {
 		delete(out, name)
 	}
 	if _, sent := out["User-Agent"]; !sent {
@@ -44,44 +39,40 @@ func FromClient(h http.Header) http.Header {
 // noUserAgent is shared between requests; nothing writes to header values in place.
 var noUserAgent = []string{""}
 
-// spelling returns a field name as net/http spells it, and whether it is made of letters, digits and hyphens only.
-// Names that arrive over the wire are spelt that way already and cost one pass.
-func spelling(name string) (canonical string, ordinary bool) {
+// isOrdinary reports whether a name is made of letters, digits and hyphens, each word beginning with a capital. That
+// is how net/http spells all such names it reads, so any other spelling did not come off the wire.
+func isOrdinary(name string) bool {
 	first := true // of a word
-	respell := false
 	for i := 0; i < len(name); i++ {
 		switch c := name[i]; {
 		case 'a' <= c && c <= 'z':
-			respell = respell || first
+			if first {
+				return false
+			}
 		case 'A' <= c && c <= 'Z':
-			respell = respell || !first
+			if !first {
+				return false
+			}
 		case '0' <= c && c <= '9', c == '-':
 		default:
-			return name, false
+			return false
 		}
 		first = name[i] == '-'
 	}
-	if respell {
-		name = textproto.CanonicalMIMEHeaderKey(name)
-	}
-	return name, name != ""
+	return name != ""
 }
 
 // namedByConnection are the fields a Connection header claims for one connection only. They are removed before the
 // gateway adds its own, so that a client cannot take those away (CVE-2024-45410).
-func namedByConnection(h http.Header) map[string]bool {
-	var named map[string]bool
+func namedByConnection(h http.Header) (names []string) {
 	for _, value := range h["Connection"] {
 		for option := range strings.SplitSeq(value, ",") {
 			option = textproto.TrimString(option)
 			if option == "" || strings.EqualFold(option, "keep-alive") || strings.EqualFold(option, "close") {
 				continue
 			}
-			if named == nil {
-				named = map[string]bool{}
-			}
-			named[textproto.CanonicalMIMEHeaderKey(option)] = true
+			names = append(names, textproto.CanonicalMIMEHeaderKey(option))
 		}
 	}
-	return named
+	return names
 }

@@ -23,25 +23,16 @@ type Identity struct {
 	Assertion string   // a signed JWT that says the same; empty for nobody
 }
 
-// SetIdentity replaces every X-Sallyport- field of h by what the gateway vouches for. User, Email and Groups are
-// always there, empty for nobody, so that an app never mistakes a missing field for one it may take from elsewhere;
-// Assertion is left out when empty. Values are escaped by [Escape], group names joined by commas.
+// SetIdentity says who is asking, in a header that FromClient returned. User, Email and Groups are always there,
+// empty for nobody, so that an app never takes a missing field from elsewhere; Assertion is left out when empty.
+// Values are escaped by [Escape], group names joined by commas.
 func SetIdentity(h http.Header, id Identity) {
-	DropIdentity(h)
 	h[User] = []string{Escape(id.User)}
 	h[Email] = []string{Escape(id.Email)}
 	h[Groups] = []string{joinGroups(id.Groups)}
+	delete(h, Assertion)
 	if id.Assertion != "" {
 		h[Assertion] = []string{id.Assertion}
-	}
-}
-
-// DropIdentity removes every X-Sallyport- field: for apps that are not told who is asking.
-func DropIdentity(h http.Header) {
-	for name := range h {
-		if canonical, _ := spelling(name); strings.HasPrefix(canonical, "X-Sallyport-") {
-			delete(h, name)
-		}
 	}
 }
 
@@ -95,15 +86,10 @@ type Forwarded struct {
 	Port  uint16     // public port
 }
 
-// SetForwarded replaces every forwarding field of h by what the gateway knows: X-Forwarded-For holds the peer's
+// SetForwarded says where a request came from, in a header that FromClient returned: X-Forwarded-For holds the peer's
 // address alone, whatever the client claimed.
 func SetForwarded(h http.Header, f Forwarded) {
-	for name := range h {
-		canonical, ordinary := spelling(name)
-		if !ordinary || fromClient.class(canonical) == forwarding {
-			delete(h, name)
-		}
-	}
+	delete(h, "X-Forwarded-For")
 	if f.For.IsValid() {
 		h["X-Forwarded-For"] = []string{f.For.Unmap().WithZone("").String()}
 	}
