@@ -10,6 +10,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"sallyport/authn"
+	"sallyport/authn/session"
 )
 
 const (
@@ -30,6 +31,7 @@ const (
 type MinterConfig struct {
 	Issuer   string           // https://auth.<domain>[:port]
 	Signer   Signer           // the key of purpose assertion
+	Further  []Signer         // keys that are published beside it, because they signed before or will
 	Capacity int              // how many assertions are remembered; 0: 32,768
 	Now      func() time.Time // nil: time.Now
 }
@@ -41,6 +43,7 @@ type MinterConfig struct {
 type Minter struct {
 	issuer string
 	signer Signer
+	jwks   []byte
 	now    func() time.Time
 	half   int64 // entries of one generation
 
@@ -52,7 +55,7 @@ type Minter struct {
 // generation is half of what is remembered. When the recent one is full it becomes the older one, and what was not asked
 // for meanwhile goes.
 type generation struct {
-	entries sync.Map // Subject key → *entry
+	entries sync.Map // key → *entry
 	count   atomic.Int64
 }
 
@@ -72,7 +75,8 @@ func NewMinter(cfg MinterConfig) (*Minter, error) {
 	if cfg.Issuer == "" {
 		return nil, errors.New("assertions need an issuer")
 	}
-	if _, err := methodFor(cfg.Signer); err != nil {
+	jwks, err := JWKS(append([]Signer{cfg.Signer}, cfg.Further...)...)
+	if err != nil {
 		return nil, err
 	}
 	if cfg.Capacity == 0 {
@@ -81,18 +85,10 @@ func NewMinter(cfg MinterConfig) (*Minter, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	m := &Minter{issuer: cfg.Issuer, signer: cfg.Signer, now: cfg.Now, half: max(int64(cfg.Capacity)/2, 1)}
+	m := &Minter{issuer: cfg.Issuer, signer: cfg.Signer, jwks: jwks, now: cfg.Now, half: max(int64(cfg.Capacity)/2, 1)}
 	m.recent.Store(&generation{})
 	m.older.Store(&generation{})
 	return m, nil
-}
-
-// Subject is who an assertion speaks of, to whom.
-type Subject struct {
-	Session  string          // public id of the session, or whatever else stays the same for one credential
-	Version  int64           // of the identity within the session
-	Audience string          // the app's origin: https://wiki.corp.example
-	Identity *authn.Identity // must not change for the same session and version
 }
 
 type key struct {
@@ -110,15 +106,18 @@ type Claims struct {
 	GroupsIncomplete bool     `json:"groups_incomplete,omitempty"`
 }
 
-// Mint returns an assertion about s that still holds for a while. It fails when none can be signed and none that was
-// signed before is left.
-func (m *Minter) Mint(ctx context.Context, s Subject) (string, error) {
-	e := m.entry(key{s.Session, s.Audience, s.Version})
+// JWKS is the document by which apps check assertions.
+func (m *Minter) JWKS() []byte { return m.jwks }
+
+// Assertion tells the app at audience, an origin such as https://wiki.corp.example, whose session s is, in a token that
+// still holds for a while. It fails when none can be signed and none that was signed before is left.
+func (m *Minter) Assertion(ctx context.Context, s *session.Session, audience string) (string, error) {
+	e := m.entry(key{s.ID, audience, s.Version})
 	have := e.latest.Load()
 	if have.left(m.now()) > reuseUntil {
 		return have.token, nil
 	}
-	return m.renew(ctx, e, s)
+	return m.renew(ctx, e, s.Identity, audience)
 }
 
 // left is how long t still holds; nothing holds for no time.
@@ -157,7 +156,7 @@ func (m *Minter) forget(full *generation) {
 }
 
 // renew signs a new assertion, one caller at a time. Those who still have one that holds do not wait.
-func (m *Minter) renew(ctx context.Context, e *entry, s Subject) (string, error) {
+func (m *Minter) renew(ctx context.Context, e *entry, who *authn.Identity, audience string) (string, error) {
 	have := e.latest.Load()
 	usable := have.left(m.now()) > lastResort
 	select {
@@ -177,7 +176,7 @@ func (m *Minter) renew(ctx context.Context, e *entry, s Subject) (string, error)
 	if again := e.latest.Load(); again.left(m.now()) > reuseUntil { // another caller signed while we waited
 		return again.token, nil
 	}
-	fresh, err := m.sign(ctx, s)
+	fresh, err := m.sign(ctx, who, audience)
 	switch {
 	case err == nil:
 		e.latest.Store(fresh)
@@ -188,21 +187,20 @@ func (m *Minter) renew(ctx context.Context, e *entry, s Subject) (string, error)
 	return "", err
 }
 
-func (m *Minter) sign(ctx context.Context, s Subject) (*minted, error) {
+func (m *Minter) sign(ctx context.Context, who *authn.Identity, audience string) (*minted, error) {
 	ctx, cancel := context.WithTimeout(ctx, signTimeout)
 	defer cancel()
 	now := m.now().Truncate(time.Second)
-	id := s.Identity
 	claims := Claims{
 		RegisteredClaims: jwt.RegisteredClaims{
 			Issuer:    m.issuer,
-			Audience:  jwt.ClaimStrings{s.Audience},
-			Subject:   id.ID(),
+			Audience:  jwt.ClaimStrings{audience},
+			Subject:   who.ID(),
 			IssuedAt:  jwt.NewNumericDate(now),
 			ExpiresAt: jwt.NewNumericDate(now.Add(Lifetime)),
 		},
-		Email: id.Email, EmailVerified: id.EmailVerified, Name: id.Name,
-		Groups: id.Groups, GroupsIncomplete: id.GroupsIncomplete,
+		Email: who.Email, EmailVerified: who.EmailVerified, Name: who.Name,
+		Groups: who.Groups, GroupsIncomplete: who.GroupsIncomplete,
 	}
 	if claims.Groups == nil {
 		claims.Groups = []string{}

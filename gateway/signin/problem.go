@@ -1,0 +1,173 @@
+package signin
+
+import (
+	"net/http"
+
+	"sallyport/authn/oidc"
+)
+
+// The codes of problems that are not a provider's; those are [oidc.Code].
+const (
+	CodeNotFound         = "not_found"
+	CodeMethod           = "method_not_allowed"
+	CodeConfirmSignOut   = "confirm_sign_out"  // sign-out was opened as a link: a button asks again
+	CodeSignedOut        = "signed_out"        // not a problem: the page after a sign-out
+	CodeChooseProvider   = "choose_provider"   // not a problem: there are several providers
+	CodeUnknownApp       = "unknown_app"       // start or return for a host without an app
+	CodeFlowMissing      = "flow_missing"      // callback in a browser that did not start it, or a bookmark, or cookies are off
+	CodeFlowExpired      = "flow_expired"      // more than ten minutes between start and callback
+	CodeFlowSpent        = "flow_spent"        // the same callback twice
+	CodeHandOffInvalid   = "handoff_invalid"   // no code of ours, or for another host or browser
+	CodeHandOffExpired   = "handoff_expired"   // more than 30 s between callback and return
+	CodeHandOffSpent     = "handoff_spent"     // the same return twice
+	CodeHandOffEnded     = "handoff_ended"     // the session ended before the return
+	CodeBackMissing      = "back_missing"      // return in a browser that did not start it, or cookies are off
+	CodeLoop             = "sign_in_loop"      // the browser does not keep the session cookie
+	CodeCrossOrigin      = "cross_origin"      // sign-out posted by another site
+	CodeRequestInvalid   = "request_invalid"   // repeated or malformed parameters
+	CodeSessionsDown     = "sessions_down"     // session store unavailable
+	CodeAuditUnavailable = "audit_unavailable" // the record could not be written
+)
+
+// Action is one thing to do: a link, or with Method "POST" a button that sends an empty form.
+type Action struct{ Label, URL, Method string }
+
+// Problem is what a person is told where signing in or out does not simply go on. It holds no text of a browser or a
+// provider. Set-Cookie headers that are on the ResponseWriter when a method returns a Problem belong to its answer.
+type Problem struct {
+	Status int
+	Code   string // fixed word, for logs, records and programs
+	Title  string
+	Text   string // what happened, in a sentence or two
+	Advice string // what to do about it; may be empty
+	Action *Action
+	// Choices are set for CodeChooseProvider only: one link for each provider.
+	Choices []Action
+	// App is set for CodeSignedOut: the title of the app that was signed out of, empty for everywhere.
+	App string
+	Err error // for the log; may be nil
+}
+
+// Error names the code and the cause.
+func (p *Problem) Error() string {
+	if p.Err == nil {
+		return "sign-in: " + p.Code
+	}
+	return "sign-in: " + p.Code + ": " + p.Err.Error()
+}
+
+// Unwrap returns the cause.
+func (p *Problem) Unwrap() error { return p.Err }
+
+func (h *Handler) notFound() *Problem {
+	return &Problem{Status: http.StatusNotFound, Code: CodeNotFound, Title: "Nothing here",
+		Text: "There is no page at this address.", Action: h.toPortal()}
+}
+
+func (h *Handler) unknownApp() *Problem {
+	return &Problem{Status: http.StatusNotFound, Code: CodeUnknownApp, Title: "We do not know this app",
+		Text: "The link asks to sign in to an app that is not behind this gateway.", Action: h.toPortal()}
+}
+
+func (h *Handler) sessionsDown(err error) *Problem {
+	return &Problem{Status: http.StatusServiceUnavailable, Code: CodeSessionsDown, Title: "Sign-in is not available",
+		Text:   "The gateway cannot reach its session store, so nobody can be signed in or out.",
+		Advice: "Try again in a moment.", Action: h.toPortal(), Err: err}
+}
+
+func (h *Handler) auditUnavailable(err error) *Problem {
+	return &Problem{Status: http.StatusServiceUnavailable, Code: CodeAuditUnavailable, Title: "Sign-in is not available",
+		Text:   "The gateway cannot write its audit log, so nobody can be signed in or out.",
+		Advice: "Try again in a moment.", Action: h.toPortal(), Err: err}
+}
+
+func (h *Handler) toPortal() *Action {
+	return &Action{Label: "Go to your apps", URL: h.authOrigin + "/"}
+}
+
+// again is where a person who wanted to reach a page starts over.
+func (h *Handler) again(f *oidc.Flow) *Action {
+	if f == nil {
+		return h.toPortal()
+	}
+	if app, ok := h.apps(f.ReturnHost); ok {
+		return &Action{Label: "Sign in again", URL: app.Origin + Target(f.ReturnPath)}
+	}
+	return &Action{Label: "Sign in again", URL: h.authOrigin + "/"}
+}
+
+// flowProblem is a callback whose flow cannot be used. Signing in again is all there is to do.
+func (h *Handler) flowProblem(code string, f *oidc.Flow) *Problem {
+	p := &Problem{Status: http.StatusBadRequest, Code: code, Title: "This sign-in cannot be finished", Action: h.again(f)}
+	switch code {
+	case CodeFlowExpired:
+		p.Text = "More than ten minutes passed since it was started."
+	case CodeFlowSpent:
+		p.Text = "It was finished before, perhaps in another tab. The address of this page works only once."
+	default:
+		p.Text = "This browser did not start it, or started it too long ago. " +
+			"That happens with bookmarks of the sign-in page, after going back, and when cookies are blocked."
+		p.Advice = "If it keeps happening, allow cookies for this site."
+	}
+	return p
+}
+
+// handOffProblem is a return that cannot be used.
+func (h *Handler) handOffProblem(code string, app App, target string, err error) *Problem {
+	p := &Problem{Status: http.StatusBadRequest, Code: code, Title: "This sign-in cannot be finished", Err: err,
+		Action: &Action{Label: "Continue to " + app.title(), URL: app.Origin + target}}
+	switch code {
+	case CodeHandOffExpired:
+		p.Text = "The last step took more than 30 seconds."
+	case CodeHandOffSpent:
+		p.Text = "It was finished before, perhaps in another tab. The address of this page works only once."
+	case CodeHandOffEnded:
+		p.Text = "You were signed out before it was finished."
+	default:
+		p.Text = "This browser did not start it. That happens when a sign-in link is shared, and when cookies are blocked."
+		p.Advice = "If it keeps happening, allow cookies for this site."
+	}
+	return p
+}
+
+func (h *Handler) loopProblem(action *Action) *Problem {
+	return &Problem{Status: http.StatusBadRequest, Code: CodeLoop, Title: "Your browser does not stay signed in",
+		Text:   "You were signed in several times within a minute, but your browser did not send its session cookie back.",
+		Advice: "Allow cookies for this site, check that the clock of this device is right, then try again.", Action: action}
+}
+
+// providerProblem tells what a failure at the provider means for the person. called is the provider's title.
+func (h *Handler) providerProblem(failure *oidc.Failure, called string, action *Action) *Problem {
+	p := &Problem{Status: http.StatusBadRequest, Code: string(failure.Code), Title: "We could not sign you in",
+		Action: action, Err: failure}
+	switch failure.Code {
+	case oidc.ProviderUnreachable:
+		p.Status, p.Title = http.StatusBadGateway, "The sign-in service does not answer"
+		p.Text = called + " could not be reached. This is usually over soon."
+		p.Advice = "Try again in a moment. If it lasts, tell your administrator."
+		if action != nil {
+			p.Action = &Action{Label: "Try again", URL: action.URL}
+		}
+	case oidc.AccessDenied:
+		p.Status = http.StatusForbidden
+		p.Text = called + " did not sign you in: you or it declined."
+	case oidc.ProviderError:
+		p.Text = called + " reported an error instead of signing you in."
+		p.Advice = "Try again. If it happens again, tell your administrator."
+	case oidc.ClientRejected, oidc.DiscoveryMismatch, oidc.DiscoveryInvalid, oidc.ProviderInvalidAnswer, oidc.KeyUnavailable:
+		p.Status = http.StatusBadGateway
+		p.Text = "The gateway and " + called + " do not understand each other. This is not something you did."
+		p.Advice = "Tell your administrator, with the reference below."
+	case oidc.TokenNotYet, oidc.TokenExpired:
+		p.Text = "The clocks of the gateway and " + called + " differ too much."
+		p.Advice = "Tell your administrator, with the reference below."
+	case oidc.CodeRejected, oidc.AuthTooOld:
+		p.Text = called + " did not confirm the sign-in, perhaps because it took too long."
+	case oidc.StateMissing, oidc.StateMismatch, oidc.CallbackInvalid, oidc.CodeMissing:
+		p.Text = "The address of this page is not that of a sign-in of this browser."
+	default:
+		p.Text = "What " + called + " answered did not belong to this sign-in, so it was not accepted."
+		p.Advice = "Try again. If it happens again, tell your administrator."
+	}
+	return p
+}

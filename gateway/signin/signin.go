@@ -1,0 +1,179 @@
+// Package signin is the HTTP of signing in and out, on the sign-in host and on the hosts of apps.
+//
+// The way of a browser, and the method that answers it:
+//
+//	app host    any page, no session         Start        back cookie; to start, with its hash
+//	auth host   /.sallyport/start            ServeAuth    signed in already: to return. Else flow cookie; to the provider
+//	auth host   /.sallyport/callback/<name>  ServeAuth    flow spent, code redeemed, session made; to return
+//	app host    /.sallyport/return           ServeReturn  hand-off code and back cookie for a session on this host; to the page
+//	either      /.sallyport/signout          ServeAuth, SignOut
+//
+// Nothing is kept on the server before the callback: until then the browser carries everything, sealed. Every URL is made
+// from the configuration, never from a request. What goes wrong is a [*Problem]; the caller renders it. Every sign-in,
+// failed sign-in and sign-out is recorded before it takes effect.
+package signin
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"sallyport/audit"
+	"sallyport/authn/oidc"
+	"sallyport/authn/session"
+)
+
+// Paths of the endpoints.
+const (
+	Prefix       = "/.sallyport/"
+	StartPath    = Prefix + "start"
+	CallbackPath = Prefix + "callback/" // and the provider's name
+	ReturnPath   = Prefix + "return"
+	SignOutPath  = Prefix + "signout"
+)
+
+// Sessions keeps sessions and seals what browsers carry; [session.Keeper] does and states the errors.
+type Sessions interface {
+	SignIn(ctx context.Context, n session.NewSession) (handle string, s *session.Session, err error)
+	SignedIn(ctx context.Context, handle string) (*session.Session, error)
+	Lookup(ctx context.Context, host, handle string) (*session.Session, error)
+	HandOff(ctx context.Context, sessionID, host, backHash string) (code string, err error)
+	Redeem(ctx context.Context, code, host, backVerifier string) (handle string, s *session.Session, err error)
+	SignOutHost(ctx context.Context, host, handle string) (*session.Session, error)
+	SignOut(ctx context.Context, sessionID string) error
+	Seal(purpose string, plaintext []byte) string
+	Open(purpose, sealed string) ([]byte, error)
+	Spend(ctx context.Context, id string, until time.Time) (bool, error)
+}
+
+// Recorder writes control records. The record is durable when Record returns nil; after an error what it records must not
+// happen. It may be called at once from many goroutines.
+type Recorder interface {
+	Record(ctx context.Context, r *audit.Record) error
+}
+
+// App is an app as people reach it.
+type App struct {
+	Name   string // as records name it
+	Title  string // as people read it; empty: Name
+	Host   string
+	Origin string // https://host[:port]
+}
+
+// Options are what a Handler needs. All but Log and Now are required.
+type Options struct {
+	// AuthOrigin is the origin of the sign-in host, https://auth.<domain>[:port].
+	AuthOrigin string
+	// Providers are offered in this order; there is no choice to make when it is one.
+	Providers []*oidc.Provider
+	Sessions  Sessions
+	// Apps finds the app of a host; false when there is none.
+	Apps   func(host string) (App, bool)
+	Record Recorder
+	Log    *slog.Logger     // nil: nothing is logged
+	Now    func() time.Time // nil: time.Now
+}
+
+// Handler answers the endpoints of sign-in. It is immutable; its methods may be called at once from many goroutines.
+type Handler struct {
+	authOrigin string
+	authHost   string
+	providers  []*oidc.Provider
+	sessions   Sessions
+	apps       func(host string) (App, bool)
+	recorder   Recorder
+	log        *slog.Logger
+	now        func() time.Time
+	crossSite  *http.CrossOriginProtection
+}
+
+// New returns a Handler.
+func New(opts Options) *Handler {
+	h := &Handler{
+		authOrigin: opts.AuthOrigin, authHost: hostOf(opts.AuthOrigin), providers: opts.Providers, sessions: opts.Sessions,
+		apps: opts.Apps, recorder: opts.Record, log: opts.Log, now: opts.Now, crossSite: http.NewCrossOriginProtection(),
+	}
+	if h.log == nil {
+		h.log = slog.New(slog.DiscardHandler)
+	}
+	if h.now == nil {
+		h.now = time.Now
+	}
+	return h
+}
+
+// CallbackURL is where a provider sends browsers back to: what is registered with it and what [oidc.Options] wants.
+func CallbackURL(authOrigin, provider string) string {
+	return authOrigin + CallbackPath + provider
+}
+
+// ServeAuth answers every path of the sign-in host except the portal and the key set.
+func (h *Handler) ServeAuth(w http.ResponseWriter, r *http.Request) error {
+	switch path := r.URL.Path; {
+	case path == StartPath:
+		return h.serveStart(w, r)
+	case strings.HasPrefix(path, CallbackPath):
+		return h.serveCallback(w, r, strings.TrimPrefix(path, CallbackPath))
+	case path == SignOutPath:
+		return h.SignOut(w, r, h.authHost)
+	}
+	return h.notFound()
+}
+
+func (h *Handler) provider(name string) *oidc.Provider {
+	for _, p := range h.providers {
+		if p.Name() == name {
+			return p
+		}
+	}
+	return nil
+}
+
+// signedIn returns the sign-in session of the browser, nil when there is none.
+func (h *Handler) signedIn(r *http.Request) (*session.Session, error) {
+	return h.first(r, func(handle string) (*session.Session, error) { return h.sessions.SignedIn(r.Context(), handle) })
+}
+
+// signedInAt returns the session of the browser on an app host, nil when there is none.
+func (h *Handler) signedInAt(r *http.Request, host string) (*session.Session, error) {
+	return h.first(r, func(handle string) (*session.Session, error) { return h.sessions.Lookup(r.Context(), host, handle) })
+}
+
+// redirect sends the browser on. The address may hold a code, so it is neither stored nor passed on as a referrer.
+func redirect(w http.ResponseWriter, to string) error {
+	header := w.Header()
+	header.Set("Cache-Control", "no-store")
+	header.Set("Referrer-Policy", "no-referrer")
+	header.Set("Location", to)
+	w.WriteHeader(http.StatusFound)
+	return nil
+}
+
+func getOnly(w http.ResponseWriter, r *http.Request, allowed ...string) error {
+	for _, method := range allowed {
+		if r.Method == method {
+			return nil
+		}
+	}
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	return &Problem{Status: http.StatusMethodNotAllowed, Code: CodeMethod, Title: "That does not work here",
+		Text: "This address can only be opened, nothing can be sent to it."}
+}
+
+func hostOf(origin string) string {
+	u, err := url.Parse(origin)
+	if err != nil {
+		return ""
+	}
+	return strings.ToLower(u.Hostname())
+}
+
+func (a App) title() string {
+	if a.Title == "" {
+		return a.Name
+	}
+	return a.Title
+}
