@@ -1,0 +1,148 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"syscall"
+)
+
+// ErrNoGateway says that no gateway answers on the socket.
+var ErrNoGateway = errors.New("no gateway is running")
+
+// Refused is a gateway's no.
+type Refused struct {
+	Status int    // HTTP status
+	Text   string // the gateway's words; may have several lines
+}
+
+func (e *Refused) Error() string { return e.Text }
+
+// Client talks to a running gateway. Its methods may run at once; their errors are ErrNoGateway, a *Refused, or tell
+// what went wrong in between.
+type Client struct{ http http.Client }
+
+// NewClient returns a client for the gateway behind the socket. Nothing is dialled before the first call.
+func NewClient(socket string) *Client {
+	var dialer net.Dialer
+	return &Client{http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", socket)
+		},
+	}}}
+}
+
+// Status asks how the gateway is.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	var status Status
+	err := c.call(ctx, http.MethodGet, "/v1/status", nil, &status)
+	return status, err
+}
+
+// Reload makes the gateway read its configuration again.
+func (c *Client) Reload(ctx context.Context) error {
+	return c.call(ctx, http.MethodPost, "/v1/reload", struct{}{}, &struct{}{})
+}
+
+// Sessions lists sign-in sessions.
+func (c *Client) Sessions(ctx context.Context, f Filter) ([]Session, error) {
+	var found []Session
+	err := c.call(ctx, http.MethodGet, "/v1/sessions?"+f.query().Encode(), nil, &found)
+	return found, err
+}
+
+// Revoke ends sign-in sessions and returns them.
+func (c *Client) Revoke(ctx context.Context, f Filter) ([]Session, error) {
+	var ended []Session
+	err := c.call(ctx, http.MethodPost, "/v1/sessions/revoke", f, &ended)
+	return ended, err
+}
+
+// AnnounceRead puts on record that the caller is about to read the audit logs.
+func (c *Client) AnnounceRead(ctx context.Context, what Reading) error {
+	return c.call(ctx, http.MethodPost, "/v1/audit/read", what, &struct{}{})
+}
+
+// Backup writes a consistent copy of the gateway's state.
+func (c *Client) Backup(ctx context.Context, to io.Writer) error {
+	body, err := c.do(ctx, http.MethodPost, "/v1/backup", struct{}{})
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if _, err := io.Copy(to, body); err != nil {
+		return fmt.Errorf("copying the state: %w", err)
+	}
+	return nil
+}
+
+// Close closes idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+func (c *Client) call(ctx context.Context, method, path string, body, into any) error {
+	answer, err := c.do(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer answer.Close()
+	if err := json.NewDecoder(answer).Decode(into); err != nil {
+		return fmt.Errorf("reading the gateway's answer: %w", err)
+	}
+	return nil
+}
+
+// do returns the body of a successful answer.
+func (c *Client) do(ctx context.Context, method, path string, body any) (io.ReadCloser, error) {
+	var text []byte
+	if body != nil {
+		var err error
+		if text, err = json.Marshal(body); err != nil {
+			return nil, err
+		}
+	}
+	request, err := http.NewRequestWithContext(ctx, method, "http://sallyport"+path, bytes.NewReader(text))
+	if err != nil {
+		return nil, err
+	}
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return nil, dialError(err)
+	}
+	if response.StatusCode == http.StatusOK {
+		return response.Body, nil
+	}
+	defer response.Body.Close()
+	return nil, refusedBy(response)
+}
+
+// dialError tells a gateway that is not there from one that may not be reached.
+func dialError(err error) error {
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
+		err = wrapped.Err // the URL is ours and says nothing
+	}
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("%w: %w", ErrNoGateway, err)
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("this account may not operate the gateway: %w", err)
+	}
+	return fmt.Errorf("calling the gateway: %w", err)
+}
+
+func refusedBy(response *http.Response) error {
+	var said problem
+	if err := json.NewDecoder(io.LimitReader(response.Body, 1<<20)).Decode(&said); err != nil || said.Error == "" {
+		said.Error = "the gateway answered " + response.Status
+	}
+	return &Refused{Status: response.StatusCode, Text: said.Error}
+}

@@ -1,0 +1,81 @@
+package admin
+
+import "time"
+
+// Status describes a running gateway.
+type Status struct {
+	Version string        `json:"version"`
+	Started time.Time     `json:"started"`
+	Ready   bool          `json:"ready"`        // requests are served
+	Why     string        `json:"why,omitzero"` // why not
+	Config  ConfigStatus  `json:"config"`
+	Policy  PolicyStatus  `json:"policy"`
+	Keys    KeyStatus     `json:"keys"`
+	Audit   AuditStatus   `json:"audit"`
+	Session SessionStatus `json:"sessions"`
+
+	Certificates []Certificate `json:"certificates"`
+	Providers    []Provider    `json:"providers"`
+	Upstreams    []Upstream    `json:"upstreams"`
+}
+
+// ConfigStatus tells which configuration is in effect, and what became of the last attempt to change it.
+type ConfigStatus struct {
+	Path   string    `json:"path"`
+	Digest string    `json:"digest"` // of the file in effect
+	Loaded time.Time `json:"loaded"`
+	// Error is why the last reload failed, and Failed is when; empty after a reload that succeeded.
+	Error  string    `json:"error,omitzero"`
+	Failed time.Time `json:"failed,omitzero"`
+}
+
+// PolicyStatus names the effective bundle.
+type PolicyStatus struct {
+	Digest   string `json:"digest"`
+	Revision string `json:"revision,omitzero"`
+}
+
+// KeyStatus tells how the key process is reached.
+type KeyStatus struct {
+	Mode  string `json:"mode"` // "socket" or "child process (development)"
+	Ready bool   `json:"ready"`
+	Why   string `json:"why,omitzero"` // why not
+}
+
+// AuditStatus tells how far the logs are.
+type AuditStatus struct {
+	Healthy   bool   `json:"healthy"`
+	Why       string `json:"why,omitzero"` // why not
+	Decisions uint64 `json:"decisions"`    // records in the decision log
+	Control   uint64 `json:"control"`      // records in the control log
+}
+
+// SessionStatus counts sign-in sessions.
+type SessionStatus struct {
+	Active int `json:"active"`
+}
+
+// Certificate is one certificate that handshakes can be answered with.
+type Certificate struct {
+	File     string    `json:"file"`
+	Names    []string  `json:"names"`
+	NotAfter time.Time `json:"not_after"`
+	Key      string    `json:"key"` // its name in the key process
+}
+
+// Provider is one OpenID provider.
+type Provider struct {
+	Name  string `json:"name"`
+	Ready bool   `json:"ready"`
+	Why   string `json:"why,omitzero"` // why not, and since when
+}
+
+// Upstream is one address of one app.
+type Upstream struct {
+	App      string `json:"app"`
+	URL      string `json:"url"`
+	Serving  bool   `json:"serving"` // not left alone after a failed connection
+	Open     int64  `json:"open"`    // requests under way
+	Requests uint64 `json:"requests"`
+	Failures uint64 `json:"failures"`
+}
