@@ -67,7 +67,8 @@ func TestUpstreamAddressesAreOrigins(t *testing.T) {
 			t.Errorf("%q was accepted", bad)
 		}
 	}
-	if got := upstream(t, "http://App.Internal:8080/").String(); got != "http://app.internal:8080" {
+	u := upstream(t, "http://App.Internal:8080/")
+	if got := u.String(); got != "http://app.internal:8080" {
 		t.Errorf("got %q", got)
 	}
 }
