@@ -1,0 +1,265 @@
+// Package audit writes down what the gateway decides, before it takes effect, in logs that only grow.
+//
+// [Open] takes an audit directory for one process and holds two logs: decisions with their outcomes, and control events
+// (sign-ins, reloads, revocations, reads of the log). [Log.Append] returns once a record is durable; when it cannot
+// make it so it returns an error, and the caller must not do what it was about to record. A [Reader] reads a log beside
+// the gateway, from any process. FORMAT.md describes the files.
+//
+// The package does not sign, ship, index or expire anything, and it never changes what was acknowledged.
+package audit
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// The names of the logs, which are also their folders.
+const (
+	DecisionLog = "decision"
+	ControlLog  = "control"
+)
+
+// Config says where the audit logs are and how they are laid out.
+type Config struct {
+	// Dir is the audit directory. It is created when absent, readable by its owner and group. Required: without a log
+	// nothing is served.
+	Dir string `yaml:"dir" config:"path,required"`
+	// SegmentSize is the size in bytes of the files that the decision log consists of, preallocated one ahead; the
+	// control log uses an eighth of it. So much disk must be free for the gateway to start, and to resume after the
+	// disk was full. Between 1 MiB and 1 GiB. Default 64 MiB.
+	SegmentSize int64 `yaml:"segment_size" default:"67108864"`
+}
+
+const (
+	minSegmentSize     = 1 << 20
+	maxSegmentSize     = 1 << 30
+	defaultSegmentSize = 64 << 20
+)
+
+// Check reports values that no log can have.
+func (c Config) Check() error {
+	if c.Dir == "" {
+		return errors.New("dir is missing: without an audit log nothing is served")
+	}
+	if c.SegmentSize != 0 && (c.SegmentSize < minSegmentSize || c.SegmentSize > maxSegmentSize) {
+		return fmt.Errorf("segment_size is %d, not between 1 MiB and 1 GiB", c.SegmentSize)
+	}
+	return nil
+}
+
+// Options are what the surroundings hand in; the zero value serves.
+type Options struct {
+	FS      FileSystem       // the audit directory; nil is the real one at Config.Dir. Close closes it
+	Now     func() time.Time // the wall clock of records; nil is time.Now
+	Log     *slog.Logger     // nil is slog.Default
+	Replica string           // which gateway of a fleet this is; empty is the host's name
+
+	slow        time.Duration // how long a commit may take; 0 is slowCommit
+	segmentSize int64         // of both logs, in tests smaller than Config allows
+}
+
+// Audit holds the logs of one directory. Its methods may be called from several goroutines.
+type Audit struct {
+	fs        FileSystem
+	lock      io.Closer
+	boot      Boot
+	log       *slog.Logger
+	decisions *Log
+	control   *Log
+	policies  policyStore
+	states    states
+}
+
+// Open takes the audit directory, repairs what a crash left, and starts both logs with a boot number larger than any
+// before. Another process that holds the directory is ErrLocked; something wrong before the unacknowledged tail is
+// *Damage, and stays as it is for people to look at.
+func Open(cfg Config, opts Options) (*Audit, error) {
+	if err := cfg.Check(); err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
+	}
+	opts.fill(cfg)
+	fs, err := opts.fileSystem(cfg)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := lockDirectory(fs)
+	if err != nil {
+		return nil, errors.Join(err, fs.Close())
+	}
+	a := &Audit{fs: fs, lock: lock, log: opts.Log, policies: policyStore{fs: fs}}
+	if err := a.start(opts); err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	return a, nil
+}
+
+// Decisions is the log of decisions and their outcomes.
+func (a *Audit) Decisions() *Log { return a.decisions }
+
+// Control is the log of sign-ins, administration, changes of configuration and policy, key use, and reads of the log.
+func (a *Audit) Control() *Log { return a.control }
+
+// Boot names this run.
+func (a *Audit) Boot() Boot { return a.boot }
+
+// Healthy is nil when both logs can be written, else why nothing may be served. It wraps ErrUnavailable.
+func (a *Audit) Healthy() error { return errors.Join(a.decisions.Healthy(), a.control.Healthy()) }
+
+// OnState has fn called with what Healthy says whenever that changes; stop ends it. Calls come one at a time from the
+// logs' own goroutines: fn returns at once and calls neither OnState nor stop.
+func (a *Audit) OnState(fn func(err error)) (stop func()) { return a.states.add(fn) }
+
+// Close commits what was posted, gives the directory back, and returns what went wrong on the way. It waits no longer
+// for a disk that hangs than a commit may take: then it answers ErrSlow and the directory stays locked until the process
+// ends, because a write that is still under way must not meet another writer.
+func (a *Audit) Close() error {
+	var errs []error
+	for _, l := range []*Log{a.decisions, a.control} {
+		if l != nil {
+			errs = append(errs, l.close())
+		}
+	}
+	err := errors.Join(errs...)
+	if errors.Is(err, ErrSlow) || errors.Is(err, ErrClosed) {
+		return err
+	}
+	return errors.Join(err, a.lock.Close(), a.fs.Close())
+}
+
+func (o *Options) fill(cfg Config) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.Replica == "" {
+		o.Replica, _ = os.Hostname() // an unnamed host has unnamed records
+	}
+	if o.slow == 0 {
+		o.slow = slowCommit
+	}
+	if cfg.SegmentSize == 0 {
+		cfg.SegmentSize = defaultSegmentSize
+	}
+	if o.segmentSize == 0 {
+		o.segmentSize = cfg.SegmentSize / block * block
+	}
+}
+
+func (o *Options) fileSystem(cfg Config) (FileSystem, error) {
+	if o.FS != nil {
+		return o.FS, nil
+	}
+	return createDirectory(cfg.Dir)
+}
+
+// lockDirectory makes this process the only writer.
+func lockDirectory(fs FileSystem) (io.Closer, error) {
+	lock, err := fs.Lock(lockName)
+	if err != nil {
+		return nil, fmt.Errorf("locking audit directory: %w", err)
+	}
+	return lock, nil
+}
+
+const lockName = "lock"
+
+// start recovers both logs before it changes either.
+func (a *Audit) start(opts Options) error {
+	decisions, err := openHistory(a.fs, DecisionLog)
+	if err != nil {
+		return err
+	}
+	control, err := openHistory(a.fs, ControlLog)
+	if err != nil {
+		return err
+	}
+	if err := a.fs.SyncDir("."); err != nil {
+		return fmt.Errorf("creating audit directory: %w", err)
+	}
+	if decisions.last == nil && control.nextSeq > 0 || control.last == nil && decisions.nextSeq > 0 {
+		return errors.New("one of the two audit logs is missing from a directory that has been written to")
+	}
+	a.boot = Boot{ID: uuid.NewString(), N: 1 + max(decisions.bootN(), control.bootN())}
+	return a.startLogs(opts, decisions, control)
+}
+
+// startLogs starts neither log or both.
+func (a *Audit) startLogs(opts Options, decisions, control *history) error {
+	d, err := newLog(a.logConfig(DecisionLog, opts, opts.segmentSize), decisions)
+	if err != nil {
+		return err
+	}
+	c, err := newLog(a.logConfig(ControlLog, opts, controlSize(opts.segmentSize)), control)
+	if err != nil {
+		return errors.Join(err, d.abort())
+	}
+	a.decisions, a.control = d, c
+	d.start()
+	c.start()
+	return nil
+}
+
+func (a *Audit) logConfig(name string, opts Options, size int64) logConfig {
+	return logConfig{
+		name: name, fs: a.fs, boot: a.boot, replica: opts.Replica, segmentSize: size, slow: opts.slow,
+		now: opts.Now, log: opts.Log, changed: func() { a.states.changed(a.Healthy) },
+	}
+}
+
+func openHistory(fs FileSystem, log string) (*history, error) {
+	if err := fs.MkdirAll(log); err != nil {
+		return nil, fmt.Errorf("creating audit log: %w", err)
+	}
+	return recoverLog(fs, log)
+}
+
+// controlSize is the control log's segment size: it sees a few events a minute, not thousands of decisions a second.
+func controlSize(size int64) int64 { return max(size/8/block*block, smallestSegment) }
+
+func (h *history) bootN() uint64 {
+	if h.last == nil {
+		return 0
+	}
+	return h.last.bootN
+}
+
+// states tells listeners about changes of health, in the order in which they happen.
+type states struct {
+	mu     sync.Mutex
+	nextID int
+	fns    map[int]func(error)
+}
+
+func (s *states) add(fn func(error)) (stop func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fns == nil {
+		s.fns = make(map[int]func(error))
+	}
+	id := s.nextID
+	s.nextID++
+	s.fns[id] = fn
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.fns, id)
+	}
+}
+
+func (s *states) changed(healthy func() error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := healthy()
+	for _, fn := range s.fns {
+		fn(err)
+	}
+}

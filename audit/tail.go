@@ -1,0 +1,61 @@
+package audit
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"io"
+	"os"
+	"path"
+)
+
+// tail says how far a log is acknowledged: the one thing that a reader beside the gateway cannot see in the segments,
+// where a batch may be complete that a power cut would still take back. It is overwritten with each commit and never
+// synced, since nobody needs it after a restart.
+type tail struct {
+	segment uint64
+	end     int64
+	nextSeq uint64
+}
+
+const tailLen = 28
+
+func tailName(log string) string { return path.Join(log, "tail") }
+
+func openTail(fs FileSystem, log string, flag int) (File, error) {
+	return fs.OpenFile(tailName(log), flag)
+}
+
+func (t tail) publish(f File) error {
+	var b [tailLen]byte
+	binary.LittleEndian.PutUint64(b[4:], t.segment)
+	binary.LittleEndian.PutUint64(b[12:], uint64(t.end))
+	binary.LittleEndian.PutUint64(b[20:], t.nextSeq)
+	binary.LittleEndian.PutUint32(b[:], crc32.Checksum(b[4:], castagnoli))
+	_, err := f.WriteAt(b[:], 0)
+	return err
+}
+
+// readTail reads the tail; false when there is none, or when it was read while it was written.
+func readTail(fs FileSystem, log string) (tail, bool, error) {
+	f, err := openTail(fs, log, os.O_RDONLY)
+	if errors.Is(err, os.ErrNotExist) {
+		return tail{}, false, nil
+	}
+	if err != nil {
+		return tail{}, false, err
+	}
+	defer f.Close()
+	var b [tailLen]byte
+	if _, err := f.ReadAt(b[:], 0); err != nil && !errors.Is(err, io.EOF) {
+		return tail{}, false, err
+	}
+	if binary.LittleEndian.Uint32(b[:]) != crc32.Checksum(b[4:], castagnoli) {
+		return tail{}, false, nil
+	}
+	return tail{
+		segment: binary.LittleEndian.Uint64(b[4:]),
+		end:     int64(binary.LittleEndian.Uint64(b[12:])),
+		nextSeq: binary.LittleEndian.Uint64(b[20:]),
+	}, true, nil
+}
