@@ -1,0 +1,376 @@
+package canon
+
+import (
+	"bytes"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"sallyport/gateway/headers"
+)
+
+// A reading is what a server might take a forwarded path for.
+var readings = map[string]func(string) string{
+	"decoded once":         decode,
+	"decoded twice":        func(p string) string { return decode(decode(p)) },
+	"backslashes as slash": func(p string) string { return strings.ReplaceAll(decode(decode(p)), `\`, "/") },
+	"cut at semicolons":    func(p string) string { return cutParameters(decode(p)) },
+	"cut, then decoded":    func(p string) string { return decode(cutParameters(p)) },
+	"C string":             func(p string) string { p, _, _ = strings.Cut(decode(p), "\x00"); return p },
+	"blanks trimmed": func(p string) string {
+		return eachSegment(decode(p), func(s string) string { return strings.TrimRight(s, " \u00a0\t") })
+	},
+	"overlong UTF-8": func(p string) string { return overlong.Replace(decode(p)) },
+	"wide folded":    func(p string) string { return foldDots(decode(p)) },
+	"prefix cut in segment": func(p string) string {
+		return eachSegment(decode(p), func(s string) string { return strings.TrimPrefix(s, "app") })
+	},
+}
+
+// decode is the lenient decoder of many servers: bad escapes stay.
+func decode(p string) string {
+	var b strings.Builder
+	for i := 0; i < len(p); i++ {
+		if p[i] == '%' && i+2 < len(p) {
+			if n, err := strconv.ParseUint(p[i+1:i+3], 16, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 2
+				continue
+			}
+		}
+		b.WriteByte(p[i])
+	}
+	return b.String()
+}
+
+func eachSegment(p string, f func(string) string) string {
+	segments := strings.Split(p, "/")
+	for i, s := range segments {
+		segments[i] = f(s)
+	}
+	return strings.Join(segments, "/")
+}
+
+func cutParameters(p string) string {
+	return eachSegment(p, func(s string) string { s, _, _ = strings.Cut(s, ";"); return s })
+}
+
+var overlong = strings.NewReplacer("\xc0\xae", ".", "\xc0\xaf", "/", "\xc1\x9c", "/", "\xe0\x80\xae", ".", "\xe0\x80\xaf", "/")
+
+// foldDots folds full-width characters where that makes a way up, and only there: elsewhere they are text.
+func foldDots(p string) string {
+	folded := strings.NewReplacer("．", ".", "‥", "..", "․", ".", "／", "/", "＼", "/", "∕", "/").Replace(p)
+	for segment := range strings.SplitSeq(folded, "/") {
+		if segment == "." || segment == ".." {
+			return folded
+		}
+	}
+	return p
+}
+
+// resolved is where a reading ends up: slashes merged, dots resolved. A name in front of it keeps path.Clean from
+// hiding that a path climbs above its root.
+func resolved(p string) string { return path.Clean("/root/" + p) }
+
+// parsed is what a parser made of a target: what was decided on, and what goes out.
+type parsed struct{ path, escaped string }
+
+// breaksPath says what is wrong with what a parser made of a target, or "".
+func breaksPath(parse func(string) (parsed, bool), target string) string {
+	p, ok := parse(target)
+	if !ok {
+		return ""
+	}
+	again, ok := parse(p.escaped)
+	if !ok {
+		return "what goes out would be refused coming in: " + p.escaped
+	}
+	if again != p {
+		return "what goes out is read as " + strconv.Quote(again.path) + " again"
+	}
+	u, err := url.ParseRequestURI(p.escaped)
+	if err != nil || u.Path != p.path || u.RawQuery != "" {
+		return "net/url reads " + strconv.Quote(p.escaped) + " differently"
+	}
+	if !utf8.ValidString(p.path) {
+		return "not UTF-8"
+	}
+	for name, read := range readings {
+		if got := resolved(read(p.escaped)); name != "prefix cut in segment" && got != resolved(p.path) {
+			return name + ": decided on " + strconv.Quote(p.path) + ", could be read as " + strconv.Quote(got)
+		} else if !strings.HasPrefix(got, "/root") {
+			return name + ": climbs to " + strconv.Quote(got)
+		}
+	}
+	if resolved(p.path) != strings.TrimSuffix("/root"+p.path, "/") {
+		return "the path itself is not resolved"
+	}
+	return ""
+}
+
+func parseTarget(target string) (parsed, bool) {
+	q := &Request{}
+	if strings.Contains(target, "?") || q.readTarget(&http.Request{RequestURI: target}, Limits{}.orDefaults()) != nil {
+		return parsed{}, false
+	}
+	return parsed{q.Path, q.EscapedPath}, true
+}
+
+// FuzzPath: what is forwarded reads back as what was decided on, whoever reads it and however often.
+func FuzzPath(f *testing.F) {
+	f.Fuzz(func(t *testing.T, target string) {
+		if wrong := breaksPath(parseTarget, target); wrong != "" {
+			t.Errorf("%q: %s", target, wrong)
+		}
+	})
+}
+
+// forgetting is the parser with one of its refusals taken out: it takes the target for what net/url reads in it.
+func forgetting(reason Reason) func(string) (parsed, bool) {
+	return func(target string) (parsed, bool) {
+		q := &Request{}
+		refused := q.readTarget(&http.Request{RequestURI: target}, Limits{}.orDefaults())
+		if refused == nil {
+			return parsed{q.Path, q.EscapedPath}, true
+		}
+		if refused.Reason != string(reason) {
+			return parsed{}, false
+		}
+		decoded := decode(target)
+		return parsed{decoded, target}, true
+	}
+}
+
+// TestPathCorpusFindsEachMissingRefusal puts the bugs back: without any one of the refusals the committed corpus must
+// show a path that is read in two ways.
+func TestPathCorpusFindsEachMissingRefusal(t *testing.T) {
+	seeds := corpus(t, "FuzzPath")
+	for _, reason := range []Reason{
+		TargetForm, TargetBytes, BadEscape, DoubleEncoded, EncodedSeparator, ControlByte, BadUTF8, DotSegment,
+		EmptySegment, PathParameter, TrailingBlank,
+	} {
+		if !slices.ContainsFunc(seeds, func(s string) bool { return breaksPath(forgetting(reason), s) != "" }) {
+			t.Errorf("no seed shows that %s is not refused", reason)
+		}
+	}
+	raw := func(target string) (parsed, bool) { // decides on the decoded path, forwards the received one
+		p, ok := parseTarget(target)
+		return parsed{p.path, target}, ok
+	}
+	if !slices.ContainsFunc(seeds, func(s string) bool { return strings.Contains(s, "%61") && breaksSpelling(raw, s) }) {
+		t.Error("no seed shows that the received spelling is forwarded")
+	}
+}
+
+// breaksSpelling wants one spelling for one path.
+func breaksSpelling(parse func(string) (parsed, bool), target string) bool {
+	p, ok := parse(target)
+	return ok && p.escaped != EscapePath(p.path)
+}
+
+// corpus reads the committed seeds of a fuzz test.
+func corpus(t *testing.T, name string) (seeds []string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join("testdata", "fuzz", name, "*"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no corpus for %s: %v", name, err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, line, _ := bytes.Cut(data, []byte("\nstring("))
+		seed, err := strconv.Unquote(strings.TrimSuffix(strings.TrimSpace(string(line)), ")"))
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		seeds = append(seeds, seed)
+	}
+	return seeds
+}
+
+// queryReader makes parameters of a query, or refuses it.
+type queryReader func(query string) (params []Param, ok bool)
+
+func parseQuery(query string) ([]Param, bool) {
+	q := &Request{}
+	if q.readQuery(query, 1000) != nil {
+		return nil, false
+	}
+	return q.Params, true
+}
+
+// breaksQuery compares with what apps see: WHATWG's parser, one that also splits at ";", and net/url's strict one.
+func breaksQuery(read queryReader, query string) string {
+	params, ok := read(query)
+	if !ok {
+		return ""
+	}
+	for _, separators := range []string{"&", "&;"} {
+		var theirs []Param
+		for _, pair := range strings.FieldsFunc(query, func(r rune) bool { return strings.ContainsRune(separators, r) }) {
+			name, value, _ := strings.Cut(pair, "=")
+			plus := func(s string) string { return decode(strings.ReplaceAll(s, "+", " ")) }
+			theirs = append(theirs, Param{plus(name), plus(value)})
+		}
+		if !slices.Equal(theirs, params) {
+			return "split at " + separators + " it is " + strconv.Quote(paramText(theirs)) + ", decided on " + strconv.Quote(paramText(params))
+		}
+	}
+	if _, err := url.ParseQuery(query); err != nil {
+		return "net/url: " + err.Error()
+	}
+	if !utf8.ValidString(paramText(params)) {
+		return "not UTF-8"
+	}
+	if strings.ContainsFunc(query, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '#' }) {
+		return "bytes that no target may hold"
+	}
+	if len(params) > 1000 {
+		return "more parameters than the limit"
+	}
+	return ""
+}
+
+func paramText(params []Param) string {
+	var b strings.Builder
+	for _, p := range params {
+		b.WriteString(p.Name + "=" + p.Value + "\n")
+	}
+	return b.String()
+}
+
+// FuzzQuery: the parameters decided on are the ones an app finds, whichever way it splits them.
+func FuzzQuery(f *testing.F) {
+	f.Add(strings.Repeat("a=1&", 1000) + "hidden=1") // DOS-11
+	f.Fuzz(func(t *testing.T, query string) {
+		if wrong := breaksQuery(parseQuery, query); wrong != "" {
+			t.Errorf("%q: %s", query, wrong)
+		}
+	})
+}
+
+func TestQueryCorpusFindsEachMissingRefusal(t *testing.T) {
+	seeds := append(corpus(t, "FuzzQuery"), strings.Repeat("a=1&", 1000)+"hidden=1")
+	for _, reason := range []Reason{QuerySeparator, TargetBytes, BadEscape, BadUTF8, TooManyParams} {
+		lenient := func(query string) ([]Param, bool) {
+			q := &Request{}
+			refused := q.readQuery(query, 1000)
+			if refused == nil {
+				return q.Params, true
+			}
+			var params []Param
+			for pair := range strings.SplitSeq(query, "&") {
+				name, value, _ := strings.Cut(pair, "=")
+				params = append(params, Param{decode(name), decode(value)})
+			}
+			return params, refused.Reason == string(reason)
+		}
+		if !slices.ContainsFunc(seeds, func(s string) bool { return breaksQuery(lenient, s) != "" }) {
+			t.Errorf("no seed shows that %s is not refused", reason)
+		}
+	}
+}
+
+// cookieReader splits a Cookie field into session handles and what the app gets.
+type cookieReader func(field string) (handles []string, theirs string)
+
+func parseCookies(field string) ([]string, string) {
+	q := &Request{Header: http.Header{"Cookie": {field}}}
+	q.readCookies(&http.Request{Header: http.Header{"Cookie": {field}}}, Limits{Cookies: 1 << 20})
+	return q.Handles, q.Header.Get("Cookie")
+}
+
+func breaksCookies(read cookieReader, field string) string {
+	handles, theirs := read(field)
+	if strings.Contains(strings.ToLower(theirs), strings.ToLower(headers.CookiePrefix)) {
+		return "the app gets " + strconv.Quote(theirs)
+	}
+	if again, same := read(theirs); len(again) != 0 || same != theirs {
+		return "not the same a second time: " + strconv.Quote(same)
+	}
+	rest := field
+	for pair := range strings.SplitSeq(theirs, ";") {
+		i := strings.Index(rest, strings.Trim(pair, " \t"))
+		if i < 0 {
+			return "an app's cookie was changed: " + strconv.Quote(pair)
+		}
+		rest = rest[i:]
+	}
+	for _, handle := range handles {
+		if !strings.Contains(field, headers.CookiePrefix+"="+handle) && !strings.Contains(field, headers.CookiePrefix+`="`+handle+`"`) {
+			return "handle " + strconv.Quote(handle) + " was never sent"
+		}
+	}
+	return ""
+}
+
+// FuzzCookies: no spelling of our cookies reaches an app, and every other cookie does, in order and byte for byte.
+func FuzzCookies(f *testing.F) {
+	f.Fuzz(func(t *testing.T, field string) {
+		if wrong := breaksCookies(parseCookies, field); wrong != "" {
+			t.Errorf("%q: %s", field, wrong)
+		}
+	})
+}
+
+func TestCookieCorpusFindsNaiveParsers(t *testing.T) {
+	seeds := corpus(t, "FuzzCookies")
+	without := func(ours func(name string) bool) cookieReader {
+		return func(field string) ([]string, string) {
+			var theirs []string
+			for pair := range strings.SplitSeq(field, ";") {
+				pair = strings.Trim(pair, " \t")
+				if name, _, _ := strings.Cut(pair, "="); pair != "" && !ours(name) {
+					theirs = append(theirs, pair)
+				}
+			}
+			return nil, strings.Join(theirs, "; ")
+		}
+	}
+	for name, naive := range map[string]cookieReader{
+		"exact name only":     without(func(name string) bool { return name == headers.CookiePrefix }),
+		"case-sensitive":      without(func(name string) bool { return strings.HasPrefix(name, headers.CookiePrefix) }),
+		"name without quotes": without(func(name string) bool { return strings.HasPrefix(strings.ToLower(name), "__host-sallyport") }),
+		"net/http and back": func(field string) ([]string, string) {
+			r := http.Request{Header: http.Header{"Cookie": {field}}}
+			out := http.Request{Header: http.Header{}}
+			for _, c := range r.Cookies() {
+				if !headers.MentionsCookie(c.Name) {
+					out.AddCookie(c)
+				}
+			}
+			return nil, out.Header.Get("Cookie")
+		},
+	} {
+		if !slices.ContainsFunc(seeds, func(s string) bool { return breaksCookies(naive, s) != "" }) {
+			t.Errorf("no seed shows what is wrong with %s", name)
+		}
+	}
+}
+
+// FuzzAuthority: an accepted host is a plain name that net/url reads as the same host and port.
+func FuzzAuthority(f *testing.F) {
+	f.Fuzz(func(t *testing.T, authority string) {
+		authority = lower(authority)
+		name, port, hasPort := strings.Cut(authority, ":")
+		if !isHostName(name) || hasPort && !isPort(port) {
+			return
+		}
+		u, err := url.Parse("https://" + authority + "/")
+		if err != nil || u.Host != authority || u.Hostname() != name || u.Port() != port || u.User != nil || u.Path != "/" {
+			t.Errorf("%q: net/url reads %+v (%v)", authority, u, err)
+		}
+		if strings.ContainsAny(name, " ,@/\\[]%;\"'") || strings.HasSuffix(name, ".") || name != strings.ToLower(name) {
+			t.Errorf("%q is no plain name", authority)
+		}
+	})
+}
