@@ -237,7 +237,7 @@ func (m *Memory) Watch(ctx context.Context, after session.Position, report func(
 	defer tick.Stop()
 	for {
 		m.mu.Lock()
-		if lost {
+		if lost = lost || at > len(m.changes); lost {
 			at = len(m.changes)
 		}
 		n := session.News{AsOf: time.Now(), Lost: lost, Changes: slices.Clone(m.changes[at:])}

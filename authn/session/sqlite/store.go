@@ -1,0 +1,476 @@
+// Package sqlite keeps sessions in one SQLite file, for one gateway on one machine. More processes may open the file
+// at once, on the same machine and not over a network file system: WAL needs shared memory.
+//
+// What is in the file, and what follows if somebody reads it: handles are there only as hashes, so nobody's session
+// can be taken over with it. Refresh tokens are sealed, but the key that seals them, and the cookies and codes of
+// sign-ins under way, is in the same file: sealing protects what is copied out of a table, not the file. The file and
+// every backup of it are therefore a secret, created with mode 0600 and refused when others may read it.
+//
+// Every commit is synced (WAL with synchronous=FULL), so that what Put, Attach, Renew, Detach, Delete and Spend
+// acknowledged survives a kill and a power cut.
+package sqlite
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	_ "modernc.org/sqlite" // the "sqlite" driver of database/sql
+
+	"sallyport/authn"
+	"sallyport/authn/session"
+)
+
+const (
+	readers = 4 // connections that answer lookups; more only contend for the same file cache
+
+	// keepNews is how many changes stay readable for watchers that fall behind; those who fall further start anew.
+	keepNews = 1 << 16
+
+	sweepBatch = 1000
+
+	// busyTimeout is how long a writer waits for the writer of another process; SQLite counts milliseconds.
+	busyTimeout = 4 * time.Second
+)
+
+// Store implements session.Store.
+type Store struct {
+	path  string
+	write *sql.DB // one connection: writers queue here and not in SQLite's busy loop
+	read  *sql.DB
+	get   *sql.Stmt // on read
+	spend *sql.Stmt // on write
+
+	mu   sync.Mutex
+	wake chan struct{} // closed and replaced when this process makes news
+}
+
+// Open opens the state file at path, and creates it with its first sealing key if there is none; its folder must
+// exist. It refuses a file that others may read or write, that is not ours (ErrForeign), or that a newer version
+// wrote (ErrNewer); an older one is migrated.
+func Open(ctx context.Context, path string) (*Store, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("opening state file %q: %w", path, err)
+	}
+	if err := claim(path); err != nil {
+		return nil, fmt.Errorf("opening state file: %w", err)
+	}
+	s := &Store{path: path, wake: make(chan struct{})}
+	if err := s.open(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening state file %s: %w", path, err), s.Close())
+	}
+	return s, nil
+}
+
+// claim creates the file durably, or checks that an existing one is ours alone.
+func claim(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		return errors.Join(f.Close(), syncDir(filepath.Dir(path)))
+	}
+	if !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	if f, err = os.OpenFile(path, os.O_RDWR, 0); err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a regular file", path)
+	}
+	if loose := info.Mode().Perm() & 0o077; loose != 0 {
+		return fmt.Errorf("%s holds secrets and has mode %#o: run chmod 600 on it", path, info.Mode().Perm())
+	}
+	return nil
+}
+
+func (s *Store) open(ctx context.Context) (err error) {
+	if s.write, err = connect(s.path, 1, writing, "synchronous(FULL)", "foreign_keys(ON)"); err != nil {
+		return err
+	}
+	if err := migrate(ctx, s.write, migrations); err != nil {
+		return err
+	}
+	if _, err := s.write.ExecContext(ctx, "PRAGMA journal_mode = WAL; PRAGMA journal_size_limit = 67108864"); err != nil {
+		return fmt.Errorf("switching to WAL (can its folder be written to?): %w", err)
+	}
+	if s.read, err = connect(s.path, readers, reading, "query_only(ON)"); err != nil {
+		return err
+	}
+	if s.get, err = s.read.PrepareContext(ctx, "SELECT "+columns+`, handle.host FROM handle
+		JOIN session ON session.n = handle.session WHERE handle.hash = ?`); err != nil {
+		return fmt.Errorf("preparing: %w", err)
+	}
+	if s.spend, err = s.write.PrepareContext(ctx, `INSERT INTO spent (id, until) VALUES (?, ?) ON CONFLICT DO NOTHING`); err != nil {
+		return fmt.Errorf("preparing: %w", err)
+	}
+	return nil
+}
+
+// How the transactions of a connection begin: a writer takes its lock at once, so that it never fails half way.
+const (
+	reading = "deferred"
+	writing = "immediate"
+)
+
+func connect(path string, connections int, begin string, pragmas ...string) (*sql.DB, error) {
+	query := url.Values{"_txlock": {begin}}
+	for _, p := range append(pragmas, fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()), "cache_size(-8000)") {
+		query.Add("_pragma", p)
+	}
+	dsn := url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}
+	db, err := sql.Open("sqlite", dsn.String())
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
+	return db, nil
+}
+
+// Close ends the use of the file. Watches must have ended.
+func (s *Store) Close() error {
+	var errs []error
+	for _, stmt := range []*sql.Stmt{s.get, s.spend} {
+		if stmt != nil {
+			errs = append(errs, stmt.Close())
+		}
+	}
+	for _, db := range []*sql.DB{s.read, s.write} { // the last one to close folds the WAL into the file
+		if db != nil {
+			errs = append(errs, db.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// SealingKeys implements session.Store.
+func (s *Store) SealingKeys(ctx context.Context) ([]session.SealingKey, error) {
+	var keys []session.SealingKey
+	err := s.transact(ctx, func(tx *sql.Tx) error {
+		var err error
+		if keys, err = sealingKeys(ctx, tx); err != nil || len(keys) > 0 {
+			return err
+		}
+		secret := make([]byte, len(session.Secret{}))
+		rand.Read(secret) // never fails
+		if _, err := tx.ExecContext(ctx, `INSERT INTO sealing_key (secret, made) VALUES (?, ?)`,
+			secret, time.Now().UnixNano()); err != nil {
+			return fmt.Errorf("storing the first sealing key: %w", err)
+		}
+		keys, err = sealingKeys(ctx, tx)
+		return err
+	})
+	return keys, err
+}
+
+func sealingKeys(ctx context.Context, tx *sql.Tx) ([]session.SealingKey, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT id, secret, made FROM sealing_key ORDER BY id DESC`)
+	if err != nil {
+		return nil, fmt.Errorf("reading sealing keys: %w", err)
+	}
+	defer rows.Close()
+	var keys []session.SealingKey
+	for rows.Next() {
+		var key session.SealingKey
+		var secret []byte
+		var made int64
+		if err := rows.Scan(&key.ID, &secret, &made); err != nil {
+			return nil, fmt.Errorf("reading sealing keys: %w", err)
+		}
+		copy(key.Secret[:], secret)
+		key.Made = at(made)
+		keys = append(keys, key)
+	}
+	return keys, rows.Err()
+}
+
+// Put implements session.Store.
+func (s *Store) Put(ctx context.Context, e session.Entry, parent session.Hash) error {
+	identity, err := json.Marshal(e.Identity)
+	if err != nil {
+		return fmt.Errorf("storing session: %w", err)
+	}
+	return s.transact(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO session (id, version, subject, email, provider, identity, refresh,
+			user_agent, address, created, seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			e.ID, e.Version, e.Identity.ID(), e.Identity.Email, e.Identity.Provider, string(identity), e.Refresh,
+			e.UserAgent, e.Address, e.Created.UnixNano(), e.Seen.UnixNano())
+		if err != nil {
+			return fmt.Errorf("storing session: %w", err)
+		}
+		return attach(ctx, tx, e.ID, session.Handle{Hash: parent, Made: e.Created})
+	})
+}
+
+// Attach implements session.Store.
+func (s *Store) Attach(ctx context.Context, id string, child session.Handle) error {
+	return s.transact(ctx, func(tx *sql.Tx) error {
+		if err := attach(ctx, tx, id, child); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `DELETE FROM handle WHERE hash IN (SELECT hash FROM handle
+			WHERE session = (SELECT n FROM session WHERE id = ?) AND host = ? ORDER BY made DESC, hash LIMIT -1 OFFSET ?)`,
+			id, child.Host, session.MaxChildren)
+		return err
+	})
+}
+
+func attach(ctx context.Context, tx *sql.Tx, id string, h session.Handle) error {
+	res, err := tx.ExecContext(ctx, `INSERT INTO handle (hash, session, host, made) SELECT ?, n, ?, ? FROM session WHERE id = ?`,
+		h.Hash[:], h.Host, h.Made.UnixNano(), id)
+	if err != nil {
+		return fmt.Errorf("storing handle: %w", err)
+	}
+	return oneOr(res, session.ErrNoSession)
+}
+
+// Renew implements session.Store.
+func (s *Store) Renew(ctx context.Context, e session.Entry) error {
+	identity, err := json.Marshal(e.Identity)
+	if err != nil {
+		return fmt.Errorf("renewing session: %w", err)
+	}
+	return s.announce(ctx, func(tx *sql.Tx) error {
+		var known int
+		if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM session WHERE id = ?`, e.ID).Scan(&known); err != nil {
+			return fmt.Errorf("renewing session: %w", err)
+		}
+		if known == 0 {
+			return session.ErrNoSession
+		}
+		res, err := tx.ExecContext(ctx, `UPDATE session SET version = ?, subject = ?, email = ?, provider = ?, identity = ?,
+			refresh = ? WHERE id = ? AND version = ?`, e.Version, e.Identity.ID(), e.Identity.Email, e.Identity.Provider,
+			string(identity), e.Refresh, e.ID, e.Version-1)
+		if err != nil {
+			return fmt.Errorf("renewing session: %w", err)
+		}
+		if err := oneOr(res, session.ErrConflict); err != nil {
+			return err
+		}
+		return tell(ctx, tx, session.Change{SessionID: e.ID})
+	})
+}
+
+// Get implements session.Store.
+func (s *Store) Get(ctx context.Context, handle session.Hash) (session.Entry, string, error) {
+	var host string
+	e, err := scan(s.get.QueryRowContext(ctx, handle[:]), &host)
+	if errors.Is(err, sql.ErrNoRows) {
+		return session.Entry{}, "", session.ErrNoSession
+	}
+	return e, host, err
+}
+
+// List implements session.Store.
+func (s *Store) List(ctx context.Context, m session.Match, after string, limit int) ([]session.Entry, error) {
+	where, args := condition(m)
+	return query(ctx, s.read, "SELECT "+columns+" FROM session WHERE id > ? AND "+where+" ORDER BY id LIMIT ?",
+		append(append([]any{after}, args...), limit)...)
+}
+
+// Touch implements session.Store.
+func (s *Store) Touch(ctx context.Context, seen map[string]time.Time) error {
+	return s.transact(ctx, func(tx *sql.Tx) error {
+		touch, err := tx.PrepareContext(ctx, `UPDATE session SET seen = ? WHERE id = ? AND seen < ?`)
+		if err != nil {
+			return fmt.Errorf("writing last-seen times: %w", err)
+		}
+		defer touch.Close()
+		for id, t := range seen {
+			if _, err := touch.ExecContext(ctx, t.UnixNano(), id, t.UnixNano()); err != nil {
+				return fmt.Errorf("writing last-seen times: %w", err)
+			}
+		}
+		return nil
+	})
+}
+
+// Detach implements session.Store.
+func (s *Store) Detach(ctx context.Context, id, host, reason string) error {
+	return s.announce(ctx, func(tx *sql.Tx) error {
+		res, err := tx.ExecContext(ctx, `DELETE FROM handle WHERE host = ? AND session = (SELECT n FROM session WHERE id = ?)`,
+			host, id)
+		if err != nil {
+			return fmt.Errorf("ending handles: %w", err)
+		}
+		if n, err := res.RowsAffected(); err != nil || n == 0 {
+			return errors.Join(err, session.ErrNoSession)
+		}
+		return tell(ctx, tx, session.Change{SessionID: id, Host: host, Reason: reason})
+	})
+}
+
+// Delete implements session.Store.
+func (s *Store) Delete(ctx context.Context, m session.Match, reason string, limit int) ([]session.Entry, error) {
+	where, args := condition(m)
+	var gone []session.Entry
+	err := s.announce(ctx, func(tx *sql.Tx) error {
+		var err error
+		gone, err = query(ctx, tx, "SELECT "+columns+" FROM session WHERE "+where+" LIMIT ?", append(args, limit)...)
+		if err != nil {
+			return err
+		}
+		for _, e := range gone {
+			if _, err := tx.ExecContext(ctx, `DELETE FROM session WHERE id = ?`, e.ID); err != nil {
+				return fmt.Errorf("ending session: %w", err)
+			}
+			if err := tell(ctx, tx, session.Change{SessionID: e.ID, Reason: reason}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return gone, nil
+}
+
+// Spend implements session.Store.
+func (s *Store) Spend(ctx context.Context, id string, until time.Time) (bool, error) {
+	sum := sha256.Sum256([]byte(id)) // so that any id takes the same room
+	res, err := s.spend.ExecContext(ctx, sum[:], until.UnixNano())
+	if err != nil {
+		return false, fmt.Errorf("spending: %w", err)
+	}
+	n, err := res.RowsAffected()
+	return n == 1, err
+}
+
+// Sweep implements session.Store.
+func (s *Store) Sweep(ctx context.Context, now time.Time) (more bool, err error) {
+	err = s.transact(ctx, func(tx *sql.Tx) error {
+		for _, batch := range []struct {
+			sql string
+			arg int64
+		}{
+			{`DELETE FROM spent WHERE id IN (SELECT id FROM spent WHERE until < ? LIMIT ?)`, now.UnixNano()},
+			{`DELETE FROM change WHERE generation IN (SELECT generation FROM change
+				WHERE generation <= (SELECT max(generation) FROM change) - ? ORDER BY generation LIMIT ?)`, keepNews},
+		} {
+			res, err := tx.ExecContext(ctx, batch.sql, batch.arg, sweepBatch)
+			if err != nil {
+				return fmt.Errorf("sweeping: %w", err)
+			}
+			n, err := res.RowsAffected()
+			if err != nil {
+				return fmt.Errorf("sweeping: %w", err)
+			}
+			more = more || n == sweepBatch
+		}
+		return nil
+	})
+	return more, err
+}
+
+func (s *Store) transact(ctx context.Context, do func(*sql.Tx) error) error {
+	tx, err := s.write.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("waiting to write: %w", err)
+	}
+	defer tx.Rollback()
+	if err := do(tx); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("committing: %w", err)
+	}
+	return nil
+}
+
+const columns = `session.id, session.version, session.identity, session.refresh, session.user_agent, session.address,
+	session.created, session.seen`
+
+func scan(row interface{ Scan(...any) error }, more ...any) (session.Entry, error) {
+	var e session.Entry
+	var identity []byte
+	var created, seen int64
+	err := row.Scan(append([]any{&e.ID, &e.Version, &identity, &e.Refresh, &e.UserAgent, &e.Address, &created, &seen}, more...)...)
+	if err != nil {
+		return session.Entry{}, fmt.Errorf("reading session: %w", err)
+	}
+	e.Identity = new(authn.Identity)
+	if err := json.Unmarshal(identity, e.Identity); err != nil {
+		return session.Entry{}, fmt.Errorf("reading session %s: %w", e.ID, err)
+	}
+	e.Created, e.Seen = at(created), at(seen)
+	return e, nil
+}
+
+func query(ctx context.Context, q interface {
+	QueryContext(context.Context, string, ...any) (*sql.Rows, error)
+}, text string, args ...any) ([]session.Entry, error) {
+	rows, err := q.QueryContext(ctx, text, args...)
+	if err != nil {
+		return nil, fmt.Errorf("reading sessions: %w", err)
+	}
+	defer rows.Close()
+	var found []session.Entry
+	for rows.Next() {
+		e, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, e)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("reading sessions: %w", err)
+	}
+	return found, nil
+}
+
+// condition turns a match into SQL with parameters.
+func condition(m session.Match) (where string, args []any) {
+	terms := []string{"TRUE"}
+	and := func(term string, arg any) {
+		terms, args = append(terms, term), append(args, arg)
+	}
+	if m.ID != "" {
+		and("id = ?", m.ID)
+	}
+	if m.Subject != "" {
+		and("subject = ?", m.Subject)
+	}
+	if m.Email != "" {
+		and("email = ?", m.Email)
+	}
+	if m.Provider != "" {
+		and("provider = ?", m.Provider)
+	}
+	if m.Host != "" {
+		and("EXISTS (SELECT 1 FROM handle WHERE handle.session = session.n AND handle.host = ?)", m.Host)
+	}
+	if !m.CreatedBefore.IsZero() {
+		and("created <= ?", m.CreatedBefore.UnixNano())
+	}
+	if !m.SeenBefore.IsZero() {
+		and("seen <= ?", m.SeenBefore.UnixNano())
+	}
+	return strings.Join(terms, " AND "), args
+}
+
+func oneOr(res sql.Result, none error) error {
+	n, err := res.RowsAffected()
+	if err == nil && n != 1 {
+		return none
+	}
+	return err
+}
+
+func at(nanoseconds int64) time.Time { return time.Unix(0, nanoseconds).UTC() }
