@@ -32,7 +32,7 @@ type Config struct {
 	// meant, such as Europe/Berlin. Default UTC.
 	Timezone string `yaml:"timezone" default:"UTC"`
 
-	// Deadline is the longest time one evaluation may take; a later answer is a deny with reason timeout.
+	// Deadline is the longest time one evaluation may take; one still running then is stopped and denies with reason timeout.
 	// Default 100ms, at most 10s.
 	Deadline time.Duration `yaml:"deadline" default:"100ms"`
 

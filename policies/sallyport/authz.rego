@@ -1,0 +1,105 @@
+# METADATA
+# scope: package
+# title: Decision
+# description: |
+#   The one question the gateway asks, data.sallyport.authz.decision, and the answer that the apps' access rules give,
+#   data.sallyport.authz.access. An app package, sallyport.app["<name>"], replaces the former for its app and may build
+#   upon the latter.
+package sallyport.authz
+
+import data.sallyport.lib.condition
+import data.sallyport.lib.say
+
+app := data.sallyport.config.apps[input.resource.id]
+
+decision := access if not app.own
+
+decision := data.sallyport.app[input.resource.id].decision if app.own
+
+# An app package that has no answer for a stranger asks them to sign in; for anybody else no answer means no.
+decision := unauthenticated if {
+	app.own
+	input.subject.type == "anonymous"
+	not answered
+}
+
+answered if is_object(data.sallyport.app[input.resource.id].decision)
+
+# access is what the app's access rules say.
+access := granted
+
+access := refused if not granted
+
+granted := {
+	"allow": true,
+	"reasons": [{"code": "allow", "rule": rule.id}],
+} if {
+	rule := deciding
+	condition.listed(rule)
+	condition.open(rule)
+	condition.near(rule)
+	condition.assured(rule)
+}
+
+# deciding is the first rule whose methods and paths match. Each rule knows the places of those that precede it.
+deciding := rule if {
+	some rule in app.rules
+	condition.matches(rule)
+	not preceded(rule)
+}
+
+preceded(rule) if {
+	some i in rule.after
+	condition.matches(app.rules[i])
+}
+
+refused := unauthenticated if {
+	input.subject.type == "anonymous"
+	not deciding.public
+}
+
+refused := denial("no_rule", "", say.no_rule(app.name), say.no_rule_admin(app.name)) if {
+	input.subject.type != "anonymous"
+	not deciding
+}
+
+refused := denial("not_listed", rule.id, say.not_listed(app.name, rule), say.not_listed_admin(rule)) if {
+	input.subject.type != "anonymous"
+	rule := deciding
+	not condition.listed(rule)
+}
+
+refused := denial("hours", rule.id, say.hours(app.name, rule), say.hours_admin(rule)) if {
+	rule := deciding
+	condition.listed(rule)
+	not condition.open(rule)
+}
+
+refused := denial("network", rule.id, say.network(app.name), say.network_admin(rule)) if {
+	rule := deciding
+	condition.listed(rule)
+	condition.open(rule)
+	not condition.near(rule)
+}
+
+refused := {
+	"allow": false,
+	"reasons": [reason("step_up", rule.id, say.step_up(app.name, rule), say.step_up_admin(rule))],
+	"obligations": [rule.step_up],
+} if {
+	rule := deciding
+	condition.listed(rule)
+	condition.open(rule)
+	condition.near(rule)
+	not condition.assured(rule)
+}
+
+# unauthenticated is the answer that makes the gateway offer to sign in.
+unauthenticated := denial("unauthenticated", "", say.unauthenticated, say.unauthenticated_admin)
+
+denial(code, rule, user, admin) := {
+	"allow": false,
+	"reasons": [reason(code, rule, user, admin)],
+}
+
+reason(code, rule, user, admin) := {"code": code, "rule": rule, "user": user, "admin": admin}

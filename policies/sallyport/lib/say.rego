@@ -1,0 +1,65 @@
+# METADATA
+# scope: package
+# title: Sentences
+# description: |
+#   What people read. The sentence for the user says which kind of condition failed and what would help: it names the
+#   app, the groups that may open it and its hours, and never other people's addresses or the networks. The sentence
+#   for the administrator names the rule and all it demands.
+package sallyport.lib.say
+
+unauthenticated := "Sign in to continue."
+
+unauthenticated_admin := "nobody is signed in and no public rule decides the request"
+
+no_rule(app) := sprintf("Nobody may do this in %s.", [app])
+
+no_rule_admin(app) := sprintf("no access rule of %s matches the method and the path", [app])
+
+not_listed(app, rule) := sprintf("You are not in a group that may open %s: %s.", [app, some_of(rule.groups)]) if {
+	rule.groups
+}
+
+not_listed(app, rule) := sprintf("You are not among the people who may open %s.", [app]) if {
+	not rule.groups
+	named(rule)
+}
+
+not_listed(app, rule) := sprintf("This part of %s is closed.", [app]) if {
+	not rule.groups
+	not named(rule)
+}
+
+named(rule) if rule.emails
+
+named(rule) if rule.domains
+
+not_listed_admin(rule) := sprintf("%s admits %s", [rule.id, concat("; ", admits(rule))]) if count(admits(rule)) > 0
+
+not_listed_admin(rule) := sprintf("%s admits nobody", [rule.id]) if count(admits(rule)) == 0
+
+admits(rule) := array.concat(
+	[s | s := sprintf("groups %s", [concat(", ", rule.groups)])],
+	array.concat(
+		[s | s := sprintf("%d e-mail addresses", [count(rule.emails)])],
+		[s | s := sprintf("domains %s", [concat(", ", rule.domains)])],
+	),
+)
+
+hours(app, rule) := sprintf("%s is open %s (%s).", [app, rule.hours.text, data.sallyport.config.timezone])
+
+hours_admin(rule) := sprintf("%s admits the person only %s (%s)", [rule.id, rule.hours.text, data.sallyport.config.timezone])
+
+network(app) := sprintf("%s cannot be opened from the network you are in.", [app])
+
+network_admin(rule) := sprintf("%s admits the person only from %s", [rule.id, concat(", ", rule.networks)])
+
+step_up(app, rule) := sprintf("To open %s you need to sign in again: %s.", [app, concat(", ", rule.demands)])
+
+step_up_admin(rule) := sprintf("%s demands %s", [rule.id, concat(", ", rule.demands)])
+
+# some_of names at most five groups: a page is no directory.
+some_of(groups) := concat(", ", groups) if count(groups) <= 5
+
+some_of(groups) := sprintf("%s and %d more", [concat(", ", array.slice(groups, 0, 5)), count(groups) - 5]) if {
+	count(groups) > 5
+}

@@ -1,0 +1,135 @@
+package policy
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
+)
+
+// parse reads the modules. Errors are Problems.
+func (c *contents) parse() (map[string]*ast.Module, error) {
+	caps, err := capabilities(c.capabilities)
+	if err != nil {
+		return nil, err
+	}
+	options := ast.ParserOptions{Capabilities: caps, RegoVersion: ast.RegoV1}
+	modules := make(map[string]*ast.Module, len(c.modules))
+	var problems Problems
+	for _, m := range c.modules {
+		parsed, err := ast.ParseModuleWithOpts(m.name, string(m.content), options)
+		if errs, ok := err.(ast.Errors); ok {
+			problems = append(problems, problemsOf(errs)...)
+			continue
+		}
+		if err != nil {
+			problems = append(problems, Problem{File: m.name, Text: err.Error()})
+			continue
+		}
+		if parsed == nil {
+			problems = append(problems, Problem{File: m.name, Text: "the file is empty"})
+			continue
+		}
+		modules[m.name] = parsed
+	}
+	if problems != nil {
+		return nil, problems
+	}
+	return modules, nil
+}
+
+// compile checks the modules and makes them ready to run. Errors are Problems.
+func (c *contents) compile() (*ast.Compiler, error) {
+	modules, err := c.parse()
+	if err != nil {
+		return nil, err
+	}
+	caps, err := capabilities(c.capabilities)
+	if err != nil {
+		return nil, err
+	}
+	compiler := ast.NewCompiler().
+		WithCapabilities(caps).
+		WithDefaultRegoVersion(ast.RegoV1).
+		WithStageAfterID(ast.StageResolveRefs, ast.CompilerStageDefinition{
+			Name:       "Sallyport",
+			MetricName: "compile_stage_sallyport",
+			Stage:      adapt,
+		})
+	compiler.Compile(modules)
+	if compiler.Failed() {
+		return nil, problemsOf(compiler.Errors)
+	}
+	if len(compiler.GetRulesExact(refDecision)) == 0 {
+		return nil, fmt.Errorf("the policy has no %v", refDecision)
+	}
+	return compiler, nil
+}
+
+// adapt runs when names are resolved: it refuses what would only show as a recursion in the shipped Rego, and puts our
+// guards in front of built-in functions.
+func adapt(c *ast.Compiler) *ast.Error {
+	for _, name := range sortedNames(c.Modules) {
+		m := c.Modules[name]
+		if strings.HasPrefix(name, operatorPrefix) {
+			if err := refuseRecursion(m); err != nil {
+				return err
+			}
+		}
+		guardCalls(m)
+	}
+	return nil
+}
+
+func refuseRecursion(m *ast.Module) (found *ast.Error) {
+	ast.WalkRefs(m, func(r ast.Ref) bool {
+		if found == nil && r.HasPrefix(refDecision) {
+			found = ast.NewError(ast.RecursionErr, r[0].Location,
+				"data.sallyport.authz.decision asks this app's package, so the package cannot ask it in turn")
+		}
+		return found != nil
+	})
+	return found
+}
+
+// Compile prepares a bundle for evaluation. Errors in Rego are Problems.
+func Compile(ctx context.Context, b *Bundle) (*Engine, error) {
+	compiler := b.compiler
+	if compiler == nil {
+		var err error
+		if compiler, err = b.contents.compile(); err != nil {
+			return nil, err
+		}
+	}
+	config, err := ast.ValueFromReader(strings.NewReader(string(b.contents.data)))
+	if err != nil {
+		return nil, fmt.Errorf("reading the policy's data: %w", err)
+	}
+	query, err := compiler.QueryCompiler().Compile(ast.MustParseBody("result = data.sallyport.authz.decision"))
+	if err != nil {
+		return nil, fmt.Errorf("preparing the policy: %w", err)
+	}
+	e := &Engine{
+		bundle:   b,
+		compiler: compiler,
+		query:    query,
+		builtins: guardedBuiltins(),
+		deadline: b.deadline,
+		// The store keeps the data in the evaluator's own form and is never written again.
+		store: inmem.NewFromASTObject(ast.NewObject(ast.Item(key("sallyport"),
+			ast.ObjectTerm(ast.Item(key("config"), ast.NewTerm(config)))))),
+	}
+	if e.deadline == 0 {
+		e.deadline = DefaultDeadline
+	}
+	if e.txn, err = e.store.NewTransaction(ctx); err != nil {
+		return nil, fmt.Errorf("preparing the policy: %w", err)
+	}
+	return e, nil
+}
+
+func sortedNames[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
