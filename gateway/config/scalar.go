@@ -236,8 +236,12 @@ func parseDuration(text string) (time.Duration, bool) {
 	return days + rest, true
 }
 
-// formatDuration writes a duration the short way: 8h, not 8h0m0s.
+// formatDuration writes a duration the short way: 8h, not 8h0m0s, and from two days on whole days: 365d, not 8760h.
 func formatDuration(length time.Duration) string {
+	const day = 24 * time.Hour
+	if length >= 2*day && length%day == 0 {
+		return strconv.Itoa(int(length/day)) + "d"
+	}
 	text := length.String()
 	if strings.HasSuffix(text, "m0s") {
 		text = strings.TrimSuffix(text, "0s")

@@ -42,12 +42,12 @@ func node(v reflect.Value) (*yaml.Node, error) {
 	return tableNode(v)
 }
 
-// structNode leaves out what is a pointer to nothing: it is off.
+// structNode leaves out what is not there: a pointer to nothing, and a choice that was not made.
 func structNode(v reflect.Value) (*yaml.Node, error) {
 	made := &yaml.Node{Kind: yaml.MappingNode}
 	for _, f := range fieldsOf(v.Type()) {
 		value := v.FieldByIndex(f.index)
-		if value.Kind() == reflect.Pointer && value.IsNil() {
+		if value.IsZero() && (value.Kind() == reflect.Pointer || f.enum != nil) {
 			continue
 		}
 		if err := appendEntry(made, f.name, value); err != nil {
