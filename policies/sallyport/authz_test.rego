@@ -1,0 +1,251 @@
+package sallyport.authz_test
+
+import data.sallyport.authz
+
+# Apps the tests ask about, in the form in which the gateway writes data.sallyport.config.
+config := {"timezone": "Europe/Berlin", "apps": {
+	"wiki": {"name": "wiki", "own": false, "rules": [{"id": "access/1", "after": [], "groups": ["staff"]}]},
+	"closed": {"name": "closed", "own": false, "rules": []},
+	"site": {"name": "site", "own": false, "rules": [
+		{"id": "open", "after": [], "public": true, "methods": {"GET": true, "HEAD": true}, "paths": {
+			"exact": {"/robots.txt": true, "/public": true},
+			"below": ["/public/"],
+		}},
+		{"id": "shut", "after": [0], "paths": {"exact": {"/old": true}, "below": ["/old/"]}},
+		{"id": "rest", "after": [0, 1], "emails": {"ada@corp.example": true}, "domains": ["@partner.example"]},
+	]},
+	"payroll": {"name": "payroll", "own": false, "rules": [{
+		"id": "access/1", "after": [], "groups": ["finance"],
+		"step_up": {"type": "step_up", "mfa": true, "acr": ["gold", "platinum"], "max_age_s": 900},
+		"demands": ["with more than one factor", "less than 15 minutes ago"],
+	}]},
+	"shop": {"name": "shop", "own": false, "rules": [{
+		"id": "access/1", "after": [], "groups": ["a", "b", "c", "d", "e", "f", "g"],
+		"hours": {"text": "mon-fri 08:00-18:00", "by_hour": {"mon": [[8, 12], [13, 18]]}},
+		"networks": ["10.0.0.0/8", "2001:db8::/32"],
+	}]},
+	"late": {"name": "late", "own": false, "rules": [{
+		"id": "access/1", "after": [], "public": true,
+		"hours": {"text": "22:30-24:00", "by_minute": {"sun": [["22:30", "24:00"]]}},
+	}]},
+	"fenced": {"name": "fenced", "own": false, "rules": [{
+		"id": "access/1", "after": [], "public": true, "networks": ["10.0.0.0/8"],
+	}]},
+	"mail": {"name": "mail", "own": false, "rules": [{"id": "access/1", "after": [], "domains": ["@corp.example"]}]},
+	"mfa": {"name": "mfa", "own": false, "rules": [{
+		"id": "access/1", "after": [], "groups": ["staff"],
+		"step_up": {"type": "step_up", "mfa": true}, "demands": ["with more than one factor"],
+	}]},
+	"fresh": {"name": "fresh", "own": false, "rules": [{
+		"id": "access/1", "after": [], "groups": ["staff"],
+		"step_up": {"type": "step_up", "max_age_s": 60}, "demands": ["less than 1 minutes ago"],
+	}]},
+	"own": {"name": "own", "own": true, "rules": [{"id": "access/1", "after": [], "groups": ["staff"]}]},
+}}
+
+ask(request) := decision if {
+	decision := authz.decision with input as request with data.sallyport.config as config
+}
+
+code(request) := ask(request).reasons[0].code
+
+rule(request) := ask(request).reasons[0].rule
+
+user(request) := ask(request).reasons[0].user
+
+admin(request) := ask(request).reasons[0].admin
+
+person(app, groups) := {
+	"subject": {
+		"type": "user", "email": "Ada@Corp.Example", "email_verified": true, "groups": groups,
+		"authn": {"mfa": true, "acr": "gold", "age_s": 840},
+	},
+	"action": {"method": "GET"},
+	"resource": {"id": app, "path": "/"},
+	"context": {
+		"weekday": "mon", "hour": 9, "time": "2026-11-23T09:00:00+01:00",
+		"client": {"ip": "10.1.2.3"},
+	},
+}
+
+stranger(app, path) := {
+	"subject": {"type": "anonymous", "email_verified": false, "groups": []},
+	"action": {"method": "GET"},
+	"resource": {"id": app, "path": path},
+	"context": {"weekday": "sun", "hour": 23, "time": "2026-11-22T23:59:59+01:00", "client": {}},
+}
+
+with_path(request, path) := json.patch(request, [{"op": "replace", "path": "/resource/path", "value": path}])
+
+replaced(request, path, value) := json.patch(request, [{"op": "replace", "path": path, "value": value}])
+
+removed(request, path) := json.patch(request, [{"op": "remove", "path": path}])
+
+test_group_is_admitted if {
+	ask(person("wiki", ["staff"])) == {"allow": true, "reasons": [{"code": "allow", "rule": "access/1"}]}
+}
+
+test_other_group_is_not if {
+	d := ask(person("wiki", ["sales"]))
+	not d.allow
+	code(person("wiki", ["sales"])) == "not_listed"
+	user(person("wiki", ["sales"])) == "You are not in a group that may open wiki: staff."
+	admin(person("wiki", ["sales"])) == "access/1 admits groups staff"
+}
+
+test_app_without_rules_admits_nobody if {
+	code(person("closed", ["staff"])) == "no_rule"
+	code(stranger("closed", "/")) == "unauthenticated"
+}
+
+test_unknown_app_is_undefined if not ask(person("nowhere", ["staff"]))
+
+test_public_paths_admit_strangers if {
+	every path in ["/robots.txt", "/public", "/public/", "/public/a/b"] {
+		ask(stranger("site", path)).allow
+	}
+}
+
+test_paths_beside_them_do_not if {
+	every path in ["/", "/publicity", "/robots.txt/", "/robots.txt2", "/x/public/"] {
+		code(stranger("site", path)) == "unauthenticated"
+	}
+}
+
+test_public_rule_holds_for_its_methods_only if {
+	ask(replaced(stranger("site", "/public"), "/action/method", "HEAD")).allow
+	code(replaced(stranger("site", "/public"), "/action/method", "POST")) == "unauthenticated"
+}
+
+test_first_matching_rule_decides_alone if {
+	code(with_path(person("site", []), "/old")) == "not_listed"
+	rule(with_path(person("site", []), "/old/x")) == "shut"
+	user(with_path(person("site", []), "/old")) == "This part of site is closed."
+	admin(with_path(person("site", []), "/old")) == "shut admits nobody"
+	ask(with_path(person("site", []), "/older")).allow
+	rule(with_path(person("site", []), "/public")) == "open"
+}
+
+test_email_is_compared_without_case if ask(person("site", [])).allow
+
+test_email_counts_only_when_verified if {
+	code(replaced(person("site", []), "/subject/email_verified", false)) == "not_listed"
+	code(removed(person("site", []), "/subject/email")) == "not_listed"
+}
+
+test_domain_is_the_whole_domain if {
+	ask(replaced(person("site", []), "/subject/email", "bob@partner.example")).allow
+	every email in ["bob@sub.partner.example", "bob@xpartner.example", "bob@partner.example.evil.example", "partner.example"] {
+		code(replaced(person("site", []), "/subject/email", email)) == "not_listed"
+	}
+	user(replaced(person("site", []), "/subject/email", "x@y.example")) == "You are not among the people who may open site."
+	admin(replaced(person("site", []), "/subject/email", "x@y.example")) == "rest admits 1 e-mail addresses; domains @partner.example"
+}
+
+test_strong_and_fresh_sign_in_is_assured if ask(person("payroll", ["finance"])).allow
+
+test_each_demand_stands_alone if {
+	ask(person("mfa", ["staff"])).allow
+	ask(json.patch(person("mfa", ["staff"]), [{"op": "remove", "path": "/subject/authn/age_s"}])).allow
+	code(person("fresh", ["staff"])) == "step_up"
+	ask(json.patch(person("fresh", ["staff"]), [
+		{"op": "replace", "path": "/subject/authn/age_s", "value": 0},
+		{"op": "replace", "path": "/subject/authn/mfa", "value": false},
+	])).allow
+}
+
+step_up := {"type": "step_up", "mfa": true, "acr": ["gold", "platinum"], "max_age_s": 900}
+
+test_weak_or_stale_sign_in_steps_up if {
+	every change in [
+		{"op": "replace", "path": "/subject/authn/mfa", "value": false},
+		{"op": "remove", "path": "/subject/authn/mfa"},
+		{"op": "replace", "path": "/subject/authn/acr", "value": "silver"},
+		{"op": "remove", "path": "/subject/authn/acr"},
+		{"op": "replace", "path": "/subject/authn/age_s", "value": 900},
+		{"op": "remove", "path": "/subject/authn/age_s"},
+		{"op": "remove", "path": "/subject/authn"},
+	] {
+		d := ask(json.patch(person("payroll", ["finance"]), [change]))
+		not d.allow
+		d.reasons[0].code == "step_up"
+		d.reasons[0].user == "To open payroll you need to sign in again: with more than one factor, less than 15 minutes ago."
+		d.reasons[0].admin == "access/1 demands with more than one factor, less than 15 minutes ago"
+		d.obligations == [step_up]
+	}
+}
+
+test_no_step_up_for_people_who_are_not_listed if {
+	d := ask(replaced(person("payroll", ["sales"]), "/subject/authn/mfa", false))
+	d.reasons[0].code == "not_listed"
+	not d.obligations
+}
+
+test_domain_alone if {
+	ask(person("mail", [])).allow
+	user(replaced(person("mail", []), "/subject/email", "x@y.example")) == "You are not among the people who may open mail."
+}
+
+test_hours if {
+	every hour in [8, 11, 13, 17] {
+		ask(replaced(person("shop", ["a"]), "/context/hour", hour)).allow
+	}
+	every hour in [7, 12, 18] {
+		code(replaced(person("shop", ["a"]), "/context/hour", hour)) == "hours"
+	}
+	code(replaced(person("shop", ["a"]), "/context/weekday", "tue")) == "hours"
+	user(replaced(person("shop", ["a"]), "/context/hour", 7)) == "shop is open mon-fri 08:00-18:00 (Europe/Berlin)."
+	admin(replaced(person("shop", ["a"]), "/context/hour", 7)) == "access/1 admits the person only mon-fri 08:00-18:00 (Europe/Berlin)"
+}
+
+test_hours_to_the_minute if {
+	every time in ["22:30:00", "23:59:59"] {
+		ask(replaced(stranger("late", "/"), "/context/time", sprintf("2026-11-22T%s+01:00", [time]))).allow
+	}
+	code(replaced(stranger("late", "/"), "/context/time", "2026-11-22T22:29:59+01:00")) == "hours"
+	code(replaced(stranger("late", "/"), "/context/weekday", "mon")) == "hours"
+}
+
+test_networks if {
+	every ip in ["10.0.0.0", "10.255.255.255", "2001:db8::1"] {
+		ask(replaced(person("shop", ["a"]), "/context/client/ip", ip)).allow
+	}
+	every ip in ["11.0.0.1", "2001:db9::1"] {
+		code(replaced(person("shop", ["a"]), "/context/client/ip", ip)) == "network"
+	}
+	code(removed(person("shop", ["a"]), "/context/client/ip")) == "network"
+	user(replaced(person("shop", ["a"]), "/context/client/ip", "11.0.0.1")) == "shop cannot be opened from the network you are in."
+	admin(replaced(person("shop", ["a"]), "/context/client/ip", "11.0.0.1")) == "access/1 admits the person only from 10.0.0.0/8, 2001:db8::/32"
+}
+
+# Signing in would not help a stranger whom a public rule turns away.
+test_unmet_condition_of_a_public_rule_is_no_reason_to_sign_in if code(stranger("fenced", "/")) == "network"
+
+test_pages_name_five_groups if {
+	user(person("shop", [])) == "You are not in a group that may open shop: a, b, c, d, e and 2 more."
+}
+
+test_app_package_replaces_the_access_rules if {
+	d := authz.decision with input as person("own", [])
+		with data.sallyport.config as config
+		with data.sallyport.app as {"own": {"decision": {"allow": true}}}
+	d == {"allow": true}
+}
+
+test_app_package_answers_strangers_too if {
+	d := authz.decision with input as stranger("own", "/")
+		with data.sallyport.config as config
+		with data.sallyport.app as {"own": {"decision": {"allow": true}}}
+	d == {"allow": true}
+}
+
+test_app_package_can_ask_the_access_rules if {
+	d := authz.access with input as person("own", ["staff"]) with data.sallyport.config as config
+	d.allow
+}
+
+test_silent_app_package_asks_strangers_to_sign_in if {
+	code(stranger("own", "/")) == "unauthenticated"
+}
+
+test_silent_app_package_is_undefined_for_others if not ask(person("own", ["staff"]))
