@@ -89,11 +89,10 @@ func Open(cfg Config, opts Options) (*Audit, error) {
 	if err != nil {
 		return nil, err
 	}
-	lock, err := lockDirectory(fs)
+	a, err := hold(fs, opts)
 	if err != nil {
-		return nil, errors.Join(err, fs.Close())
+		return nil, err
 	}
-	a := &Audit{fs: fs, lock: lock, log: opts.Log, policies: policyStore{fs: fs}}
 	if err := a.start(opts); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
@@ -110,7 +109,15 @@ func (a *Audit) Control() *Log { return a.control }
 func (a *Audit) Boot() Boot { return a.boot }
 
 // Healthy is nil when both logs can be written, else why nothing may be served. It wraps ErrUnavailable.
-func (a *Audit) Healthy() error { return errors.Join(a.decisions.Healthy(), a.control.Healthy()) }
+func (a *Audit) Healthy() error {
+	var errs []error
+	for _, l := range []*Log{a.decisions, a.control} {
+		if l != nil {
+			errs = append(errs, l.Healthy())
+		}
+	}
+	return errors.Join(errs...)
+}
 
 // OnState has fn called with what Healthy says whenever that changes; stop ends it. Calls come one at a time from the
 // logs' own goroutines: fn returns at once and calls neither OnState nor stop.
@@ -161,13 +168,13 @@ func (o *Options) fileSystem(cfg Config) (FileSystem, error) {
 	return createDirectory(cfg.Dir)
 }
 
-// lockDirectory makes this process the only writer.
-func lockDirectory(fs FileSystem) (io.Closer, error) {
+// hold makes this process the directory's only writer, until Close. It closes fs when it cannot.
+func hold(fs FileSystem, opts Options) (*Audit, error) {
 	lock, err := fs.Lock(lockName)
 	if err != nil {
-		return nil, fmt.Errorf("locking audit directory: %w", err)
+		return nil, errors.Join(fmt.Errorf("locking audit directory: %w", err), fs.Close())
 	}
-	return lock, nil
+	return &Audit{fs: fs, lock: lock, log: opts.Log, policies: policyStore{fs: fs}}, nil
 }
 
 const lockName = "lock"

@@ -21,7 +21,7 @@ func newLog(cfg logConfig, h *history) (*Log, error) {
 		return nil, err
 	}
 	var err error
-	if l.tail, err = openTail(l.fs, l.name, os.O_RDWR|os.O_CREATE); err == nil {
+	if l.tail, err = l.fs.OpenFile(tailName(l.name), os.O_RDWR|os.O_CREATE); err == nil {
 		err = l.publish()
 	}
 	if err != nil {

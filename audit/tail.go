@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 )
@@ -18,13 +19,14 @@ type tail struct {
 	nextSeq uint64
 }
 
-const tailLen = 28
+const (
+	tailLen = 28
+	// tailReads is how often a reader tries to get the tail in one piece. After a power cut, until a gateway has
+	// started, it may be in no piece at all.
+	tailReads = 10
+)
 
 func tailName(log string) string { return path.Join(log, "tail") }
-
-func openTail(fs FileSystem, log string, flag int) (File, error) {
-	return fs.OpenFile(tailName(log), flag)
-}
 
 func (t tail) publish(f File) error {
 	var b [tailLen]byte
@@ -36,26 +38,28 @@ func (t tail) publish(f File) error {
 	return err
 }
 
-// readTail reads the tail; false when there is none, or when it was read while it was written.
-func readTail(fs FileSystem, log string) (tail, bool, error) {
-	f, err := openTail(fs, log, os.O_RDONLY)
-	if errors.Is(err, os.ErrNotExist) {
-		return tail{}, false, nil
+// readTail reads the tail; the zero tail where there is none.
+func readTail(fsys FileSystem, log string) (tail, error) {
+	f, err := fsys.OpenFile(tailName(log), os.O_RDONLY)
+	if errors.Is(err, fs.ErrNotExist) {
+		return tail{}, nil
 	}
 	if err != nil {
-		return tail{}, false, err
+		return tail{}, err
 	}
 	defer f.Close()
 	var b [tailLen]byte
-	if _, err := f.ReadAt(b[:], 0); err != nil && !errors.Is(err, io.EOF) {
-		return tail{}, false, err
+	for range tailReads {
+		if _, err := f.ReadAt(b[:], 0); err != nil && !errors.Is(err, io.EOF) {
+			return tail{}, err
+		}
+		if binary.LittleEndian.Uint32(b[:]) == crc32.Checksum(b[4:], castagnoli) {
+			return tail{
+				segment: binary.LittleEndian.Uint64(b[4:]),
+				end:     int64(binary.LittleEndian.Uint64(b[12:])),
+				nextSeq: binary.LittleEndian.Uint64(b[20:]),
+			}, nil
+		}
 	}
-	if binary.LittleEndian.Uint32(b[:]) != crc32.Checksum(b[4:], castagnoli) {
-		return tail{}, false, nil
-	}
-	return tail{
-		segment: binary.LittleEndian.Uint64(b[4:]),
-		end:     int64(binary.LittleEndian.Uint64(b[12:])),
-		nextSeq: binary.LittleEndian.Uint64(b[20:]),
-	}, true, nil
+	return tail{}, nil
 }
