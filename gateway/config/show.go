@@ -112,6 +112,9 @@ func scalarNode(v reflect.Value) (*yaml.Node, error) {
 
 // textOf returns what a value of a text type prints: secrets redact themselves in MarshalText or String.
 func textOf(v reflect.Value) (string, error) {
+	if v.Kind() == reflect.String && v.Len() == 0 {
+		return "", nil // a secret that is not there needs no redaction
+	}
 	switch value := v.Interface().(type) {
 	case time.Duration:
 		return formatDuration(value), nil
