@@ -41,7 +41,7 @@ func (p *Provider) readToken(ctx context.Context, d *discovered, answer *oauth2.
 	if t.AccessTokenHash != "" && t.VerifyAccessToken(answer.AccessToken) != nil { // §3.1.3.8
 		return nil, fail(TokenInvalid, "at_hash is not that of the access token")
 	}
-	said := &statement{subject: t.Subject, nonce: t.Nonce}
+	said := &statement{subject: t.Subject}
 	if err := t.Claims(exact(&said.claims)); err != nil {
 		return nil, fail(TokenInvalid, "reading claims: %s", excerpt(err.Error()))
 	}
@@ -97,11 +97,12 @@ func (p *Provider) checkClaims(t *gooidc.IDToken, said *statement) *Failure {
 		return fail(SubjectInvalid, "sub is empty")
 	case hasAZP && azp != any(p.cfg.ClientID), !hasAZP && len(t.Audience) > 1: // §3.1.3.7 (4), (5)
 		return fail(TokenParty, "azp is not this client")
-	case t.IssuedAt.IsZero():
-		return fail(TokenInvalid, "iat is missing")
+	case secondsClaim(said.claims, "iat").IsZero(), secondsClaim(said.claims, "exp").IsZero():
+		return fail(TokenInvalid, "iat or exp is no number")
 	}
+	said.nonce, _ = said.claims["nonce"].(string)
 	said.authTime = secondsClaim(said.claims, "auth_time")
-	for _, at := range []time.Time{t.IssuedAt, secondsClaim(said.claims, "nbf"), said.authTime} {
+	for _, at := range []time.Time{secondsClaim(said.claims, "iat"), secondsClaim(said.claims, "nbf"), said.authTime} {
 		if at.After(latest) {
 			return fail(TokenNotYet, "iat, nbf or auth_time is in the future")
 		}
