@@ -1,0 +1,261 @@
+// Package boot builds a gateway from its configuration and runs it.
+//
+// The parts are made in reading order, each from what stands above it, and released in reverse. Check, Run and every
+// reload go through the same freeze (freeze.go), so that what check accepts is what runs. Tests hand in another file
+// layer, clock or listener.
+package boot
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"sallyport/audit"
+	"sallyport/authn/oidc"
+	"sallyport/authn/session"
+	"sallyport/authn/session/sqlite"
+	"sallyport/authn/token"
+	"sallyport/certs/keyring"
+	"sallyport/gateway"
+	"sallyport/gateway/admin"
+	"sallyport/gateway/config"
+	"sallyport/gateway/ui"
+)
+
+// Options are what the surroundings hand in; the zero value serves.
+type Options struct {
+	Version string
+	Log     *slog.Logger
+	Now     func() time.Time
+	// AuditFiles replaces the file layer of the audit log.
+	AuditFiles audit.FileSystem
+	// Listener replaces the one that the configuration names; the address it has is then not bound.
+	Listener net.Listener
+	// WrapDecisions puts something between the pipeline and the decision log.
+	WrapDecisions func(gateway.Decisions) gateway.Decisions
+	// Ready is called once connections are accepted.
+	Ready func()
+}
+
+func (o *Options) fill() {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.WrapDecisions == nil {
+		o.WrapDecisions = func(d gateway.Decisions) gateway.Decisions { return d }
+	}
+	if o.Ready == nil {
+		o.Ready = func() {}
+	}
+}
+
+// assembly is a gateway being built or running.
+type assembly struct {
+	opts    Options
+	path    string
+	started time.Time
+	release []func() error // in the order in which the parts were made
+
+	metrics  *prometheus.Registry
+	audit    *audit.Audit
+	keys     *keyring.Client
+	store    *sqlite.Store
+	sessions *session.Keeper
+	minter   *token.Minter
+	server   *gateway.Server
+
+	group *errgroup.Group // what runs beside the listeners
+	ctx   context.Context
+
+	reloading sync.Mutex // one reload at a time
+	watch     *config.Watch
+
+	mu        sync.Mutex
+	active    *frozen
+	failure   error // of the last reload
+	failedAt  time.Time
+	providers map[string]*runningProvider
+}
+
+// runningProvider is a provider whose discovery runs in the background.
+type runningProvider struct {
+	*oidc.Provider
+	cfg  oidc.Config
+	stop context.CancelFunc
+}
+
+// Run serves the configuration at path until ctx ends, then drains and stops. The error says what could not be built,
+// or which part failed.
+func Run(ctx context.Context, path string, opts Options) (err error) {
+	opts.fill()
+	a := &assembly{opts: opts, path: path, started: opts.Now(), metrics: prometheus.NewRegistry(), providers: map[string]*runningProvider{}}
+	// Background work ends after the listeners are drained, not with ctx: what is being answered still needs it.
+	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
+	a.group, a.ctx = errgroup.WithContext(background)
+	defer func() {
+		stopBackground()
+		err = errors.Join(err, a.group.Wait(), a.close())
+	}()
+	listeners, err := a.build(ctx)
+	if err != nil {
+		return err
+	}
+	a.control(ctx, "started", nil, map[string]any{"version": opts.Version, "config": a.active.sources.Digest, "policy": a.active.bundle.Digest,
+		"keys": a.active.keyMode()})
+	opts.Log.Info("gateway is serving", "listen", listeners.address(), "domain", a.active.config.Domain, "apps", len(a.active.config.Apps))
+	opts.Ready()
+	err = listeners.serve(a.ctx, ctx)
+	a.control(context.WithoutCancel(ctx), "stopped", nil, nil)
+	return err
+}
+
+// build makes every part, in reading order.
+func (a *assembly) build(ctx context.Context) (*listeners, error) {
+	frozen, err := freeze(a.path)
+	if err != nil {
+		return nil, err
+	}
+	cfg := frozen.config
+	a.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := a.openAudit(cfg); err != nil {
+		return nil, err
+	}
+	if err := a.openKeys(ctx, cfg); err != nil {
+		return nil, err
+	}
+	if err := a.openSessions(ctx, cfg); err != nil {
+		return nil, err
+	}
+	if err := a.openAssertions(ctx, cfg); err != nil {
+		return nil, err
+	}
+	if err := a.connect(ctx, frozen, nil); err != nil {
+		return nil, err
+	}
+	window := audit.NewWindow(a.audit.Decisions())
+	a.group.Go(func() error { return window.Run(a.ctx) })
+	a.server = gateway.New(gateway.Options{
+		Decisions: a.opts.WrapDecisions(a.audit.Decisions()), Window: window, Sessions: a.sessions, Assertions: a.minter,
+		Pages: ui.New(ui.Options{}), Metrics: a.metrics, Log: a.opts.Log, Now: a.opts.Now,
+	}, frozen.snapshot)
+	a.sessions.OnEnd(a.server.SessionEnded)
+	a.group.Go(func() error { return a.server.Run(a.ctx) })
+	a.activate(frozen)
+	a.registerGauges()
+	if err := a.openAdmin(cfg); err != nil {
+		return nil, err
+	}
+	if err := a.watchFiles(); err != nil {
+		return nil, err
+	}
+	return a.listen(cfg)
+}
+
+func (a *assembly) openAudit(cfg *config.Config) (err error) {
+	a.audit, err = audit.Open(cfg.Audit, audit.Options{FS: a.opts.AuditFiles, Now: a.opts.Now, Log: a.opts.Log})
+	if err != nil {
+		return fmt.Errorf("opening the audit log: %w", err)
+	}
+	a.onClose(a.audit.Close)
+	return nil
+}
+
+func (a *assembly) openKeys(ctx context.Context, cfg *config.Config) (err error) {
+	a.keys, err = keyring.Open(ctx, cfg.Keys, a.opts.Log)
+	if err != nil {
+		return fmt.Errorf("reaching the key process: %w", err)
+	}
+	a.onClose(a.keys.Close)
+	return nil
+}
+
+func (a *assembly) openSessions(ctx context.Context, cfg *config.Config) (err error) {
+	a.store, err = sqlite.Open(ctx, cfg.State.SQLite)
+	if err != nil {
+		return fmt.Errorf("opening the state: %w", err)
+	}
+	a.onClose(a.store.Close)
+	a.sessions, err = session.NewKeeper(cfg.Session, a.store, a.opts.Now, a.opts.Log)
+	if err != nil {
+		return err
+	}
+	a.group.Go(func() error { return a.sessions.Run(a.ctx) })
+	return nil
+}
+
+// openAssertions readies the key that vouches to apps.
+func (a *assembly) openAssertions(ctx context.Context, cfg *config.Config) (err error) {
+	signer, err := a.signer(ctx, func(k keyring.Key) bool { return k.Purpose == keyring.PurposeAssertion })
+	if err != nil {
+		return fmt.Errorf("the key that vouches to apps: %w", err)
+	}
+	a.minter, err = token.NewMinter(token.MinterConfig{Issuer: cfg.AuthOrigin(), Signer: signer, Now: a.opts.Now})
+	return err
+}
+
+// signer finds a JWT key of the key process by what it is for: the gateway's configuration names no key.
+func (a *assembly) signer(ctx context.Context, wanted func(keyring.Key) bool) (*keyring.AssertionSigner, error) {
+	keys, err := a.keys.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range keys {
+		if wanted(k) {
+			return a.keys.Assertion(k.Name)
+		}
+	}
+	return nil, errors.New("keyd holds none")
+}
+
+func (a *assembly) openAdmin(cfg *config.Config) error {
+	server, err := admin.Open(cfg.Admin, admin.Options{Gateway: operated{a}, Sessions: a.sessions, Control: a.audit.Control(), Metrics: a.metrics, Log: a.opts.Log})
+	if err != nil {
+		return fmt.Errorf("opening the admin socket: %w", err)
+	}
+	a.group.Go(func() error { return server.Run(a.ctx) })
+	return nil
+}
+
+func (a *assembly) onClose(f func() error) { a.release = append(a.release, f) }
+
+func (a *assembly) close() error {
+	var errs []error
+	for i := len(a.release) - 1; i >= 0; i-- {
+		errs = append(errs, a.release[i]())
+	}
+	return errors.Join(errs...)
+}
+
+// control writes what the gateway itself did. What it records has happened or is about to; a log that cannot be
+// written is reported and, for a change, stops it (see reload).
+func (a *assembly) control(ctx context.Context, code string, actor *audit.Actor, detail map[string]any) error {
+	record := &audit.Record{Type: audit.TypeControl, Code: code, Actor: actor}
+	if actor == nil {
+		record.Actor = &audit.Actor{Kind: "gateway", ID: fmt.Sprintf("pid:%d", os.Getpid())}
+	}
+	if detail != nil {
+		text, err := json.Marshal(detail)
+		if err != nil {
+			return fmt.Errorf("describing %s: %w", code, err)
+		}
+		record.Detail = text
+	}
+	if _, err := a.audit.Control().Append(ctx, record); err != nil {
+		a.opts.Log.Error("control record not written", "code", code, "error", err)
+		return fmt.Errorf("recording %s: %w", code, err)
+	}
+	return nil
+}

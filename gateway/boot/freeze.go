@@ -1,0 +1,165 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"time"
+
+	"sallyport/audit"
+	"sallyport/authn/oidc"
+	"sallyport/authn/token"
+	"sallyport/certs"
+	"sallyport/certs/keyring"
+	"sallyport/gateway"
+	"sallyport/gateway/config"
+	"sallyport/gateway/route"
+	"sallyport/gateway/signin"
+	"sallyport/policy"
+)
+
+// frozen is a configuration with everything that follows from it alone, and later what was connected for it.
+type frozen struct {
+	config  *config.Config
+	sources config.Sources
+	bundle  *policy.Bundle
+
+	loaded time.Time
+
+	snapshot  *gateway.Snapshot
+	certs     *certs.Store
+	providers []*oidc.Provider // in configuration order
+}
+
+// Check builds everything that the configuration at path leads to without starting, binding or writing anything, and
+// returns what is wrong. It runs the code that Run and every reload run.
+func Check(path string) (*config.Config, error) {
+	f, err := freeze(path)
+	if err != nil {
+		return nil, err
+	}
+	return f.config, f.checkParts()
+}
+
+// freeze loads a configuration and compiles its policy.
+func freeze(path string) (*frozen, error) {
+	cfg, sources, err := config.Load[config.Config](path, os.LookupEnv)
+	f := &frozen{config: cfg, sources: sources, loaded: time.Now()}
+	if err != nil {
+		return f, err
+	}
+	table, err := route.NewTable(cfg.Apps)
+	if err != nil {
+		return f, err
+	}
+	apps := make([]policy.App, 0, len(cfg.Apps))
+	for _, app := range table.Apps() {
+		apps = append(apps, app.Policy())
+	}
+	if f.bundle, err = policy.Build(cfg.Policy, apps); err != nil {
+		return f, fmt.Errorf("policy: %w", err)
+	}
+	engine, err := policy.Compile(context.Background(), f.bundle)
+	if err != nil {
+		return f, fmt.Errorf("policy: %w", err)
+	}
+	zone, err := cfg.Policy.Zone()
+	if err != nil {
+		return f, err
+	}
+	f.snapshot = &gateway.Snapshot{Routes: table, Policy: engine, Zone: zone, AuthHost: cfg.AuthHost(), PublicPort: cfg.Port(),
+		TransportSecurity: cfg.HSTS, FormOrigins: []string{cfg.AuthOrigin()}}
+	return f, nil
+}
+
+// checkParts makes, and drops, what freeze leaves to connect because it lives on from reload to reload.
+func (f *frozen) checkParts() error {
+	var errs []error
+	for _, p := range f.config.Identity.Providers {
+		_, err := oidc.New(p, oidc.Options{RedirectURL: signin.CallbackURL(f.config.AuthOrigin(), p.Name), Assertion: unusedSigner{}})
+		errs = append(errs, err)
+	}
+	errs = append(errs, f.snapshot.Connect(nil), certs.CheckFiles(f.config.TLS))
+	return errors.Join(errs...)
+}
+
+// unusedSigner stands for the client's key where it is only checked that one is asked for.
+type unusedSigner struct{ token.Signer }
+
+// connect gives a frozen configuration its running parts: certificates matched to keys, providers, upstream pools. Those
+// of the previous one that did not change are kept.
+func (a *assembly) connect(ctx context.Context, f *frozen, previous *frozen) (err error) {
+	if f.certs, err = certs.Load(ctx, f.config.TLS, a.keys); err != nil {
+		return err
+	}
+	if f.providers, err = a.providersFor(ctx, f.config); err != nil {
+		return err
+	}
+	f.snapshot.SignIn = signin.New(signin.Options{AuthOrigin: f.config.AuthOrigin(), Providers: f.providers, Sessions: a.sessions,
+		Apps: f.app, Record: recorder{a.audit.Control()}, Log: a.opts.Log, Now: a.opts.Now})
+	var old *gateway.Snapshot
+	if previous != nil {
+		old = previous.snapshot
+	}
+	if err := f.snapshot.Connect(old); err != nil {
+		return err
+	}
+	return a.audit.KeepPolicy(f.bundle.Digest, f.bundle.Archive())
+}
+
+// app is an app as the sign-in knows it.
+func (f *frozen) app(host string) (signin.App, bool) {
+	if !f.snapshot.Routes.HasHost(host) {
+		return signin.App{}, false
+	}
+	found := f.snapshot.Routes.Match(host, "/")
+	app := signin.App{Name: host, Host: host, Origin: f.snapshot.Origin(host)}
+	if found != nil {
+		app.Name, app.Title = string(found.Name), found.DisplayName()
+	}
+	return app, true
+}
+
+// providersFor returns the providers of a configuration, in its order: running ones whose settings did not change, new
+// ones for the rest. New ones begin to discover at once, which they may do in vain for a while.
+func (a *assembly) providersFor(ctx context.Context, cfg *config.Config) ([]*oidc.Provider, error) {
+	var list []*oidc.Provider
+	for _, pc := range cfg.Identity.Providers {
+		if running := a.providers[pc.Name]; running != nil && reflect.DeepEqual(running.cfg, pc) && pc.ClientSecretFile == "" {
+			list = append(list, running.Provider)
+			continue
+		}
+		opts := oidc.Options{RedirectURL: signin.CallbackURL(cfg.AuthOrigin(), pc.Name), Log: a.opts.Log, Now: a.opts.Now}
+		if pc.SignsAssertions() {
+			signer, err := a.signer(ctx, func(k keyring.Key) bool { return k.Purpose == keyring.PurposeOIDCClient && k.ClientID == pc.ClientID })
+			if err != nil {
+				return nil, fmt.Errorf("identity provider %s: the key of client %q: %w", pc.Name, pc.ClientID, err)
+			}
+			opts.Assertion = signer
+		}
+		provider, err := oidc.New(pc, opts)
+		if err != nil {
+			return nil, fmt.Errorf("identity provider %s: %w", pc.Name, err)
+		}
+		list = append(list, provider)
+	}
+	return list, nil
+}
+
+// keyMode names how the key process is reached, for status and records.
+func (f *frozen) keyMode() string {
+	if f.config.Keys.Spawn != nil {
+		return "child process (development)"
+	}
+	return "socket"
+}
+
+// recorder lets the sign-in write control records.
+type recorder struct{ log *audit.Log }
+
+func (r recorder) Record(ctx context.Context, record *audit.Record) error {
+	_, err := r.log.Append(ctx, record)
+	return err
+}

@@ -1,0 +1,152 @@
+package boot
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"sallyport/gateway/config"
+)
+
+// drainTime is how long requests under way may take to finish when the gateway stops; streams are ended at once.
+const drainTime = 10 * time.Second
+
+// listeners are the two front doors: https, and optionally http, which only leads to it.
+type listeners struct {
+	secure, plain        net.Listener
+	secureHTTP, redirect *http.Server
+	endStreams           func()
+	onHangup             func()
+}
+
+// listen binds the configured addresses.
+func (a *assembly) listen(cfg *config.Config) (*listeners, error) {
+	l := &listeners{secureHTTP: a.server.HTTPServer(), endStreams: a.server.EndStreams,
+		onHangup: func() { a.reload(a.ctx, "SIGHUP") }} // its failure is on record, in status and on stderr
+	l.secureHTTP.TLSConfig = a.tlsConfig()
+	var err error
+	if l.secure = a.opts.Listener; l.secure == nil {
+		if l.secure, err = bind("listen", cfg.Listen); err != nil {
+			return nil, err
+		}
+	}
+	a.onClose(func() error { return ignoreClosed(l.secure.Close()) })
+	if cfg.ListenHTTP == "" {
+		return l, nil
+	}
+	if l.plain, err = bind("listen_http", cfg.ListenHTTP); err != nil {
+		return nil, err
+	}
+	a.onClose(func() error { return ignoreClosed(l.plain.Close()) })
+	l.redirect = &http.Server{Handler: a.toHTTPS(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second,
+		IdleTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10, DisableGeneralOptionsHandler: true,
+		ErrorLog: slog.NewLogLogger(a.opts.Log.Handler(), slog.LevelDebug)}
+	return l, nil
+}
+
+func bind(key, address string) (net.Listener, error) {
+	// Plain TCP: Go's default is Multipath TCP, which sandboxes cannot confine by port.
+	lc := net.ListenConfig{}
+	lc.SetMultipathTCP(false)
+	l, err := lc.Listen(context.Background(), "tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s: %s is taken by another program", key, address)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	return l, nil
+}
+
+// tlsConfig answers handshakes with the certificates of the current configuration; their keys sign in the key process.
+func (a *assembly) tlsConfig() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		NextProtos: []string{"h2", "http/1.1"},
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return a.current().certs.GetCertificate(hello)
+		},
+	}
+}
+
+// serve accepts until stop ends, and then drains: no new connections, streams ended, requests under way finished.
+func (l *listeners) serve(background, stop context.Context) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	ctx, cancel := context.WithCancel(background)
+	defer cancel()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return ignoreClosed(l.secureHTTP.ServeTLS(l.secure, "", "")) })
+	if l.plain != nil {
+		group.Go(func() error { return ignoreClosed(l.redirect.Serve(l.plain)) })
+	}
+	group.Go(func() error {
+		for {
+			select {
+			case <-hangup:
+				l.onHangup()
+			case <-stop.Done():
+				return l.drain()
+			case <-ctx.Done(): // a part failed
+				return errors.Join(context.Cause(ctx), l.drain())
+			}
+		}
+	})
+	return group.Wait()
+}
+
+func (l *listeners) drain() error {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	l.endStreams()
+	var plain error
+	if l.redirect != nil {
+		plain = l.redirect.Shutdown(ctx)
+	}
+	if err := l.secureHTTP.Shutdown(ctx); err != nil {
+		return errors.Join(plain, l.secureHTTP.Close())
+	}
+	return plain
+}
+
+func (l *listeners) address() string { return l.secure.Addr().String() }
+
+// toHTTPS leads plain-text requests for our hosts to https and answers nothing else: no cookie is set or read here.
+func (a *assembly) toHTTPS() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.Host)
+		if err != nil {
+			host = r.Host
+		}
+		snapshot := a.server.Snapshot()
+		known := host == snapshot.AuthHost || snapshot.Routes.HasHost(host)
+		if !known || r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Connection", "close")
+			http.Error(w, "This server speaks https only.", http.StatusMisdirectedRequest)
+			return
+		}
+		w.Header().Set("Location", snapshot.Origin(host)+"/")
+		if r.URL.Path != "" && r.URL.Host == "" {
+			w.Header().Set("Location", snapshot.Origin(host)+r.URL.RequestURI())
+		}
+		w.WriteHeader(http.StatusPermanentRedirect)
+	})
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,143 @@
+package boot
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"sallyport/authn/oidc"
+	"sallyport/gateway/config"
+)
+
+// reload reads the configuration again and puts it into effect as a whole, or returns why it did not and leaves the
+// running one untouched. The change is on record before it takes effect, the failure after.
+func (a *assembly) reload(ctx context.Context, why string) error {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
+	next, err := a.prepare(ctx)
+	if err == nil {
+		err = a.control(ctx, "config_changed", nil, map[string]any{"why": why, "config": next.sources.Digest, "policy": next.bundle.Digest,
+			"before": map[string]string{"config": a.current().sources.Digest, "policy": a.current().bundle.Digest}})
+	}
+	a.noteReload(err)
+	if err != nil {
+		a.control(ctx, "config_refused", nil, map[string]any{"why": why, "error": err.Error()})
+		a.opts.Log.Error("configuration was not reloaded; the running one stays", "why", why, "error", err)
+		return err
+	}
+	previous := a.current()
+	a.activate(next)
+	a.server.Swap(next.snapshot)
+	previous.snapshot.Retire(next.snapshot)
+	a.opts.Log.Info("configuration reloaded", "why", why, "policy", next.bundle.Digest)
+	return nil
+}
+
+// prepare goes all the way up to the change itself.
+func (a *assembly) prepare(ctx context.Context) (*frozen, error) {
+	next, err := freeze(a.path)
+	if err != nil {
+		return nil, err
+	}
+	if err := needsRestart(a.current().config, next.config); err != nil {
+		return nil, err
+	}
+	return next, a.connect(ctx, next, a.current())
+}
+
+// needsRestart refuses, by name, changes that only a restart can make.
+func needsRestart(old, next *config.Config) error {
+	var names []string
+	for name, changed := range map[string]bool{
+		"listen": old.Listen != next.Listen, "listen_http": old.ListenHTTP != next.ListenHTTP,
+		"domain": old.Domain != next.Domain, "public_port": old.PublicPort != next.PublicPort,
+		"admin": old.Admin != next.Admin, "audit": old.Audit != next.Audit, "state": old.State != next.State,
+		"keys": old.Keys.Socket != next.Keys.Socket || old.Keys.Strict != next.Keys.Strict || !sameSpawn(old, next),
+	} {
+		if changed {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s cannot change in a running gateway: restart it, or put the old value back", strings.Join(names, ", "))
+}
+
+func sameSpawn(old, next *config.Config) bool {
+	a, b := old.Keys.Spawn, next.Keys.Spawn
+	return a == b || a != nil && b != nil && *a == *b
+}
+
+// activate makes a connected configuration the current one, and its providers the ones that run.
+func (a *assembly) activate(f *frozen) {
+	a.sessions.Configure(f.config.Session) // checked with the rest of the configuration
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.active = f
+	running := map[string]*runningProvider{}
+	for i, provider := range f.providers {
+		cfg := f.config.Identity.Providers[i]
+		if old := a.providers[cfg.Name]; old != nil && old.Provider == provider {
+			running[cfg.Name] = old
+			continue
+		}
+		running[cfg.Name] = a.start(provider, cfg)
+	}
+	for name, old := range a.providers {
+		if running[name] != old {
+			old.stop()
+		}
+	}
+	a.providers = running
+	if a.watch != nil {
+		a.watch.Follow(f.watched())
+	}
+}
+
+func (a *assembly) start(provider *oidc.Provider, cfg oidc.Config) *runningProvider {
+	ctx, stop := context.WithCancel(a.ctx)
+	a.group.Go(func() error { return provider.Run(ctx) })
+	return &runningProvider{Provider: provider, cfg: cfg, stop: stop}
+}
+
+func (a *assembly) current() *frozen {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.active
+}
+
+func (a *assembly) noteReload(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.failure, a.failedAt = err, a.opts.Now()
+}
+
+// watched are the files whose replacement by rename is a reload: the configuration, what it refers to, certificates and
+// a policy archive. A policy folder is not among them: half a copy must never become active.
+func (f *frozen) watched() []string {
+	files := append([]string(nil), f.sources.Files...)
+	files = append(files, f.config.TLS.Certificates...)
+	if bundle := f.config.Policy.Bundle; strings.HasSuffix(bundle, ".tar") || strings.HasSuffix(bundle, ".tar.gz") || strings.HasSuffix(bundle, ".tgz") {
+		files = append(files, bundle)
+	}
+	return files
+}
+
+// watchFiles reloads when watched files change, until the gateway stops.
+func (a *assembly) watchFiles() error {
+	watch, err := config.NewWatch(a.active.watched())
+	if err != nil {
+		return err
+	}
+	a.watch = watch
+	a.onClose(watch.Close)
+	a.group.Go(func() error {
+		watch.Run(a.ctx, func() {
+			a.reload(a.ctx, "a watched file changed") // its failure is on record, in status and on stderr
+			watch.Follow(a.current().watched())
+		})
+		return nil
+	})
+	return nil
+}

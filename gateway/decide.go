@@ -1,0 +1,90 @@
+package gateway
+
+import (
+	"crypto/tls"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"sallyport/audit"
+	"sallyport/authn/session"
+	"sallyport/policy"
+)
+
+// decide asks the one judge. What the policy sees is the very text that is recorded.
+func (x *exchange) decide() error {
+	x.input = x.inputFor(x.app, x.path)
+	if err := x.input.Bound(); err != nil {
+		if tooLarge, ok := errors.AsType[*policy.TooLargeError](err); ok {
+			return &Refusal{Status: http.StatusRequestURITooLong, Effect: audit.Reject, Reason: "input_too_large", Detail: tooLarge.Error(),
+				Public: "The address of this request is too long to be recorded."}
+		}
+		return err
+	}
+	x.encoded = x.input.AppendJSON(nil)
+	x.verdict = x.snap.Policy.Decide(x.ctx, x.input)
+	return nil
+}
+
+// inputFor is everything the policy may know about this request, asked of an app and a path of it.
+func (x *exchange) inputFor(app *App, path string) *policy.Input {
+	q := x.req
+	in := &policy.Input{
+		Subject: subjectOf(x.session, x.start),
+		Action: policy.Action{Name: policy.ActionName(q.Method, q.Upgrade), Method: q.Method, Protocol: q.Protocol,
+			Upgrade: q.Upgrade},
+		Resource: policy.Resource{Type: policy.TypeApp, ID: string(app.Name), Labels: app.Labels, Sensitivity: app.Sensitivity,
+			Owner: app.Owner, Host: q.Host, Path: path, Segments: segments(path), Query: app.secrets.RedactQuery(q.Query)},
+		Context: policy.Context{
+			Client:  policy.Client{IP: q.Peer.Addr().String()},
+			Request: x.requestFacts(),
+		},
+	}
+	in.Context.TLS = tlsFacts(x.r.TLS)
+	in.Context.SetTime(x.start, x.snap.Zone)
+	return in
+}
+
+func tlsFacts(state *tls.ConnectionState) *policy.TLS {
+	return &policy.TLS{Version: strings.TrimPrefix(tls.VersionName(state.Version), "TLS "), Cipher: tls.CipherSuiteName(state.CipherSuite),
+		SNI: state.ServerName, ALPN: state.NegotiatedProtocol}
+}
+
+func (x *exchange) requestFacts() policy.Request {
+	q := x.req
+	facts := policy.Request{ID: x.id, ContentType: q.ContentType(), UserAgent: q.UserAgent(),
+		Origin: q.Origin(), FetchSite: q.FetchSite()}
+	if q.ContentLength >= 0 {
+		facts.ContentLength = &q.ContentLength
+	}
+	return facts
+}
+
+// subjectOf is who asks, as the policy knows them at a time.
+func subjectOf(s *session.Session, now time.Time) policy.Subject {
+	if s == nil {
+		return policy.Subject{Type: policy.TypeAnonymous}
+	}
+	who := s.Identity
+	subject := policy.Subject{
+		Type: string(who.Kind), ID: who.ID(), Email: who.Email, EmailVerified: who.EmailVerified,
+		Groups: who.Groups, GroupsIncomplete: who.GroupsIncomplete, Claims: who.Claims,
+		Authn:   &policy.Authn{Provider: who.Provider, ACR: who.ACR, AMR: who.AMR, MFA: who.MFA},
+		Session: &policy.Session{ID: s.ID, AgeS: policy.AgeOf(now.Sub(s.Created)), IdleS: policy.AgeOf(now.Sub(s.Seen))},
+	}
+	if !who.AuthTime.IsZero() {
+		subject.Authn.Time = who.AuthTime.Format(time.RFC3339)
+		subject.Authn.AgeS = policy.AgeOf(now.Sub(who.AuthTime))
+	}
+	return subject
+}
+
+// segments are the pieces of a canonical path between its slashes.
+func segments(path string) []string {
+	trimmed := strings.Trim(path, "/")
+	if trimmed == "" {
+		return nil
+	}
+	return strings.Split(trimmed, "/")
+}

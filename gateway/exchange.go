@@ -1,0 +1,76 @@
+package gateway
+
+import (
+	"context"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"sallyport/audit"
+	"sallyport/authn/session"
+	"sallyport/gateway/canon"
+	"sallyport/policy"
+)
+
+// exchange is one request and its answer. Its stages run in one goroutine, in the order of serve; what later
+// re-decisions of a long exchange change is guarded by its own fields.
+type exchange struct {
+	server *Server
+	snap   *Snapshot
+	w      *response
+	r      *http.Request
+	id     string
+	start  time.Time
+	ctx    context.Context // ends with the request, or earlier with a cause
+	cancel context.CancelCauseFunc
+
+	req         *canon.Request   // admit
+	app         *App             // match
+	path        string           // match: the path as policy and app see it
+	escapedPath string           // match: the same, as it goes on the upstream's request line
+	session     *session.Session // identify
+	handle      string           // identify: the cookie value the session was found by
+	input       *policy.Input    // decide
+	encoded     []byte           // decide: the input's very bytes
+	verdict     *policy.Verdict
+	receipt     audit.Receipt // record
+	refusal     *Refusal
+	isOwn       bool // an endpoint of the gateway itself: no policy decision
+	served      bool // forwarded to the app
+
+	auditFailed    bool        // the decision could not be recorded: there is nothing more to write
+	outgoing       http.Header // forward: what the app sees
+	blockedCookies []string    // forward: names the app tried to set and may not
+	upstreamErr    error
+	bodyIn         *countedBody
+	eventStream    atomic.Bool  // the answer is text/event-stream, which ends by itself never
+	decided        atomic.Int64 // Unix nanoseconds of the newest decision
+}
+
+// begin gives the request its id, its clock and the one snapshot that it is judged by.
+func (s *Server) begin(w http.ResponseWriter, r *http.Request) *exchange {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	x := &exchange{
+		server: s,
+		snap:   s.snapshot.Load(),
+		w:      &response{ResponseWriter: w},
+		id:     uuid.Must(uuid.NewV7()).String(),
+		start:  s.now(),
+		ctx:    ctx,
+		cancel: cancel,
+	}
+	x.r = r.WithContext(ctx)
+	s.connections.handled(r)
+	return x
+}
+
+func (x *exchange) sessionID() string {
+	if x.session == nil {
+		return ""
+	}
+	return x.session.ID
+}
+
+func (x *exchange) decidedAt() time.Time { return time.Unix(0, x.decided.Load()) }

@@ -1,0 +1,89 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+
+	"sallyport/audit"
+)
+
+// finish closes the exchange: outcome event, metrics, one log line. A panic of a stage becomes a recorded 500 and a
+// closed connection; ReverseProxy's own abort, which only cuts the connection, passes through.
+func (x *exchange) finish() {
+	abort := recover()
+	if abort != nil && abort != http.ErrAbortHandler && x.w.status == 0 && !x.w.hijacked {
+		x.refuse(&Refusal{Status: http.StatusInternalServerError, Effect: audit.Reject, Reason: "internal_error",
+			Public: "Something went wrong inside the gateway.", Err: fmt.Errorf("panic: %v", abort), Close: true})
+	}
+	if x.served {
+		x.recordOutcome(abort != nil)
+	}
+	elapsed := x.server.now().Sub(x.start)
+	x.server.metrics.observe(x, elapsed)
+	x.logLine(elapsed)
+	x.cancel(nil)
+	if abort != nil {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// recordOutcome says how a forwarded exchange ended. It is posted, not waited for: the decision it belongs to is
+// durable already.
+func (x *exchange) recordOutcome(aborted bool) {
+	outcome := &audit.Outcome{Of: x.receipt.ID, Status: x.w.status, BytesIn: x.bytesIn(), BytesOut: x.w.bytesOut.Load(),
+		DurationNS: x.server.now().Sub(x.start).Nanoseconds(), Error: x.outcomeError(aborted)}
+	record := &audit.Record{Type: audit.TypeOutcome, RequestID: x.id, Session: x.sessionID(), App: string(x.app.Name), Outcome: outcome}
+	if len(x.blockedCookies) > 0 {
+		record.Code = "upstream_cookie_blocked"
+	}
+	// The request may be over; its outcome is recorded all the same.
+	if err := x.server.decisions.Post(context.WithoutCancel(x.ctx), record); err != nil {
+		x.server.metrics.lostOutcomes.Inc()
+	}
+}
+
+// outcomeError is a fixed code for how the exchange broke off, or empty.
+func (x *exchange) outcomeError(aborted bool) string {
+	switch cause := context.Cause(x.ctx); {
+	case x.refusal != nil:
+		return x.refusal.Reason
+	case cause != nil && cause != context.Canceled:
+		return cause.Error()
+	case cause != nil:
+		return "client_closed"
+	case aborted:
+		return "upstream_broke_off"
+	}
+	return ""
+}
+
+func (x *exchange) bytesIn() int64 {
+	n := x.w.bytesIn.Load()
+	if x.bodyIn != nil {
+		n += x.bodyIn.n.Load()
+	}
+	return n
+}
+
+// logLine is the one line per request. Everything a client controls is quoted by the handler; queries, which may
+// hold secrets, are left to the audit record, which redacts them.
+func (x *exchange) logLine(elapsed interface{ Seconds() float64 }) {
+	if !x.server.log.Enabled(x.ctx, slog.LevelInfo) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 8)
+	attrs = append(attrs, slog.String("request_id", x.id), slog.String("method", x.r.Method), slog.Int("status", x.w.status),
+		slog.Float64("seconds", elapsed.Seconds()))
+	if x.app != nil {
+		attrs = append(attrs, slog.String("app", string(x.app.Name)))
+	}
+	if x.req != nil {
+		attrs = append(attrs, slog.String("host", x.req.Host), slog.String("path", x.req.Path))
+	}
+	if x.refusal != nil {
+		attrs = append(attrs, slog.String("reason", x.refusal.Reason))
+	}
+	x.server.log.LogAttrs(x.ctx, slog.LevelInfo, "request", attrs...)
+}

@@ -1,0 +1,42 @@
+package gateway
+
+import (
+	"errors"
+	"net/http"
+
+	"sallyport/audit"
+	"sallyport/authn/session"
+)
+
+// identify finds out who is asking. Nobody is an answer too: whether strangers may pass is for the policy to say.
+// When nobody can tell, because the session store does not answer, the request is refused.
+func (x *exchange) identify() error {
+	if x.req.Token != "" {
+		return &Refusal{Status: http.StatusUnauthorized, Effect: audit.Deny, Reason: "bad_token", Public: "The gateway token is not valid."}
+	}
+	handle, ok := x.req.Handle()
+	if !ok {
+		return nil
+	}
+	found, err := x.server.sessions.Lookup(x.ctx, x.req.Host, handle)
+	switch {
+	case err == nil:
+		x.session, x.handle = found, handle
+	case !errors.Is(err, session.ErrNoSession):
+		return sessionsUnavailable(err)
+	}
+	return nil
+}
+
+func sessionsUnavailable(err error) *Refusal {
+	return &Refusal{Status: http.StatusServiceUnavailable, Effect: audit.Reject, Reason: "sessions_unavailable",
+		Public: "The gateway cannot look up your session at the moment.", Err: err}
+}
+
+// currentSession is the exchange's session as it is now: nil for strangers, an error once it has ended.
+func (x *exchange) currentSession() (*session.Session, error) {
+	if x.session == nil {
+		return nil, nil
+	}
+	return x.server.sessions.Lookup(x.ctx, x.req.Host, x.handle)
+}

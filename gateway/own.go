@@ -1,0 +1,112 @@
+package gateway
+
+import (
+	"cmp"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+
+	"sallyport/audit"
+	"sallyport/authn/session"
+	"sallyport/gateway/signin"
+	"sallyport/gateway/ui"
+)
+
+// jwksPath is where apps find the key they verify X-Sallyport-Assertion with. Every other path below signin.Prefix that
+// is not the sign-in's is a 404 and never forwarded.
+const jwksPath = signin.Prefix + "jwks.json"
+
+// own is the handler for the gateway's own endpoints, or nil when the request is for an app.
+func (x *exchange) own() func(*exchange) error {
+	isAuth := x.req.Host == x.snap.AuthHost
+	if !isAuth && !strings.HasPrefix(x.req.Path+"/", signin.Prefix) {
+		return nil
+	}
+	x.isOwn = true
+	if err := x.server.decisions.Healthy(); err != nil {
+		return func(*exchange) error { return unrecorded(err) }
+	}
+	switch {
+	case isAuth && x.req.Path == "/":
+		return (*exchange).servePortal
+	case isAuth && x.req.Path == jwksPath:
+		return (*exchange).serveJWKS
+	case isAuth:
+		return func(x *exchange) error { return x.snap.SignIn.ServeAuth(x.w, x.r) }
+	case x.req.Path == signin.ReturnPath:
+		return func(x *exchange) error { return x.snap.SignIn.ServeReturn(x.w, x.r, x.req.Host) }
+	case x.req.Path == signin.SignOutPath:
+		return func(x *exchange) error { return x.snap.SignIn.SignOut(x.w, x.r, x.req.Host) }
+	}
+	return func(*exchange) error { return notFound() }
+}
+
+func notFound() *Refusal {
+	return &Refusal{Status: http.StatusNotFound, Effect: audit.Reject, Reason: "not_found", Public: "There is nothing at this address."}
+}
+
+func (x *exchange) onlyGet() error {
+	if x.req.Method == http.MethodGet || x.req.Method == http.MethodHead {
+		return nil
+	}
+	x.w.Header().Set("Allow", "GET, HEAD")
+	return &Refusal{Status: http.StatusMethodNotAllowed, Effect: audit.Reject, Reason: "method_not_allowed", Public: "This address can only be read."}
+}
+
+// servePortal lists the apps that the person may open.
+func (x *exchange) servePortal() error {
+	if err := x.onlyGet(); err != nil {
+		return err
+	}
+	if handle, ok := x.req.Handle(); ok {
+		found, err := x.server.sessions.SignedIn(x.ctx, handle)
+		if err != nil && !errors.Is(err, session.ErrNoSession) {
+			return sessionsUnavailable(err)
+		}
+		x.session = found
+	}
+	if x.session == nil {
+		return x.snap.SignIn.Start(x.w, x.r, x.snap.AuthHost, "/")
+	}
+	who := x.session.Identity
+	x.setTransportSecurity(x.w.Header())
+	x.server.pages.Render(x.w, http.StatusOK, ui.Portal{Person: who.Name, Email: who.Email, Apps: x.tiles(),
+		SignOut: signin.SignOutPath, FormAction: x.snap.FormOrigins})
+	return nil
+}
+
+// tiles are the apps whose start page the policy would show to this person now. Nothing is opened by asking, so
+// nothing is recorded.
+func (x *exchange) tiles() []ui.AppTile {
+	var tiles []ui.AppTile
+	for _, app := range x.snap.Routes.Apps() {
+		in := x.inputFor(x.snap.apps[app.Name], app.StartPath())
+		in.Resource.Host = app.Host
+		if in.Bound() == nil && x.snap.Policy.Decide(x.ctx, in).Allow {
+			tiles = append(tiles, ui.AppTile{Name: app.DisplayName(), URL: x.snap.URL(app.Host, app.Path), Host: app.Host, Description: app.Description})
+		}
+	}
+	slices.SortFunc(tiles, func(a, b ui.AppTile) int { return cmp.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)) })
+	return tiles
+}
+
+// serveJWKS publishes the key that apps verify X-Sallyport-Assertion with (RFC 7517).
+func (x *exchange) serveJWKS() error {
+	if err := x.onlyGet(); err != nil {
+		return err
+	}
+	h := x.w.Header()
+	h.Set("Content-Type", "application/jwk-set+json")
+	h.Set("Cache-Control", "public, max-age=300")
+	h.Set("X-Content-Type-Options", "nosniff")
+	x.w.Write(x.server.assertions.JWKS()) // the client may have gone; there is nobody else to tell
+	return nil
+}
+
+// setTransportSecurity keeps browsers on https (RFC 6797 §7.1).
+func (x *exchange) setTransportSecurity(h http.Header) {
+	if x.snap.TransportSecurity > 0 && h.Get("Strict-Transport-Security") == "" {
+		h.Set("Strict-Transport-Security", x.snap.hsts)
+	}
+}

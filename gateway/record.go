@@ -1,0 +1,106 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+
+	"sallyport/audit"
+	"sallyport/gateway/canon"
+	"sallyport/gateway/signin"
+	"sallyport/gateway/ui"
+)
+
+// record writes the decision down. It returns once the record is durable; until then nothing has happened.
+func (x *exchange) record() error {
+	effect := audit.Deny
+	if x.verdict.Allow {
+		effect = audit.Allow
+	}
+	record := &audit.Record{
+		Type: audit.TypeDecision, RequestID: x.id, Session: x.sessionID(), App: string(x.app.Name),
+		Effect: effect, Reason: x.verdict.Reason, Input: x.encoded, Decision: x.verdict.JSON, Memo: x.verdict.Memo,
+		Policy: audit.Policy{Digest: x.snap.Policy.Digest(), Revision: x.snap.Policy.Revision()},
+	}
+	receipt, err := x.server.decisions.Append(x.ctx, record)
+	if err != nil {
+		x.auditFailed = true
+		return unrecorded(err)
+	}
+	x.receipt = receipt
+	x.decided.Store(x.start.UnixNano())
+	return nil
+}
+
+// needsRecord reports whether the exchange has no decision record yet and should have one: every request for an app
+// or an unknown host has exactly one, our own endpoints none.
+func (x *exchange) needsRecord() bool { return !x.isOwn && x.receipt.ID == "" && !x.auditFailed }
+
+// rejected is what is kept of a request that could not be judged.
+type rejected struct {
+	Method string `json:"method"`
+	Host   string `json:"host"`
+	Target string `json:"target"`
+	Peer   string `json:"peer"`
+	Why    string `json:"why,omitempty"`
+}
+
+// recordReject writes down a request that was refused before the policy could judge it. The raw form is capped and
+// escaped: it may hold anything.
+func (x *exchange) recordReject(r *Refusal) error {
+	detail, err := json.Marshal(rejected{Method: canon.Escape(x.r.Method), Host: canon.Escape(x.r.Host),
+		Target: canon.Escape(canon.RedactTarget(x.r.RequestURI)), Peer: x.r.RemoteAddr, Why: r.Detail})
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	record := &audit.Record{Type: audit.TypeDecision, RequestID: x.id, Session: x.sessionID(), Effect: audit.Reject, Reason: r.Reason, Detail: detail}
+	if x.app != nil {
+		record.App = string(x.app.Name)
+	}
+	// The client may be gone already; what it tried is recorded all the same.
+	x.receipt, err = x.server.decisions.Append(context.WithoutCancel(x.ctx), record)
+	return err
+}
+
+// verdictRefusal is the policy's no as an answer, or nil.
+func (x *exchange) verdictRefusal() error {
+	if x.verdict.Allow {
+		return nil
+	}
+	if x.session == nil {
+		return &Refusal{Status: http.StatusUnauthorized, Effect: audit.Deny, Reason: x.verdict.Reason, SignIn: true,
+			Public: "You are not signed in."}
+	}
+	who := x.session.Identity
+	person := who.Email
+	if person == "" {
+		person = who.Name
+	}
+	return &Refusal{Status: http.StatusForbidden, Effect: audit.Deny, Reason: x.verdict.Reason, Err: x.verdict.Err,
+		Public: "The access policy does not allow this.",
+		Page: ui.Denied{App: x.app.DisplayName(), Owner: x.app.Owner, Method: x.req.Method, Path: x.path, Person: person,
+			Reasons: x.userReasons(), Reference: x.id, Portal: x.snap.portalURL(),
+			SignOut: signin.SignOutPath, FormAction: x.snap.FormOrigins}}
+}
+
+// userReasons are the policy's own words for people.
+func (x *exchange) userReasons() []string {
+	if x.verdict == nil || x.verdict.Allow {
+		return nil
+	}
+	var words []string
+	for _, reason := range x.verdict.Decision.Reasons {
+		if reason.User != "" {
+			words = append(words, reason.User)
+		}
+	}
+	return words
+}
+
+// effect is what the decision did in the end, for metrics.
+func (x *exchange) effect() audit.Effect {
+	if x.refusal != nil {
+		return x.refusal.Effect
+	}
+	return audit.Allow
+}

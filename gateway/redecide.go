@@ -1,0 +1,112 @@
+package gateway
+
+import (
+	"bytes"
+	"encoding/json"
+	"reflect"
+	"time"
+
+	"sallyport/audit"
+	"sallyport/policy"
+)
+
+// redecide judges an open exchange again: by the newest snapshot, at this time, with what is known of the session
+// now. A no ends the exchange; either answer is recorded as reevaluated, naming the first record and carrying only
+// what changed in its input.
+func (x *exchange) redecide() {
+	snap := x.server.snapshot.Load()
+	app := snap.apps[x.app.Name]
+	if app == nil {
+		x.cancel(ErrPolicyChanged)
+		return
+	}
+	current, err := x.currentSession()
+	if err != nil {
+		x.cancel(ErrSessionEnded)
+		return
+	}
+	now := x.server.now()
+	in := *x.input
+	in.Subject = subjectOf(current, now)
+	in.Resource.Labels, in.Resource.Sensitivity, in.Resource.Owner = app.Labels, app.Sensitivity, app.Owner
+	in.Context.SetTime(now, snap.Zone)
+	if in.Bound() != nil {
+		x.cancel(ErrReauthorize)
+		return
+	}
+	verdict := snap.Policy.Decide(x.ctx, &in)
+	if x.recordAgain(snap, &in, verdict, now) != nil {
+		return // tried again at the next tick; a log that stays away ends every stream
+	}
+	x.decided.Store(now.UnixNano())
+	switch {
+	case verdict.Allow:
+	case snap != x.snap:
+		x.cancel(ErrPolicyChanged)
+	default:
+		x.cancel(ErrReauthorize)
+	}
+}
+
+func (x *exchange) recordAgain(snap *Snapshot, in *policy.Input, verdict *policy.Verdict, now time.Time) error {
+	effect := audit.Deny
+	if verdict.Allow {
+		effect = audit.Allow
+	}
+	detail, err := json.Marshal(struct {
+		Of      string          `json:"of"`
+		Changed json.RawMessage `json:"changed"`
+	}{x.receipt.ID, mergePatch(x.encoded, in.AppendJSON(nil))})
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	_, err = x.server.decisions.Append(x.ctx, &audit.Record{
+		Type: audit.TypeReevaluated, RequestID: x.id, Session: x.sessionID(), App: string(x.app.Name), Effect: effect,
+		Reason: verdict.Reason, Decision: verdict.JSON, Memo: verdict.Memo, Detail: detail,
+		Policy: audit.Policy{Digest: snap.Policy.Digest(), Revision: snap.Policy.Revision()},
+	})
+	x.server.metrics.reevaluated.WithLabelValues(string(effect)).Inc()
+	return err
+}
+
+// mergePatch is the JSON Merge Patch (RFC 7396) that makes after out of before. Inputs hold no nulls, so the patch
+// can say everything.
+func mergePatch(before, after []byte) json.RawMessage {
+	patch, err := json.Marshal(difference(parseObject(before), parseObject(after)))
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	return patch
+}
+
+func difference(before, after map[string]any) map[string]any {
+	patch := map[string]any{}
+	for name := range before {
+		if _, kept := after[name]; !kept {
+			patch[name] = nil
+		}
+	}
+	for name, now := range after {
+		was, had := before[name]
+		if had && reflect.DeepEqual(was, now) {
+			continue
+		}
+		wasObject, _ := was.(map[string]any)
+		if nowObject, ok := now.(map[string]any); ok && wasObject != nil {
+			patch[name] = difference(wasObject, nowObject)
+			continue
+		}
+		patch[name] = now
+	}
+	return patch
+}
+
+func parseObject(text []byte) map[string]any {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber() // time_ns has more digits than a float64
+	var object map[string]any
+	if err := decoder.Decode(&object); err != nil {
+		panic("BUG: an input that is no JSON object: " + err.Error())
+	}
+	return object
+}

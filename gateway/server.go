@@ -1,0 +1,161 @@
+package gateway
+
+import (
+	"context"
+	"io"
+	"log"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sallyport/audit"
+	"sallyport/authn/session"
+	"sallyport/gateway/canon"
+	"sallyport/gateway/ui"
+)
+
+// Decisions is the log that every decision is written to. Append returns once the record is durable and an error
+// when it may not become so; Post accepts a record for the next commit without waiting; Healthy says why nothing
+// may be served. All may be called at once from many goroutines.
+type Decisions interface {
+	Append(ctx context.Context, r *audit.Record) (audit.Receipt, error)
+	Post(ctx context.Context, r *audit.Record) error
+	Healthy() error
+}
+
+// Sessions finds the session behind an app host's handle: session.ErrNoSession when there is none, another error
+// when nobody can tell, which refuses.
+type Sessions interface {
+	Lookup(ctx context.Context, host, handle string) (*session.Session, error)
+	SignedIn(ctx context.Context, handle string) (*session.Session, error)
+}
+
+// Assertions vouches to an app for the person behind a session.
+type Assertions interface {
+	Assertion(ctx context.Context, s *session.Session, audience string) (string, error)
+	// JWKS is the document by which apps check assertions.
+	JWKS() []byte
+}
+
+// Options are the parts of a Server; all are required except Now.
+type Options struct {
+	Decisions  Decisions
+	Window     *audit.Window
+	Sessions   Sessions
+	Assertions Assertions
+	Pages      *ui.Pages
+	Metrics    *prometheus.Registry
+	Log        *slog.Logger
+	Now        func() time.Time
+}
+
+// Server is the gateway: an http.Handler and the watch over what it has open.
+type Server struct {
+	// Set once.
+	decisions   Decisions
+	sessions    Sessions
+	assertions  Assertions
+	pages       *ui.Pages
+	metrics     *metrics
+	log         *slog.Logger
+	now         func() time.Time
+	limits      canon.Limits
+	streams     *streams
+	connections *connections
+	swapped     chan struct{}
+
+	// unhealthySince belongs to watchStreams.
+	unhealthySince time.Time
+
+	snapshot atomic.Pointer[Snapshot]
+}
+
+// New builds a server that serves the given snapshot.
+func New(opts Options, first *Snapshot) *Server {
+	s := &Server{
+		decisions: opts.Decisions, sessions: opts.Sessions, assertions: opts.Assertions, pages: opts.Pages,
+		metrics: newMetrics(opts.Metrics), log: opts.Log, now: opts.Now, streams: newStreams(),
+		swapped: make(chan struct{}, 1),
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	s.connections = &connections{refused: func(reason string, peer netip.Addr) {
+		s.metrics.unparsed.WithLabelValues(reason).Inc()
+		opts.Window.Count(reason, "", peer)
+	}}
+	s.snapshot.Store(first)
+	return s
+}
+
+// Swap makes a snapshot the one that requests from now on are judged by. Requests under way keep theirs; streams
+// are decided again at once.
+func (s *Server) Swap(next *Snapshot) {
+	s.snapshot.Store(next)
+	select {
+	case s.swapped <- struct{}{}:
+	default: // a re-decision is waiting already and will see this snapshot
+	}
+}
+
+// Snapshot is the one that requests are judged by now.
+func (s *Server) Snapshot() *Snapshot { return s.snapshot.Load() }
+
+// SessionEnded ends what a session has open, on one host or, with an empty host, everywhere.
+func (s *Server) SessionEnded(ended session.Ended) {
+	s.streams.endSession(ended.SessionID, ended.Host, ErrSessionEnded)
+}
+
+// Run watches open exchanges until ctx ends, then ends those that are still open.
+func (s *Server) Run(ctx context.Context) error {
+	err := s.watchStreams(ctx)
+	s.streams.endAll(ErrShutdown)
+	return err
+}
+
+// EndStreams ends every exchange that would not end by itself: upgraded connections and event streams. Requests that
+// are being answered finish.
+func (s *Server) EndStreams() {
+	for _, x := range s.streams.all() {
+		if x.req.Upgrade != "" || x.eventStream.Load() {
+			x.cancel(ErrShutdown)
+		}
+	}
+}
+
+const (
+	// readHeaderTimeout cuts clients that send their head byte by byte.
+	readHeaderTimeout = 10 * time.Second
+	// keepAlive closes connections on which nobody asks.
+	keepAlive = 2 * time.Minute
+	// maxHead bounds the head of a request: larger ones get 431 from net/http.
+	maxHead = 64 << 10
+	// maxStreams bounds what one HTTP/2 connection has open.
+	maxStreams = 100
+)
+
+// HTTPServer is the net/http server in front of the pipeline, with every limit set.
+func (s *Server) HTTPServer() *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	return &http.Server{
+		Handler:                      s,
+		Protocols:                    protocols,
+		ReadHeaderTimeout:            readHeaderTimeout,
+		IdleTimeout:                  keepAlive,
+		MaxHeaderBytes:               maxHead,
+		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		DisableGeneralOptionsHandler: true, // "OPTIONS *" would be answered without a decision
+		ConnContext:                  s.connections.context,
+		ConnState:                    s.connections.state,
+		ErrorLog:                     slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+}
+
+// quietLog takes what ReverseProxy would print about clients that left.
+func quietLog() *log.Logger { return log.New(io.Discard, "", 0) }

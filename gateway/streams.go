@@ -1,0 +1,138 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"sync"
+	"time"
+)
+
+// Causes with which an exchange's context ends before the exchange does.
+var (
+	ErrSessionEnded     = errors.New("session_revoked")
+	ErrPolicyChanged    = errors.New("policy_changed")
+	ErrReauthorize      = errors.New("reauthorize")
+	ErrAuditUnavailable = errors.New("audit_unavailable")
+	ErrShutdown         = errors.New("shutdown")
+)
+
+const (
+	// redecideAfter is the age from which an exchange counts as long: it is decided again each time it passes.
+	redecideAfter = 30 * time.Second
+	// redecideTick is how often long exchanges are looked for.
+	redecideTick = 2 * time.Second
+	// unrecordedGrace is how long open exchanges may outlive a failing audit log.
+	unrecordedGrace = 10 * time.Second
+	streamShards    = 64
+)
+
+// streams knows every exchange that is being forwarded, by session, so that it can be ended.
+type streams struct {
+	seed   maphash.Seed
+	shards [streamShards]streamShard
+}
+
+type streamShard struct {
+	mu   sync.Mutex
+	open map[*exchange]struct{}
+}
+
+func newStreams() *streams {
+	s := &streams{seed: maphash.MakeSeed()}
+	for i := range s.shards {
+		s.shards[i].open = make(map[*exchange]struct{})
+	}
+	return s
+}
+
+func (s *streams) shard(session string) *streamShard {
+	return &s.shards[maphash.String(s.seed, session)%streamShards]
+}
+
+func (s *streams) add(x *exchange) {
+	shard := s.shard(x.sessionID())
+	shard.mu.Lock()
+	shard.open[x] = struct{}{}
+	shard.mu.Unlock()
+}
+
+func (s *streams) remove(x *exchange) {
+	shard := s.shard(x.sessionID())
+	shard.mu.Lock()
+	delete(shard.open, x)
+	shard.mu.Unlock()
+}
+
+// endSession cancels what one session has open, on one host or, with an empty host, on all.
+func (s *streams) endSession(session, host string, cause error) {
+	shard := s.shard(session)
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	for x := range shard.open {
+		if x.sessionID() == session && (host == "" || host == x.req.Host) {
+			x.cancel(cause)
+		}
+	}
+}
+
+// endAll cancels every open exchange.
+func (s *streams) endAll(cause error) {
+	for _, x := range s.all() {
+		x.cancel(cause)
+	}
+}
+
+func (s *streams) all() []*exchange {
+	var list []*exchange
+	for i := range s.shards {
+		shard := &s.shards[i]
+		shard.mu.Lock()
+		for x := range shard.open {
+			list = append(list, x)
+		}
+		shard.mu.Unlock()
+	}
+	return list
+}
+
+// watchStreams decides long exchanges again until ctx ends: each when it has passed another redecideAfter, and all
+// at once when the snapshot changes.
+func (s *Server) watchStreams(ctx context.Context) error {
+	tick := time.NewTicker(redecideTick)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.swapped:
+			s.redecide(func(*exchange) bool { return true })
+		case <-tick.C:
+			s.endUnrecordable()
+			now := time.Now()
+			s.redecide(func(x *exchange) bool { return now.Sub(x.decidedAt()) >= redecideAfter })
+		}
+	}
+}
+
+func (s *Server) redecide(due func(*exchange) bool) {
+	for _, x := range s.streams.all() {
+		if due(x) {
+			x.redecide()
+		}
+	}
+}
+
+// endUnrecordable ends what is open once the audit log has been failing for the grace period.
+func (s *Server) endUnrecordable() {
+	if s.decisions.Healthy() == nil {
+		s.unhealthySince = time.Time{}
+		return
+	}
+	if s.unhealthySince.IsZero() {
+		s.unhealthySince = time.Now()
+	}
+	if time.Since(s.unhealthySince) >= unrecordedGrace {
+		s.streams.endAll(ErrAuditUnavailable)
+	}
+}
