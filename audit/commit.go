@@ -168,6 +168,7 @@ func (l *Log) rotate() error {
 }
 
 func (l *Log) publish() error {
+	l.records.Store(l.nextSeq)
 	return tail{segment: l.seg.number, end: l.seg.end, nextSeq: l.nextSeq}.publish(l.tail)
 }
 

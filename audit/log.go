@@ -37,6 +37,7 @@ type Log struct {
 	logConfig
 	entries sync.Pool
 	failing atomic.Pointer[failure] // nil when healthy; changed under mu
+	records atomic.Uint64           // acknowledged so far: the next seq
 	wake    chan struct{}           // holds one when there may be something for the committer
 	stop    chan struct{}           // closed by close
 	done    chan struct{}           // closed when the committer is gone
@@ -75,6 +76,9 @@ type Receipt struct {
 
 // Name is DecisionLog or ControlLog.
 func (l *Log) Name() string { return l.name }
+
+// Records is how many durable records the log has had since its beginning.
+func (l *Log) Records() uint64 { return l.records.Load() }
 
 // Healthy is nil, or why records are refused: it wraps ErrUnavailable.
 func (l *Log) Healthy() error {
