@@ -240,3 +240,6 @@ func isLoopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.Unmap().IsLoopback()
 }
+
+// SignsAssertions tells whether the provider needs the key of purpose oidc-client.
+func (c Config) SignsAssertions() bool { return c.clientAuth() == PrivateKeyJWT }
