@@ -11,7 +11,7 @@ import (
 
 const (
 	sweepEvery  = time.Second     // an absolute limit ends streams within this time
-	flushEvery  = 5 * time.Second // last-seen times are written together
+	settleEvery = 5 * time.Second // last-seen times are written together
 	forgetEvery = 10 * time.Second
 	sweepRounds = 8 // batches in one go, so that a long absence is caught up with in steps
 	sweepBatch  = 256
@@ -113,7 +113,7 @@ func (k *Keeper) housekeep(ctx context.Context) {
 		failing bool
 	}{
 		{"expire", 1, k.expire, false},
-		{"write last-seen times", int64(flushEvery / sweepEvery), k.flush, false},
+		{"settle", int64(settleEvery / sweepEvery), k.settle, false},
 		{"forget", int64(forgetEvery / sweepEvery), k.forget, false},
 	}
 	tick := time.NewTicker(sweepEvery)
@@ -138,21 +138,25 @@ func (k *Keeper) housekeep(ctx context.Context) {
 	}
 }
 
-// expire removes sessions past a limit; Watch then brings the news.
+// expire removes sessions past the absolute limit; Watch then brings the news.
 func (k *Keeper) expire(ctx context.Context) error {
-	now, limits := k.now(), k.limits.Load()
-	for _, m := range []Match{
-		{CreatedBefore: now.Add(-limits.Absolute)},
-		{SeenBefore: now.Add(-limits.Idle - idleSlack)},
-	} {
-		for range sweepRounds {
-			gone, err := k.expireBatch(ctx, m)
-			if err != nil {
-				return err
-			}
-			if gone < sweepBatch {
-				break
-			}
+	return k.expireAll(ctx, Match{CreatedBefore: k.now().Add(-k.limits.Load().Absolute)})
+}
+
+// settle writes down who was seen, and then removes who was not seen for the idle limit.
+func (k *Keeper) settle(ctx context.Context) error {
+	idleSince := k.now().Add(-k.limits.Load().Idle - idleSlack)
+	if err := k.flush(ctx); err != nil {
+		return err
+	}
+	return k.expireAll(ctx, Match{SeenBefore: idleSince})
+}
+
+func (k *Keeper) expireAll(ctx context.Context, m Match) error {
+	for range sweepRounds {
+		gone, err := k.expireBatch(ctx, m)
+		if err != nil || gone < sweepBatch {
+			return err
 		}
 	}
 	return nil
@@ -186,25 +190,23 @@ func (k *Keeper) forget(ctx context.Context) error {
 
 // flush writes the last-seen times that wait. What cannot be written waits for the next time.
 func (k *Keeper) flush(ctx context.Context) error {
-	waiting := k.touches.take()
-	batch := make(map[string]time.Time, min(len(waiting), touchBatch))
-	for id, seen := range waiting {
-		batch[id] = seen
-		delete(waiting, id)
-		if len(batch) < touchBatch && len(waiting) > 0 {
-			continue
+	for {
+		batch := k.touches.take(touchBatch)
+		if len(batch) == 0 {
+			return nil
 		}
-		if err := k.store.Touch(ctx, batch); err != nil {
-			for _, unwritten := range []map[string]time.Time{batch, waiting} {
-				for id, seen := range unwritten {
-					k.touches.add(id, seen)
-				}
-			}
+		err := k.flushBatch(ctx, batch)
+		k.touches.done(err == nil)
+		if err != nil {
 			return fmt.Errorf("writing last-seen times: %w", err)
 		}
-		clear(batch)
 	}
-	return nil
+}
+
+func (k *Keeper) flushBatch(ctx context.Context, batch map[string]time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	return k.store.Touch(ctx, batch)
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -134,7 +134,7 @@ func (k *Keeper) List(ctx context.Context, f Filter) ([]Session, error) {
 		}
 		for _, e := range page {
 			s := e.session()
-			s.Seen = k.cache.seen(s.ID, s.Seen)
+			s.Seen = k.seen(e)
 			if !limits.expired(now, s.Created, s.Seen) {
 				found = append(found, *s)
 			}
@@ -260,10 +260,15 @@ func (k *Keeper) entry(ctx context.Context, id string) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	if len(page) == 0 || k.limits.Load().expired(k.now(), page[0].Created, k.cache.seen(id, page[0].Seen)) {
+	if len(page) == 0 || k.limits.Load().expired(k.now(), page[0].Created, k.seen(page[0])) {
 		return Entry{}, ErrNoSession
 	}
 	return page[0], nil
+}
+
+// seen is when a session was last seen: here, if it is in memory, or as stored.
+func (k *Keeper) seen(e Entry) time.Time {
+	return k.cache.seen(e.ID, k.touches.latest(e.ID, e.Seen))
 }
 
 // sealRefresh binds the token to its session, so that it cannot be moved to another row.

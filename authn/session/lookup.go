@@ -76,6 +76,7 @@ func (k *Keeper) lookupStored(ctx context.Context, host, handle string, hash Has
 	if err != nil {
 		return nil, unavailable("reading a session", err)
 	}
+	e.Seen = k.touches.latest(e.ID, e.Seen)
 	s := k.use(k.cache.add(mark, hash, at, e.session()))
 	if s == nil || at != host {
 		return nil, ErrNoSession
@@ -117,27 +118,61 @@ func (k *Keeper) use(l *live) *Session {
 	return s
 }
 
-// touches are the last-seen times that wait to be written.
+// touches are the last-seen times that wait to be written. Until they are, they are known here.
 type touches struct {
-	mu   sync.Mutex
-	seen map[string]time.Time
+	mu      sync.Mutex
+	waiting map[string]time.Time
+	writing map[string]time.Time // taken by the one writer
 }
 
 func (t *touches) add(id string, seen time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.seen == nil {
-		t.seen = make(map[string]time.Time)
+	if t.waiting == nil {
+		t.waiting = make(map[string]time.Time)
 	}
-	if len(t.seen) < maxTouches && t.seen[id].Before(seen) {
-		t.seen[id] = seen
+	if len(t.waiting) < maxTouches && t.waiting[id].Before(seen) {
+		t.waiting[id] = seen
 	}
 }
 
-func (t *touches) take() map[string]time.Time {
+// latest returns when a session was last seen: as waits here, or as stored.
+func (t *touches) latest(id string, stored time.Time) time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	seen := t.seen
-	t.seen = nil
-	return seen
+	for _, seen := range []time.Time{t.waiting[id], t.writing[id]} {
+		if seen.After(stored) {
+			stored = seen.UTC()
+		}
+	}
+	return stored
+}
+
+// take returns at most n times to be written; done must follow.
+func (t *touches) take(n int) map[string]time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.writing = make(map[string]time.Time, min(n, len(t.waiting)))
+	for id, seen := range t.waiting {
+		if len(t.writing) == n {
+			break
+		}
+		t.writing[id] = seen
+		delete(t.waiting, id)
+	}
+	return t.writing
+}
+
+// done ends what take began; what could not be written waits again.
+func (t *touches) done(written bool) {
+	t.mu.Lock()
+	unwritten := t.writing
+	t.writing = nil
+	t.mu.Unlock()
+	if written {
+		return
+	}
+	for id, seen := range unwritten {
+		t.add(id, seen)
+	}
 }

@@ -145,3 +145,6 @@ func (Secret) GoString() string { return "[redacted]" }
 
 // LogValue keeps the key out of logs.
 func (Secret) LogValue() slog.Value { return slog.StringValue("[redacted]") }
+
+// MarshalText keeps the key out of JSON.
+func (Secret) MarshalText() ([]byte, error) { return []byte("[redacted]"), nil }

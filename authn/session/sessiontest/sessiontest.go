@@ -420,7 +420,7 @@ func newsOfEveryEndReachesEveryStore(t testing.TB, open func() session.Store) {
 func newsIsCompleteAsOfItsTime(t testing.TB, open func() session.Store) {
 	a, b := open(), open()
 	w := watch(t, b, "")
-	for i := range 20 {
+	for i := range 10 {
 		put(t, a, Entry(i), hash(i))
 		time.Sleep(rand.N(20 * time.Millisecond)) // anywhere between two looks of the watch
 		must(a.Delete(t.Context(), session.Match{ID: Entry(i).ID}, session.Revoked, 1))(t)

@@ -27,7 +27,7 @@ func TestSuiteNoticesBrokenStores(t *testing.T) {
 		noticed string // the check that must fail
 		mutant  func(*Memory) session.Store
 	}{
-		{"each opener makes a key", "SealingKeyIsMadeOnce", func(m *Memory) session.Store { return ownKey{m, NewMemory()} }},
+		{"each opener makes a key", "SealingKeyIsMadeOnce", func(m *Memory) session.Store { return ownKey{m} }},
 		{"spending looks before it writes", "OfManySpendersOneWins", func(m *Memory) session.Store { return slowSpend{m} }},
 		{"spending is not remembered", "OfManySpendersOneWins", func(m *Memory) session.Store { return alwaysFirst{m} }},
 		{"sweeping forgets all spent ids", "SweepForgetsOnlyWhatIsOver", func(m *Memory) session.Store { return cleanSweep{m} }},
@@ -96,10 +96,7 @@ func (r *recorder) Fatalf(format string, args ...any) {
 	runtime.Goexit()
 }
 
-type ownKey struct {
-	session.Store
-	other *Memory
-}
+type ownKey struct{ session.Store }
 
 func (s ownKey) SealingKeys(ctx context.Context) ([]session.SealingKey, error) {
 	return NewMemory().SealingKeys(ctx)
