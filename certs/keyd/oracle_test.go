@@ -1,0 +1,154 @@
+package keyd_test
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"sallyport/certs/internal/wire"
+	"sallyport/certs/keyd"
+	"sallyport/certs/keyd/keydtest"
+	"strings"
+	"testing"
+	"time"
+)
+
+// KEY-05: whatever a hostile gateway sends to whichever operation with whichever key, only the one well-formed message
+// of the one right operation is signed.
+func TestKEY05NoSigningOracle(t *testing.T) {
+	all := keys(t)
+	s := keydtest.Make(t, 0, []int{0}, all...)
+	s.Start(t)
+	p := dial(t, s)
+	wiki, says, login := id(t, all[0]), id(t, all[3]), id(t, all[4])
+	digest := sha256.Sum256([]byte("anything"))
+	now := time.Now().Unix()
+
+	right := map[wire.Op]wire.KeyID{wire.OpSignTLS13Server: wiki, wire.OpSignAssertion: says, wire.OpSignClientAssertion: login}
+	messages := map[string]struct {
+		op   wire.Op // the one that signs it; 0: none
+		data []byte
+	}{
+		"CertificateVerify":       {wire.OpSignTLS13Server, []byte(certificateVerify)},
+		"assertion":               {wire.OpSignAssertion, assertion(t, says)},
+		"client assertion":        {wire.OpSignClientAssertion, clientAssertion(t, login)},
+		"nothing":                 {0, nil},
+		"a digest":                {0, digest[:]},
+		"a certificate":           {0, tbs(t)},
+		"client's verify":         {0, []byte(strings.Replace(certificateVerify, "server", "client", 1))},
+		"TLS 1.2 key exchange":    {0, append(make([]byte, 64), 3, 0, 23, 65)},
+		"longer transcript":       {0, []byte(certificateVerify + "x")},
+		"assertion of another":    {0, jwt(t, says, map[string]any{"iss": "https://evil.example", "aud": "https://wiki.corp.example", "sub": "a", "iat": now, "exp": now + 60})},
+		"assertion for another":   {0, jwt(t, says, map[string]any{"iss": "https://auth.corp.example", "aud": "https://evil.example", "sub": "a", "iat": now, "exp": now + 60})},
+		"assertion for a year":    {0, jwt(t, says, map[string]any{"iss": "https://auth.corp.example", "aud": "https://wiki.corp.example", "sub": "a", "iat": now, "exp": now + 31e6})},
+		"assertion, TLS key's id": {0, assertion(t, wiki)},
+		"a whole token":           {0, append(assertion(t, says), ".c2ln"...)},
+	}
+	for name, m := range messages {
+		for op, key := range right {
+			code, body := p.ask(op, wire.SignBody(key, m.data))
+			if want := map[bool]wire.Code{true: wire.OK, false: wire.Refused}[op == m.op]; code != want {
+				t.Errorf("%s of %s: got %s %q, want %s", op, name, code, body, want)
+			}
+			for other, foreign := range right {
+				if other == op {
+					continue
+				}
+				if code, _ := p.ask(op, wire.SignBody(foreign, m.data)); code != wire.WrongPurpose {
+					t.Errorf("%s of %s with the key for %s: got %s, want %s", op, name, other, code, wire.WrongPurpose)
+				}
+			}
+			if code, _ := p.ask(op, wire.SignBody(wire.KeyID{1, 2, 3}, m.data)); code != wire.UnknownKey {
+				t.Errorf("%s of %s with no such key: got %s", op, name, code)
+			}
+		}
+	}
+	for op := range right {
+		for n := range 32 {
+			if code, _ := p.ask(op, make([]byte, n)); code != wire.Malformed {
+				t.Errorf("%s with a body of %d bytes: got %s, want %s", op, n, code, wire.Malformed)
+			}
+		}
+	}
+	for _, op := range []wire.Op{wire.OpList, wire.OpStatus} {
+		if code, _ := p.ask(op, []byte{0}); code != wire.Malformed {
+			t.Errorf("%s with a body: got %s, want %s", op, code, wire.Malformed)
+		}
+	}
+	for op := range 256 {
+		if op >= int(wire.OpList) && op <= int(wire.OpSignClientAssertion) {
+			continue
+		}
+		if code, _ := p.ask(wire.Op(op), wire.SignBody(wiki, []byte(certificateVerify))); code != wire.UnknownOp {
+			t.Errorf("operation %d: got %s, want %s", op, code, wire.UnknownOp)
+		}
+	}
+
+	st, err := keyd.AskStatus(s.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, code := range []wire.Code{wire.Refused, wire.WrongPurpose, wire.UnknownKey, wire.Malformed, wire.UnknownOp} {
+		if st.Refusals[code.String()] == 0 {
+			t.Errorf("no %s was counted: %v", code, st.Refusals)
+		}
+	}
+	for _, k := range st.Keys {
+		if k.ID == wiki.String() && (k.Signed != 1 || k.Refused == 0) {
+			t.Errorf("key %s: got %d signed, %d refused, want 1 and some", k.Name, k.Signed, k.Refused)
+		}
+	}
+}
+
+// tbs is what a certificate authority would sign.
+func tbs(t *testing.T) []byte {
+	t.Helper()
+	return keydtest.SelfSigned(t, p256(t), []string{"evil.example"}, time.Now(), time.Now().Add(time.Hour)).RawTBSCertificate
+}
+
+func TestSignaturesVerify(t *testing.T) {
+	all := keys(t)
+	s := keydtest.Make(t, 0, []int{0}, all...)
+	s.Start(t)
+	p := dial(t, s)
+	digest := sha256.Sum256([]byte(certificateVerify))
+
+	_, sig := p.ask(wire.OpSignTLS13Server, wire.SignBody(id(t, all[0]), []byte(certificateVerify)))
+	if !ecdsa.VerifyASN1(all[0].Private.Public().(*ecdsa.PublicKey), digest[:], sig) {
+		t.Error("the ECDSA signature does not verify")
+	}
+	_, sig = p.ask(wire.OpSignTLS13Server, wire.SignBody(id(t, all[1]), []byte(certificateVerify)))
+	if !ed25519.Verify(all[1].Private.Public().(ed25519.PublicKey), []byte(certificateVerify), sig) {
+		t.Error("the Ed25519 signature does not verify")
+	}
+}
+
+// KEY-06: an RSA key is no decryption oracle and no PKCS #1 v1.5 signer: its one operation signs CertificateVerify
+// messages with PSS.
+func TestKEY06NoRSADecryption(t *testing.T) {
+	all := keys(t)
+	s := keydtest.Make(t, 0, []int{0}, all...)
+	s.Start(t)
+	p := dial(t, s)
+	pub := all[2].Private.Public().(*rsa.PublicKey)
+	cipher, err := rsa.EncryptPKCS1v15(rand.Reader, pub, []byte("premaster secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for op := range 256 {
+		code, body := p.ask(wire.Op(op), wire.SignBody(id(t, all[2]), cipher))
+		if code == wire.OK {
+			t.Errorf("operation %d answered a ciphertext with %d bytes", op, len(body))
+		}
+	}
+	code, sig := p.ask(wire.OpSignTLS13Server, wire.SignBody(id(t, all[2]), []byte(certificateVerify)))
+	digest := sha256.Sum256([]byte(certificateVerify))
+	if err := rsa.VerifyPSS(pub, crypto.SHA256, digest[:], sig, &rsa.PSSOptions{SaltLength: 32}); code != wire.OK || err != nil {
+		t.Errorf("got %s %v, want a PSS signature", code, err)
+	}
+	if rsa.VerifyPKCS1v15(pub, crypto.SHA256, digest[:], sig) == nil {
+		t.Error("the signature is PKCS #1 v1.5")
+	}
+}
