@@ -25,7 +25,8 @@ import (
 	"sync"
 	"time"
 
-	_ "modernc.org/sqlite" // the "sqlite" driver of database/sql
+	"golang.org/x/sys/unix"
+	driver "modernc.org/sqlite" // registers "sqlite" with database/sql
 
 	"sallyport/authn"
 	"sallyport/authn/session"
@@ -73,22 +74,19 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	return s, nil
 }
 
-// claim creates the file durably, or checks that an existing one is ours alone.
+// claim creates the file durably, or checks that an existing one is ours alone. It never has the file itself open:
+// closing it would drop the locks that SQLite holds on it elsewhere in this process (fcntl(2), "Advisory record
+// locking").
 func claim(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err == nil {
-		return errors.Join(f.Close(), syncDir(filepath.Dir(path)))
+	info, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return create(path)
 	}
-	if !errors.Is(err, os.ErrExist) {
-		return err
-	}
-	if f, err = os.OpenFile(path, os.O_RDWR, 0); err != nil {
-		return err
-	}
-	defer f.Close()
-	info, err := f.Stat()
 	if err != nil {
 		return err
+	}
+	if info.IsDir() {
+		return fmt.Errorf("%s is a directory", path)
 	}
 	if !info.Mode().IsRegular() {
 		return fmt.Errorf("%s is not a regular file", path)
@@ -96,17 +94,37 @@ func claim(path string) error {
 	if loose := info.Mode().Perm() & 0o077; loose != 0 {
 		return fmt.Errorf("%s holds secrets and has mode %#o: run chmod 600 on it", path, info.Mode().Perm())
 	}
+	if err := unix.Access(path, unix.R_OK|unix.W_OK); err != nil {
+		return &os.PathError{Op: "access", Path: path, Err: err}
+	}
 	return nil
 }
 
+// create makes an empty file under another name first. If somebody else creates the file meanwhile, theirs stays.
+func create(path string) error {
+	empty := path + ".new-" + rand.Text()
+	f, err := os.OpenFile(empty, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(empty)
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := os.Link(empty, path); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
 func (s *Store) open(ctx context.Context) (err error) {
-	if s.write, err = connect(s.path, 1, writing, "synchronous(FULL)", "foreign_keys(ON)"); err != nil {
+	if s.write, err = connect(s.path, 1, writing, "synchronous(FULL)", "foreign_keys(ON)", "journal_size_limit(67108864)"); err != nil {
 		return err
 	}
 	if err := migrate(ctx, s.write, migrations); err != nil {
 		return err
 	}
-	if _, err := s.write.ExecContext(ctx, "PRAGMA journal_mode = WAL; PRAGMA journal_size_limit = 67108864"); err != nil {
+	if err := switchToWAL(ctx, s.write); err != nil {
 		return fmt.Errorf("switching to WAL (can its folder be written to?): %w", err)
 	}
 	if s.read, err = connect(s.path, readers, reading, "query_only(ON)"); err != nil {
@@ -121,6 +139,25 @@ func (s *Store) open(ctx context.Context) (err error) {
 	}
 	return nil
 }
+
+// switchToWAL asks again for as long as another process is opening the file: SQLite's busy timeout does not cover it.
+func switchToWAL(ctx context.Context, db *sql.DB) error {
+	ctx, cancel := context.WithTimeout(ctx, busyTimeout)
+	defer cancel()
+	for {
+		_, err := db.ExecContext(ctx, "PRAGMA journal_mode = WAL")
+		if failed, ok := errors.AsType[*driver.Error](err); !ok || failed.Code()&0xff != sqliteBusy {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+const sqliteBusy = 5 // SQLITE_BUSY, https://www.sqlite.org/rescode.html
 
 // How the transactions of a connection begin: a writer takes its lock at once, so that it never fails half way.
 const (
