@@ -7,9 +7,10 @@
 // what each stands for, are the constants of type [Reason].
 //
 // Reading the bytes off the wire stays with net/http, whose parser already refuses conflicting lengths, bad chunks,
-// control bytes and duplicate Host fields. Two things it hides are settled here for that reason: it ignores
-// Transfer-Encoding in HTTP/1.0, so HTTP/1.0 is refused; and it joins folded header lines with one space, as RFC 9112
-// §5.2 allows, so that is what an app sees.
+// control bytes and duplicate Host fields. Three things it hides are settled here for that reason: it ignores
+// Transfer-Encoding in HTTP/1.0, so HTTP/1.0 is refused; it drops a Content-Length beside chunked, so a chunked
+// HTTP/1.1 request is the last on its connection (RFC 9112 §6.3 wants that of the pair); and it joins folded header
+// lines with one space, as RFC 9112 §5.2 allows, so that is what an app sees.
 //
 // Parse does not touch the body, look up sessions or know any app.
 package canon
@@ -41,6 +42,7 @@ type Request struct {
 
 	Upgrade       string // "websocket" or empty
 	ContentLength int64  // -1 when unknown: chunked, or HTTP/2 without content-length
+	Close         bool   // the connection must end with this exchange, so its answer says "Connection: close"
 
 	Peer      netip.AddrPort // where the connection came from; invalid when that is no IP address
 	SNI       string         // lower-case

@@ -25,6 +25,7 @@ func (q *Request) readFraming(r *http.Request, _ Limits) *Reject {
 			return reject(BadExpect, expect)
 		}
 	}
+	q.Close = http1 && len(r.TransferEncoding) > 0
 	return nil
 }
 

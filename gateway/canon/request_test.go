@@ -152,8 +152,12 @@ func TestFramingLeavesNoDoubt(t *testing.T) {
 		t.Errorf("length %d, header %v", q.ContentLength, q.Header)
 	}
 	q = accepted(t, received(t, strings.Replace(post, "POST", "GET", 1)+"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n")) // SMUG-30
-	if q.ContentLength != -1 || q.Header["Transfer-Encoding"] != nil {
+	if q.ContentLength != -1 || q.Header["Transfer-Encoding"] != nil || !q.Close {
 		t.Errorf("length %d, header %v", q.ContentLength, q.Header)
+	}
+	q = accepted(t, received(t, post+"Transfer-Encoding: chunked\r\nContent-Length: 300\r\n\r\n0\r\n\r\n")) // SMUG-01
+	if q.ContentLength != -1 || !q.Close {
+		t.Errorf("length %d, close %v: the rest of the connection would be read", q.ContentLength, q.Close)
 	}
 	folded := accepted(t, received(t, "GET / HTTP/1.1\r\nHost: "+host+"\r\nX-A: one\r\n two\r\n\r\n")) // RFC 9112 §5.2
 	if got := folded.Header.Get("X-A"); got != "one two" {
