@@ -102,6 +102,32 @@ func TestTheSectionsAreHeldAgainstEachOther(t *testing.T) {
 	}
 }
 
+func TestPlacesAreFoundInAFileThatIsWrongElsewhere(t *testing.T) {
+	find := func(text string) (Places, error) {
+		path := filepath.Join(t.TempDir(), "sallyport.yaml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return Find(path, func(string) (string, bool) { return "", false })
+	}
+	places, err := find(`domian: corp.example
+admin: {socket: /run/a.sock}
+audit: {dir: /var/a}
+identity: {providers: [{client_secret: "${env:NOT_HERE}"}]}
+`)
+	if err != nil || places.Admin.Socket != "/run/a.sock" || places.Audit.Dir != "/var/a" {
+		t.Errorf("found %+v, %v", places, err)
+	}
+	if places, err := find("audit: {dir: /var/a}\n"); err != nil || places.Admin.Socket != "/run/sallyport/admin.sock" {
+		t.Errorf("without a section, found %+v, %v", places, err)
+	}
+	for _, text := range []string{"", "- a\n", "admin: {sokcet: a}\naudit: {dir: a}\n", "audit: {dir: 1}\n", "audit: {dir: a}\n---\n", "a: [\n"} {
+		if places, err := find(text); err == nil {
+			t.Errorf("%q: found %+v, want an error", text, places)
+		}
+	}
+}
+
 func TestAppsMayLiveOnTheDomainItselfAndOnOtherDomains(t *testing.T) {
 	_, err := loadConfig(t, minimal+`other_domains: corp.internal
 apps:

@@ -30,6 +30,15 @@ type Sources struct {
 // The error is an Errors with everything that is wrong, or tells why the file cannot be read. The result is meant to be
 // left unchanged from here on.
 func Load[T any](path string, lookup Env) (*T, Sources, error) {
+	value, sources, err := read[T](path, lookup)
+	if err != nil {
+		return nil, sources, err
+	}
+	return value, sources, nil
+}
+
+// read returns what there is of a value beside an Errors.
+func read[T any](path string, lookup Env) (*T, Sources, error) {
 	full, err := filepath.Abs(path)
 	if err != nil {
 		return nil, Sources{}, fmt.Errorf("reading configuration: %w", err)
@@ -44,7 +53,8 @@ func Load[T any](path string, lookup Env) (*T, Sources, error) {
 	return value, Sources{Files: refs.files, Digest: "sha256:" + hex.EncodeToString(sum[:])}, err
 }
 
-// parse decodes the content of the file called name.
+// parse decodes the content of the file called name. With problems in it, the value is as complete as it can be; there
+// is none when the file is not YAML.
 func parse[T any](name string, data []byte, refs *references) (*T, error) {
 	documents, err := documents(data)
 	if err != nil {
@@ -53,8 +63,5 @@ func parse[T any](name string, data []byte, refs *references) (*T, error) {
 	d := &decoder{file: name, refs: refs, nodes: map[string]*yaml.Node{}}
 	value := new(T)
 	d.document(documents, reflect.ValueOf(value).Elem())
-	if err := d.problems.sorted(); err != nil {
-		return nil, err
-	}
-	return value, nil
+	return value, d.problems.sorted()
 }

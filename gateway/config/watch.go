@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -23,11 +24,13 @@ const (
 
 // Watch notices changes of files: those that appear, disappear, are written, are replaced by rename, or are reached
 // through a symbolic link, at any place of their path, that now leads elsewhere (which is how Kubernetes updates a
-// volume). Its methods are for one goroutine.
+// volume). Run is for one goroutine; Follow and Close may be called from any.
 type Watch struct {
 	notify *fsnotify.Watcher
-	files  []string
-	seen   map[string]string // what each of them was at the last look
+
+	mu    sync.Mutex
+	files []string
+	seen  map[string]string // what each of them was at the last look
 }
 
 // NewWatch begins to watch files: absolute paths, or glob patterns whose matches count. What changes from now on is
@@ -58,10 +61,12 @@ func (w *Watch) Close() error { return w.notify.Close() }
 
 // Follow watches these files from now on. What was seen of those watched before is kept, so that nothing is missed.
 func (w *Watch) Follow(files []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	before := w.seen
 	w.files = files
-	w.watchFolders()
-	w.seen = w.look()
+	w.watchFoldersLocked()
+	w.seen = w.lookLocked()
 	for file := range w.seen {
 		if known, ok := before[file]; ok {
 			w.seen[file] = known
@@ -71,9 +76,11 @@ func (w *Watch) Follow(files []string) {
 
 // differs takes a new look and compares it with the last one.
 func (w *Watch) differs() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	before := w.seen
-	w.watchFolders()
-	w.seen = w.look()
+	w.watchFoldersLocked()
+	w.seen = w.lookLocked()
 	return !maps.Equal(before, w.seen)
 }
 
@@ -100,8 +107,8 @@ func (w *Watch) wait(ctx context.Context) bool {
 	}
 }
 
-// look stats every file, and every match of every pattern.
-func (w *Watch) look() map[string]string {
+// lookLocked stats every file, and every match of every pattern.
+func (w *Watch) lookLocked() map[string]string {
 	seen := map[string]string{}
 	for _, file := range w.files {
 		var all strings.Builder
@@ -137,9 +144,9 @@ func stamp(path string) string {
 	return fmt.Sprint(s.Dev, s.Ino, s.Size, s.Mtim, s.Ctim)
 }
 
-// watchFolders watches every folder in which a change could lead one of the files to other content. A watch on a file
+// watchFoldersLocked watches every folder in which a change could lead one of the files to other content. A watch on a file
 // would end with the first rename. Adding a folder again is free; one that cannot be watched is looked at now and then.
-func (w *Watch) watchFolders() {
+func (w *Watch) watchFoldersLocked() {
 	wanted := map[string]bool{}
 	for _, file := range w.files {
 		addFolders(wanted, fixedPart(file), 0)

@@ -1,0 +1,35 @@
+package config
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"sallyport/audit"
+	"sallyport/gateway/admin"
+)
+
+// Places are what the command line needs to know of a configuration: where the running gateway is operated, and where
+// its logs are.
+type Places struct {
+	Admin admin.Config
+	Audit audit.Config
+}
+
+// Find reads the places out of a configuration that may be wrong elsewhere: whoever asks a running gateway what it
+// thinks of a broken file must reach it, and may lack the environment that the gateway's secrets come from.
+func Find(path string, lookup Env) (Places, error) {
+	cfg, _, err := read[Config](path, lookup)
+	problems, known := errors.AsType[Errors](err)
+	if cfg == nil || err != nil && !known {
+		return Places{}, err
+	}
+	problems = slices.DeleteFunc(slices.Clone(problems), func(p Problem) bool { return !concernsPlaces(p.Path) })
+	return Places{Admin: cfg.Admin, Audit: cfg.Audit}, problems.sorted()
+}
+
+// concernsPlaces tells problems that put a place in doubt; those of the document as a whole do.
+func concernsPlaces(path string) bool {
+	section, _, _ := strings.Cut(path, ".")
+	return section == "" || section == "admin" || section == "audit"
+}
