@@ -13,7 +13,7 @@ const maxTarget = 2 << 10
 // else: other hosts in any spelling, our own endpoints, and what browsers and servers might read in two ways. It is
 // decided on the parsed URL and the result is what was parsed, written anew.
 func Target(rd string) string {
-	if len(rd) > maxTarget || strings.ContainsFunc(rd, notInURL) {
+	if !strings.HasPrefix(rd, "/") || len(rd) > maxTarget || strings.ContainsFunc(rd, notInURL) {
 		return "/"
 	}
 	u, err := url.Parse(rd)

@@ -1,0 +1,135 @@
+package signin_test
+
+import (
+	"net/url"
+	"path"
+	"strings"
+	"testing"
+
+	"sallyport/gateway/signin"
+)
+
+// The redirect corpora of other gateways, by family. None may lead anywhere but to a path on the same host.
+var hostileTargets = map[string][]string{
+	"REDIR-01": {"https://evil.example", "//evil.example", "///evil.example", "////evil.example", "https:evil.example", "http:/evil.example",
+		"https:///evil.example", "javascript:alert(1)", "data:text/html,x", "//evil.example/%2f..", "/.//evil.example", "/..//evil.example",
+		"/%2f/evil.example", "/%2f%2fevil.example", "//%2fevil.example", "HTTPS://evil.example", " https://evil.example", "evil.example", "%2f", "%2f.evil.example", ""},
+	"REDIR-02": {`/\evil.example`, `\\evil.example`, `/\/evil.example`, `\/evil.example`, `/\\evil.example`, "/%5cevil.example", "/%5c%5cevil.example",
+		"/\t/evil.example", "/\n/evil.example", "/\r/evil.example", "\t//evil.example", "/%09/evil.example", "/%0a/evil.example", "/%00/evil.example",
+		"/\u00a0/evil.example", "/\u2028//evil.example", "/\uff0fevil.example", "/\x00/evil.example", "/./\\evil.example"},
+	"REDIR-04": {"https://wiki.corp.example@evil.example/", "https://wiki.corp.example:443@evil.example", "//wiki.corp.example@evil.example",
+		"//evil.example#wiki.corp.example", "//evil.example?wiki.corp.example", "https://evil.example\\@wiki.corp.example", "@evil.example", ":80/"},
+	"REDIR-06": {"https://wiki.corp.example.evil.example/", "//evilwiki.corp.example", "https://wiki.corp.example/page", "https://auth.corp.example:8443/"},
+	"own":      {"/.sallyport/return?code=x", "/.sallyport", "/.sallyport/", "/.sallyport/signout", "/%2esallyport/return", "/a/../.sallyport/return", "/a//b", "/a/./b", "/a/.."},
+}
+
+func TestREDIRTargetsStayOnTheHost(t *testing.T) {
+	for id, targets := range hostileTargets {
+		for _, target := range targets {
+			if got := signin.Target(target); got != "/" {
+				t.Errorf("%s: Target(%q) = %q, want /", id, target, got)
+			}
+		}
+	}
+	for target, want := range map[string]string{
+		"/":                          "/",
+		"/page":                      "/page",
+		"/dir/":                      "/dir/",
+		"/page?rd=https://x.example": "/page?rd=https://x.example",
+		"/page?":                     "/page",
+		"/page#part":                 "/page",
+		"/a%20b/%C3%A4":              "/a%20b/%C3%A4",
+		"/a:b/c@d":                   "/a:b/c@d",
+		"/.well-known/x":             "/.well-known/x",
+		"/.sallyportal":              "/.sallyportal",
+	} {
+		if got := signin.Target(target); got != want {
+			t.Errorf("Target(%q) = %q, want %q", target, got, want)
+		}
+	}
+}
+
+// REDIR-01 to -06 through the whole sign-in, with and without a session, and in the last step again.
+func TestREDIRNoStepLeavesTheConfiguredHosts(t *testing.T) {
+	b := newBed(t)
+	signedIn := b.browser()
+	signedIn.open(authOrigin + "/")
+	allowed := []string{authOrigin + "/", wikiOrigin + "/", b.idp.Issuer + "/"}
+	for id, targets := range hostileTargets {
+		for _, target := range targets {
+			for _, br := range []*browser{b.browser(), signedIn} {
+				back := strings.Repeat("A", 26) + "." + strings.Repeat("a", 43)
+				start := authOrigin + "/.sallyport/start?" + url.Values{"app": {"wiki.corp.example"}, "rd": {target}, "back": {back}}.Encode()
+				for next := start; next != ""; {
+					a := br.step(next)
+					if next = a.location; next != "" && !startsWithAny(next, allowed) {
+						t.Fatalf("%s %q: redirected to %s", id, target, next)
+					}
+					if strings.Contains(a.body+a.act, "evil") {
+						t.Fatalf("%s %q: repeated in %s", id, target, a.body)
+					}
+				}
+			}
+			br := b.browser()
+			last := mustURL(t, br.until(wikiOrigin+"/", signin.ReturnPath))
+			q := last.Query()
+			q.Set("rd", target)
+			last.RawQuery = q.Encode()
+			if a := br.step(last.String()); a.location != wikiOrigin+"/" {
+				t.Fatalf("%s %q: returned to %q", id, target, a.location)
+			}
+		}
+	}
+}
+
+func startsWithAny(s string, prefixes []string) bool {
+	for _, prefix := range prefixes {
+		if strings.HasPrefix(s, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// REDIR-09: headers that name other hosts change no address.
+func TestREDIR09ForwardingHeadersChangeNoAddress(t *testing.T) {
+	b := newBed(t)
+	br := b.browser()
+	for _, name := range []string{"X-Forwarded-Host", "X-Forwarded-Prefix", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Original-Url", "Forwarded", "X-Forwarded-For"} {
+		br.header[name] = []string{"evil.example"}
+	}
+	br.open(wikiOrigin+"/page").wantUser(t, "alice-1", wikiOrigin+"/page")
+	if strings.Contains(br.pages.String(), "evil") || strings.Contains(b.records.text(), "evil") {
+		t.Error("a forwarding header shows in an answer or a record")
+	}
+}
+
+// Whatever the target, a browser that follows it stays on the host, and reading it again changes nothing.
+func FuzzTarget(f *testing.F) {
+	for _, targets := range hostileTargets {
+		for _, target := range targets {
+			f.Add(target)
+		}
+	}
+	f.Add("/page?q=%20&r#x")
+	f.Fuzz(func(t *testing.T, rd string) {
+		got := signin.Target(rd)
+		if again := signin.Target(got); again != got {
+			t.Fatalf("Target(%q) = %q, and of that %q", rd, got, again)
+		}
+		if got == "" || got[0] != '/' || len(got) > 1 && (got[1] == '/' || got[1] == '\\') {
+			t.Fatalf("Target(%q) = %q is no path", rd, got)
+		}
+		if strings.ContainsFunc(got, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '\\' }) {
+			t.Fatalf("Target(%q) = %q holds what browsers change", rd, got)
+		}
+		base := mustURL(t, wikiOrigin+"/some/where")
+		u, err := base.Parse(got)
+		if err != nil || u.Scheme != "https" || u.Host != base.Host || u.User != nil {
+			t.Fatalf("Target(%q) = %q leads to %v (%v)", rd, got, u, err)
+		}
+		if clean := path.Clean(u.Path); strings.TrimSuffix(u.Path, "/") != strings.TrimSuffix(clean, "/") || strings.HasPrefix(u.Path+"/", signin.Prefix) {
+			t.Fatalf("Target(%q) = %q: path %q", rd, got, u.Path)
+		}
+	})
+}
