@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -105,7 +107,7 @@ func Compile(ctx context.Context, b *Bundle) (*Engine, error) {
 			return nil, err
 		}
 	}
-	config, err := ast.ValueFromReader(strings.NewReader(string(b.contents.data)))
+	config, err := ast.ValueFromReader(bytes.NewReader(b.contents.data))
 	if err != nil {
 		return nil, fmt.Errorf("reading the policy's data: %w", err)
 	}
@@ -126,10 +128,28 @@ func Compile(ctx context.Context, b *Bundle) (*Engine, error) {
 	if e.deadline == 0 {
 		e.deadline = DefaultDeadline
 	}
+	if b.memo {
+		e.memo = newMemo()
+	}
+	if e.plans, err = plansFor(b.contents.data); err != nil {
+		return nil, fmt.Errorf("reading the policy's data: %w", err)
+	}
 	if e.txn, err = e.store.NewTransaction(ctx); err != nil {
 		return nil, fmt.Errorf("preparing the policy: %w", err)
 	}
 	return e, nil
+}
+
+func plansFor(data []byte) (map[string]*plan, error) {
+	var config configData
+	if err := json.Unmarshal(data, &config); err != nil {
+		return nil, err
+	}
+	plans := make(map[string]*plan, len(config.Apps))
+	for name, app := range config.Apps {
+		plans[name] = &plan{own: app.Own}
+	}
+	return plans, nil
 }
 
 func sortedNames[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// config is data.sallyport.config: what the configuration file says about the apps, in the form that the shipped Rego
+// configData is data.sallyport.config: what the configuration file says about the apps, in the form that the shipped Rego
 // asks fastest. A field that is absent is not demanded.
 type configData struct {
 	Timezone string             `json:"timezone"`
@@ -26,7 +26,9 @@ type appData struct {
 
 type ruleData struct {
 	ID       string          `json:"id"`
-	After    []int           `json:"after"` // the rules that come first
+	After    []int           `json:"after"`          // the rules that come first
+	Any      bool            `json:"any,omitzero"`   // no Methods and no Paths
+	Plain    bool            `json:"plain,omitzero"` // no Hours, no Networks, no StepUp
 	Public   bool            `json:"public,omitzero"`
 	Methods  map[string]bool `json:"methods,omitempty"`
 	Paths    *pathData       `json:"paths,omitzero"`
@@ -91,6 +93,8 @@ func (r *Rule) data(place int) ruleData {
 	d := ruleData{
 		ID:      r.ID,
 		After:   make([]int, place),
+		Any:     len(r.Methods)+len(r.Paths) == 0,
+		Plain:   !r.restricts(),
 		Public:  r.Public,
 		Methods: methodsData(r.Methods),
 		Paths:   pathsData(r.Paths),
@@ -196,9 +200,16 @@ func (r *Rule) demands() []string {
 		demands = append(demands, "with the assurance "+strings.Join(r.ACR, " or "))
 	}
 	if r.MaxAge > 0 {
-		demands = append(demands, fmt.Sprintf("less than %d minutes ago", int(r.MaxAge.Minutes())))
+		demands = append(demands, "less than "+minutes(r.MaxAge)+" ago")
 	}
 	return demands
+}
+
+func minutes(d time.Duration) string {
+	if d == time.Minute {
+		return "a minute"
+	}
+	return strconv.Itoa(int(d/time.Minute)) + " minutes"
 }
 
 func sortedSet(ss []string) []string { return slices.Compact(slices.Sorted(slices.Values(ss))) }

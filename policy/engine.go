@@ -20,6 +20,8 @@ type Engine struct {
 	store    storage.Store
 	txn      storage.Transaction // one for all: nothing is ever written
 	deadline time.Duration
+	plans    map[string]*plan // by app
+	memo     *memo            // nil: nothing is remembered
 }
 
 // Digest names the policy in records.
@@ -30,7 +32,76 @@ func (e *Engine) Revision() string { return e.bundle.Revision }
 
 // Decide answers. It never fails: doubt denies.
 func (e *Engine) Decide(ctx context.Context, in *Input) *Verdict {
-	return e.evaluate(ctx, in, e.deadline)
+	fields, remembered := e.projection(ctx, in.Resource.ID)
+	if !remembered {
+		return e.evaluate(ctx, in, e.deadline)
+	}
+	var space [keySpace]byte
+	key := in.project(space[:0], fields)
+	if v := e.memo.get(key); v != nil {
+		return v
+	}
+	v := e.evaluate(ctx, in, e.deadline)
+	if v.clear() {
+		e.memo.put(key, v)
+	}
+	return v
+}
+
+// keySpace holds the projections of most inputs without an allocation.
+const keySpace = 1 << 10
+
+// clear reports whether the policy answered. Errors, timeouts and silence are not remembered.
+func (v *Verdict) clear() bool {
+	switch v.Reason {
+	case ReasonAllow, ReasonPolicy, ReasonUnauthenticated, ReasonStepUp:
+		return v.Err == nil
+	}
+	return false
+}
+
+// projection is the fields that equal requests for the app agree in; false if none are known or may be used.
+func (e *Engine) projection(ctx context.Context, app string) ([]field, bool) {
+	p := e.plans[app]
+	if e.memo == nil || p == nil {
+		return nil, false
+	}
+	r := p.result.Load()
+	if r == nil && p.claimed.CompareAndSwap(false, true) {
+		r = e.planFor(ctx, app, p)
+	}
+	if r == nil || r.err != nil {
+		return nil, false
+	}
+	return r.fields, true
+}
+
+func (e *Engine) planFor(ctx context.Context, app string, p *plan) *planResult {
+	r := new(planResult)
+	r.fields, r.err = e.dependenciesOf(context.WithoutCancel(ctx), app, p.own)
+	p.result.Store(r)
+	return r
+}
+
+// Dependencies are the input fields that the decisions on app can depend on, such as subject.groups. The error says
+// why they cannot be told, so that every request for the app is evaluated.
+func (e *Engine) Dependencies(ctx context.Context, app string) ([]string, error) {
+	p := e.plans[app]
+	if p == nil {
+		return nil, fmt.Errorf("no app %q", app)
+	}
+	r := p.result.Load()
+	if r == nil {
+		r = e.planFor(ctx, app, p)
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	paths := make([]string, len(r.fields))
+	for i, f := range r.fields {
+		paths[i] = fieldPaths[f]
+	}
+	return paths, nil
 }
 
 // Recompute answers for the input of a record, always by evaluation. The machine that checks may be slower than the one

@@ -9,167 +9,249 @@ import (
 // term is the input as the evaluator reads it, built without the detour over JSON. It is the same document as
 // AppendJSON's, field for field and byte for byte.
 func (in *Input) term() *ast.Term {
+	t := &slab{free: make([]ast.Term, 96+len(in.Subject.Groups))}
 	return object(4).
-		add(keys.subject, in.Subject.term()).
-		add(keys.action, in.Action.term()).
-		add(keys.resource, in.Resource.term()).
-		add(keys.context, in.Context.term()).done()
+		add(keys.subject, in.Subject.term(t)).
+		add(keys.action, in.Action.term(t)).
+		add(keys.resource, in.Resource.term(t)).
+		add(keys.context, in.Context.term(t)).done(t)
 }
 
-func (s *Subject) term() *ast.Term {
+func (s *Subject) term(t *slab) *ast.Term {
 	grants := make([]*ast.Term, len(s.Grants))
 	for i := range s.Grants {
-		grants[i] = s.Grants[i].term()
+		grants[i] = s.Grants[i].term(t)
 	}
 	o := object(12).
-		add(keys.type_, stringTerm(s.Type)).
-		known(keys.id, s.ID).
-		known(keys.email, s.Email).
+		add(keys.type_, t.str(s.Type)).
+		known(t, keys.id, s.ID).
+		known(t, keys.email, s.Email).
 		add(keys.emailVerified, ast.InternedTerm(s.EmailVerified)).
-		add(keys.groups, stringsTerm(s.Groups)).
+		add(keys.groups, t.strs(s.Groups)).
 		add(keys.groupsIncomplete, ast.InternedTerm(s.GroupsIncomplete)).
-		add(keys.claims, valueTerm(s.Claims))
+		add(keys.claims, t.value(s.Claims))
 	if s.Authn != nil {
-		o = o.add(keys.authn, s.Authn.term())
+		o = o.add(keys.authn, s.Authn.term(t))
 	}
 	if s.Session != nil {
-		o = o.add(keys.session, s.Session.term())
+		o = o.add(keys.session, s.Session.term(t))
 	}
 	if s.Device != nil {
-		o = o.add(keys.device, s.Device.term())
+		o = o.add(keys.device, s.Device.term(t))
 	}
 	if s.Cert != nil {
-		o = o.add(keys.cert, s.Cert.term())
+		o = o.add(keys.cert, s.Cert.term(t))
 	}
-	return o.add(keys.grants, ast.ArrayTerm(grants...)).done()
+	return o.add(keys.grants, t.array(grants...)).done(t)
 }
 
-func (a *Authn) term() *ast.Term {
+func (a *Authn) term(t *slab) *ast.Term {
 	return object(6).
-		add(keys.provider, stringTerm(a.Provider)).
-		known(keys.acr, a.ACR).
-		add(keys.amr, stringsTerm(a.AMR)).
-		known(keys.time, a.Time).
-		age(keys.ageS, a.AgeS).
-		add(keys.mfa, ast.InternedTerm(a.MFA)).done()
+		add(keys.provider, t.str(a.Provider)).
+		known(t, keys.acr, a.ACR).
+		add(keys.amr, t.strs(a.AMR)).
+		known(t, keys.time, a.Time).
+		age(t, keys.ageS, a.AgeS).
+		add(keys.mfa, ast.InternedTerm(a.MFA)).done(t)
 }
 
-func (s *Session) term() *ast.Term {
+func (s *Session) term(t *slab) *ast.Term {
 	return object(3).
-		add(keys.id, stringTerm(s.ID)).
-		age(keys.ageS, s.AgeS).
-		age(keys.idleS, s.IdleS).done()
+		add(keys.id, t.str(s.ID)).
+		age(t, keys.ageS, s.AgeS).
+		age(t, keys.idleS, s.IdleS).done(t)
 }
 
-func (d *Device) term() *ast.Term {
+func (d *Device) term(t *slab) *ast.Term {
 	return object(8).
-		known(keys.id, d.ID).
-		known(keys.platform, d.Platform).
-		known(keys.version, d.Version).
+		known(t, keys.id, d.ID).
+		known(t, keys.platform, d.Platform).
+		known(t, keys.version, d.Version).
 		fact(keys.managed, d.Managed).
 		fact(keys.compliant, d.Compliant).
 		fact(keys.encrypted, d.Encrypted).
-		known(keys.source, d.Source).
-		age(keys.ageS, d.AgeS).done()
+		known(t, keys.source, d.Source).
+		age(t, keys.ageS, d.AgeS).done(t)
 }
 
-func (c *Cert) term() *ast.Term {
+func (c *Cert) term(t *slab) *ast.Term {
 	return object(8).
-		add(keys.fingerprint, stringTerm(c.Fingerprint)).
-		add(keys.subject, stringTerm(c.Subject)).
-		add(keys.issuer, stringTerm(c.Issuer)).
-		add(keys.serial, stringTerm(c.Serial)).
-		add(keys.dnsNames, stringsTerm(c.DNSNames)).
-		add(keys.emails, stringsTerm(c.Emails)).
-		add(keys.uris, stringsTerm(c.URIs)).
-		add(keys.notAfter, stringTerm(c.NotAfter)).done()
+		add(keys.fingerprint, t.str(c.Fingerprint)).
+		add(keys.subject, t.str(c.Subject)).
+		add(keys.issuer, t.str(c.Issuer)).
+		add(keys.serial, t.str(c.Serial)).
+		add(keys.dnsNames, t.strs(c.DNSNames)).
+		add(keys.emails, t.strs(c.Emails)).
+		add(keys.uris, t.strs(c.URIs)).
+		add(keys.notAfter, t.str(c.NotAfter)).done(t)
 }
 
-func (g *Grant) term() *ast.Term {
+func (g *Grant) term(t *slab) *ast.Term {
 	return object(4).
-		add(keys.id, stringTerm(g.ID)).
-		add(keys.app, stringTerm(g.App)).
-		add(keys.name, stringTerm(g.Name)).
-		known(keys.expires, g.Expires).done()
+		add(keys.id, t.str(g.ID)).
+		add(keys.app, t.str(g.App)).
+		add(keys.name, t.str(g.Name)).
+		known(t, keys.expires, g.Expires).done(t)
 }
 
-func (a *Action) term() *ast.Term {
+func (a *Action) term(t *slab) *ast.Term {
 	return object(4).
-		add(keys.name, stringTerm(a.Name)).
-		add(keys.method, stringTerm(a.Method)).
-		add(keys.protocol, stringTerm(a.Protocol)).
-		add(keys.upgrade, stringTerm(a.Upgrade)).done()
+		add(keys.name, t.str(a.Name)).
+		add(keys.method, t.str(a.Method)).
+		add(keys.protocol, t.str(a.Protocol)).
+		add(keys.upgrade, t.str(a.Upgrade)).done(t)
 }
 
-func (r *Resource) term() *ast.Term {
+func (r *Resource) term(t *slab) *ast.Term {
 	return object(9).
-		add(keys.type_, stringTerm(r.Type)).
-		add(keys.id, stringTerm(r.ID)).
-		add(keys.labels, stringMapTerm(r.Labels)).
-		add(keys.sensitivity, stringTerm(r.Sensitivity)).
-		add(keys.owner, stringTerm(r.Owner)).
-		add(keys.host, stringTerm(r.Host)).
-		add(keys.path, stringTerm(r.Path)).
-		add(keys.segments, stringsTerm(r.Segments)).
-		add(keys.query, stringTerm(r.Query)).done()
+		add(keys.type_, t.str(r.Type)).
+		add(keys.id, t.str(r.ID)).
+		add(keys.labels, t.strMap(r.Labels)).
+		add(keys.sensitivity, t.str(r.Sensitivity)).
+		add(keys.owner, t.str(r.Owner)).
+		add(keys.host, t.str(r.Host)).
+		add(keys.path, t.str(r.Path)).
+		add(keys.segments, t.strs(r.Segments)).
+		add(keys.query, t.str(r.Query)).done(t)
 }
 
-func (c *Context) term() *ast.Term {
+func (c *Context) term(t *slab) *ast.Term {
 	o := object(8).
-		add(keys.timeNS, intTerm(c.TimeNS)).
-		add(keys.time, stringTerm(c.Time)).
-		add(keys.weekday, stringTerm(c.Weekday)).
+		add(keys.timeNS, t.int(c.TimeNS)).
+		add(keys.time, t.str(c.Time)).
+		add(keys.weekday, t.str(c.Weekday)).
 		add(keys.hour, ast.InternedTerm(c.Hour)).
-		add(keys.client, c.Client.term())
+		add(keys.client, c.Client.term(t))
 	if c.TLS != nil {
-		o = o.add(keys.tls, c.TLS.term())
+		o = o.add(keys.tls, c.TLS.term(t))
 	}
-	o = o.add(keys.request, c.Request.term())
+	o = o.add(keys.request, c.Request.term(t))
 	if c.Shield != nil {
-		o = o.add(keys.shield, c.Shield.term())
+		o = o.add(keys.shield, c.Shield.term(t))
 	}
-	return o.done()
+	return o.done(t)
 }
 
-func (c *Client) term() *ast.Term {
+func (c *Client) term(t *slab) *ast.Term {
 	return object(3).
-		known(keys.ip, c.IP).
-		known(keys.zone, c.Zone).
-		known(keys.country, c.Country).done()
+		known(t, keys.ip, c.IP).
+		known(t, keys.zone, c.Zone).
+		known(t, keys.country, c.Country).done(t)
 }
 
-func (t *TLS) term() *ast.Term {
+func (c *TLS) term(t *slab) *ast.Term {
 	return object(4).
-		add(keys.version, stringTerm(t.Version)).
-		add(keys.cipher, stringTerm(t.Cipher)).
-		add(keys.sni, stringTerm(t.SNI)).
-		add(keys.alpn, stringTerm(t.ALPN)).done()
+		add(keys.version, t.str(c.Version)).
+		add(keys.cipher, t.str(c.Cipher)).
+		add(keys.sni, t.str(c.SNI)).
+		add(keys.alpn, t.str(c.ALPN)).done(t)
 }
 
-func (r *Request) term() *ast.Term {
+func (r *Request) term(t *slab) *ast.Term {
 	o := object(7).
-		add(keys.id, stringTerm(r.ID)).
-		add(keys.contentType, stringTerm(r.ContentType))
+		add(keys.id, t.str(r.ID)).
+		add(keys.contentType, t.str(r.ContentType))
 	if r.ContentLength != nil {
-		o = o.add(keys.contentLength, intTerm(*r.ContentLength))
+		o = o.add(keys.contentLength, t.int(*r.ContentLength))
 	}
 	return o.
-		add(keys.userAgent, stringTerm(r.UserAgent)).
-		add(keys.origin, stringTerm(r.Origin)).
-		add(keys.fetchSite, stringTerm(r.FetchSite)).
-		add(keys.headers, stringMapTerm(r.Headers)).done()
+		add(keys.userAgent, t.str(r.UserAgent)).
+		add(keys.origin, t.str(r.Origin)).
+		add(keys.fetchSite, t.str(r.FetchSite)).
+		add(keys.headers, t.strMap(r.Headers)).done(t)
 }
 
-func (s *Shield) term() *ast.Term {
+func (s *Shield) term(t *slab) *ast.Term {
 	rules := make([]*ast.Term, len(s.Rules))
 	for i, id := range s.Rules {
-		rules[i] = intTerm(id)
+		rules[i] = t.int(id)
 	}
 	return object(4).
 		add(keys.score, ast.InternedTerm(s.Score)).
-		add(keys.rules, ast.ArrayTerm(rules...)).
-		add(keys.body, stringTerm(s.Body)).
-		add(keys.timeout, ast.InternedTerm(s.Timeout)).done()
+		add(keys.rules, t.array(rules...)).
+		add(keys.body, t.str(s.Body)).
+		add(keys.timeout, ast.InternedTerm(s.Timeout)).done(t)
+}
+
+// slab hands out terms from one allocation: an input has a hundred of them, and they live and die together.
+type slab struct{ free []ast.Term }
+
+func (t *slab) term(v ast.Value) *ast.Term {
+	if len(t.free) == 0 {
+		t.free = make([]ast.Term, 32)
+	}
+	term := &t.free[0]
+	t.free = t.free[1:]
+	term.Value = v
+	return term
+}
+
+// str reads bytes that are not UTF-8 as AppendJSON writes them.
+func (t *slab) str(s string) *ast.Term {
+	if s == "" {
+		return ast.InternedEmptyString
+	}
+	return t.term(ast.String(clean(s)))
+}
+
+func (t *slab) int(n int64) *ast.Term {
+	if ast.HasInternedIntNumberTerm(int(n)) {
+		return ast.InternedTerm(n)
+	}
+	return t.term(ast.Number(strconv.FormatInt(n, 10)))
+}
+
+func (t *slab) array(terms ...*ast.Term) *ast.Term {
+	if len(terms) == 0 {
+		return ast.InternedEmptyArray
+	}
+	return t.term(ast.NewArray(terms...))
+}
+
+func (t *slab) strs(ss []string) *ast.Term {
+	if len(ss) == 0 {
+		return ast.InternedEmptyArray
+	}
+	terms := make([]*ast.Term, len(ss))
+	for i, s := range ss {
+		terms[i] = t.str(s)
+	}
+	return t.array(terms...)
+}
+
+func (t *slab) strMap(m map[string]string) *ast.Term {
+	o := object(len(m))
+	for k, v := range cleanKeys(m) {
+		o = o.add(t.str(k), t.str(v))
+	}
+	return o.done(t)
+}
+
+func (t *slab) value(v any) *ast.Term {
+	switch v := v.(type) {
+	case bool:
+		return ast.InternedTerm(v)
+	case string:
+		return t.str(v)
+	case []string:
+		return t.strs(v)
+	case []any:
+		terms := make([]*ast.Term, len(v))
+		for i, e := range v {
+			terms[i] = t.value(e)
+		}
+		return t.array(terms...)
+	case map[string]any:
+		o := object(len(v))
+		for k, e := range cleanKeys(v) {
+			o = o.add(t.str(k), t.value(e))
+		}
+		return o.done(t)
+	}
+	if n, ok := number(v); ok {
+		return t.term(ast.Number(n))
+	}
+	return ast.InternedNullTerm
 }
 
 // items collects an object's fields.
@@ -179,18 +261,18 @@ func object(capacity int) items { return make(items, 0, capacity) }
 
 func (o items) add(key, value *ast.Term) items { return append(o, [2]*ast.Term{key, value}) }
 
-func (o items) known(key *ast.Term, s string) items {
+func (o items) known(t *slab, key *ast.Term, s string) items {
 	if s == "" {
 		return o
 	}
-	return o.add(key, stringTerm(s))
+	return o.add(key, t.str(s))
 }
 
-func (o items) age(key *ast.Term, a Age) items {
+func (o items) age(t *slab, key *ast.Term, a Age) items {
 	if !a.known {
 		return o
 	}
-	return o.add(key, intTerm(a.seconds))
+	return o.add(key, t.int(a.seconds))
 }
 
 func (o items) fact(key *ast.Term, fact *bool) items {
@@ -200,68 +282,11 @@ func (o items) fact(key *ast.Term, fact *bool) items {
 	return o.add(key, ast.InternedTerm(*fact))
 }
 
-func (o items) done() *ast.Term { return ast.ObjectTerm(o...) }
-
-// stringTerm reads bytes that are not UTF-8 as AppendJSON writes them.
-func stringTerm(s string) *ast.Term { return ast.InternedTerm(clean(s)) }
-
-func intTerm(n int64) *ast.Term {
-	if ast.HasInternedIntNumberTerm(int(n)) {
-		return ast.InternedTerm(n)
-	}
-	return ast.NewTerm(ast.Number(strconv.FormatInt(n, 10)))
-}
-
-func stringsTerm(ss []string) *ast.Term {
-	if len(ss) == 0 {
-		return ast.InternedEmptyArray
-	}
-	terms := make([]*ast.Term, len(ss))
-	for i, s := range ss {
-		terms[i] = stringTerm(s)
-	}
-	return ast.ArrayTerm(terms...)
-}
-
-func stringMapTerm(m map[string]string) *ast.Term {
-	if len(m) == 0 {
+func (o items) done(t *slab) *ast.Term {
+	if len(o) == 0 {
 		return ast.InternedEmptyObject
 	}
-	o := object(len(m))
-	for k, v := range cleanKeys(m) {
-		o = o.add(stringTerm(k), stringTerm(v))
-	}
-	return o.done()
-}
-
-func valueTerm(v any) *ast.Term {
-	switch v := v.(type) {
-	case bool:
-		return ast.InternedTerm(v)
-	case string:
-		return stringTerm(v)
-	case []string:
-		return stringsTerm(v)
-	case []any:
-		terms := make([]*ast.Term, len(v))
-		for i, e := range v {
-			terms[i] = valueTerm(e)
-		}
-		return ast.ArrayTerm(terms...)
-	case map[string]any:
-		if len(v) == 0 {
-			return ast.InternedEmptyObject
-		}
-		o := object(len(v))
-		for k, e := range cleanKeys(v) {
-			o = o.add(stringTerm(k), valueTerm(e))
-		}
-		return o.done()
-	}
-	if n, ok := number(v); ok {
-		return ast.NewTerm(ast.Number(n))
-	}
-	return ast.InternedNullTerm
+	return t.term(ast.NewObject(o...))
 }
 
 // keys are the field names' terms, hashed once and shared by all inputs; nobody changes them.

@@ -36,9 +36,7 @@ granted := {
 } if {
 	rule := deciding
 	condition.listed(rule)
-	condition.open(rule)
-	condition.near(rule)
-	condition.assured(rule)
+	condition.met(rule)
 }
 
 # deciding is the first rule whose methods and paths match. Each rule knows the places of those that precede it.

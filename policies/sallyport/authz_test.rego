@@ -4,43 +4,46 @@ import data.sallyport.authz
 
 # Apps the tests ask about, in the form in which the gateway writes data.sallyport.config.
 config := {"timezone": "Europe/Berlin", "apps": {
-	"wiki": {"name": "wiki", "own": false, "rules": [{"id": "access/1", "after": [], "groups": ["staff"]}]},
+	"wiki": {"name": "wiki", "own": false, "rules": [{"id": "access/1", "after": [], "any": true, "plain": true, "groups": ["staff"]}]},
 	"closed": {"name": "closed", "own": false, "rules": []},
 	"site": {"name": "site", "own": false, "rules": [
-		{"id": "open", "after": [], "public": true, "methods": {"GET": true, "HEAD": true}, "paths": {
+		{"id": "open", "after": [], "plain": true, "public": true, "methods": {"GET": true, "HEAD": true}, "paths": {
 			"exact": {"/robots.txt": true, "/public": true},
 			"below": ["/public/"],
 		}},
-		{"id": "shut", "after": [0], "paths": {"exact": {"/old": true}, "below": ["/old/"]}},
-		{"id": "rest", "after": [0, 1], "emails": {"ada@corp.example": true}, "domains": ["@partner.example"]},
+		{"id": "shut", "after": [0], "plain": true, "paths": {"exact": {"/old": true}, "below": ["/old/"]}},
+		{"id": "rest", "after": [0, 1], "any": true, "plain": true, "emails": {"ada@corp.example": true}, "domains": ["@partner.example"]},
 	]},
 	"payroll": {"name": "payroll", "own": false, "rules": [{
-		"id": "access/1", "after": [], "groups": ["finance"],
+		"id": "access/1", "after": [], "any": true, "groups": ["finance"],
 		"step_up": {"type": "step_up", "mfa": true, "acr": ["gold", "platinum"], "max_age_s": 900},
 		"demands": ["with more than one factor", "less than 15 minutes ago"],
 	}]},
 	"shop": {"name": "shop", "own": false, "rules": [{
-		"id": "access/1", "after": [], "groups": ["a", "b", "c", "d", "e", "f", "g"],
+		"id": "access/1", "after": [], "any": true, "groups": ["a", "b", "c", "d", "e", "f", "g"],
 		"hours": {"text": "mon-fri 08:00-18:00", "by_hour": {"mon": [[8, 12], [13, 18]]}},
 		"networks": ["10.0.0.0/8", "2001:db8::/32"],
 	}]},
 	"late": {"name": "late", "own": false, "rules": [{
-		"id": "access/1", "after": [], "public": true,
+		"id": "access/1", "after": [], "any": true, "public": true,
 		"hours": {"text": "22:30-24:00", "by_minute": {"sun": [["22:30", "24:00"]]}},
 	}]},
 	"fenced": {"name": "fenced", "own": false, "rules": [{
-		"id": "access/1", "after": [], "public": true, "networks": ["10.0.0.0/8"],
+		"id": "access/1", "after": [], "any": true, "public": true, "networks": ["10.0.0.0/8"],
 	}]},
-	"mail": {"name": "mail", "own": false, "rules": [{"id": "access/1", "after": [], "domains": ["@corp.example"]}]},
+	"mail": {"name": "mail", "own": false, "rules": [{"id": "access/1", "after": [], "any": true, "plain": true, "domains": ["@corp.example"]}]},
 	"mfa": {"name": "mfa", "own": false, "rules": [{
-		"id": "access/1", "after": [], "groups": ["staff"],
+		"id": "access/1", "after": [], "any": true, "groups": ["staff"],
 		"step_up": {"type": "step_up", "mfa": true}, "demands": ["with more than one factor"],
 	}]},
 	"fresh": {"name": "fresh", "own": false, "rules": [{
-		"id": "access/1", "after": [], "groups": ["staff"],
+		"id": "access/1", "after": [], "any": true, "groups": ["staff"],
 		"step_up": {"type": "step_up", "max_age_s": 60}, "demands": ["less than 1 minutes ago"],
 	}]},
-	"own": {"name": "own", "own": true, "rules": [{"id": "access/1", "after": [], "groups": ["staff"]}]},
+	"forms": {"name": "forms", "own": false, "rules": [{
+		"id": "access/1", "after": [], "plain": true, "public": true, "methods": {"POST": true},
+	}]},
+	"own": {"name": "own", "own": true, "rules": [{"id": "access/1", "after": [], "any": true, "plain": true, "groups": ["staff"]}]},
 }}
 
 ask(request) := decision if {
@@ -115,6 +118,12 @@ test_paths_beside_them_do_not if {
 test_public_rule_holds_for_its_methods_only if {
 	ask(replaced(stranger("site", "/public"), "/action/method", "HEAD")).allow
 	code(replaced(stranger("site", "/public"), "/action/method", "POST")) == "unauthenticated"
+}
+
+test_methods_alone if {
+	ask(replaced(stranger("forms", "/x"), "/action/method", "POST")).allow
+	code(stranger("forms", "/x")) == "unauthenticated"
+	code(person("forms", [])) == "no_rule"
 }
 
 test_first_matching_rule_decides_alone if {

@@ -8,31 +8,34 @@
 package sallyport.lib.condition
 
 # matches: the rule decides the request.
+matches(rule) if rule.any
+
 matches(rule) if {
+	rule.paths.exact[input.resource.path]
 	method(rule)
-	path(rule)
+}
+
+matches(rule) if {
+	strings.any_prefix_match(input.resource.path, rule.paths.below)
+	method(rule)
+}
+
+matches(rule) if {
+	not rule.paths
+	rule.methods[input.action.method]
 }
 
 method(rule) if not rule.methods
 
 method(rule) if rule.methods[input.action.method]
 
-path(rule) if not rule.paths
-
-path(rule) if rule.paths.exact[input.resource.path]
-
-path(rule) if {
-	rule.paths.below
-	strings.any_prefix_match(input.resource.path, rule.paths.below)
-}
-
 # listed: the rule names the person, or everybody.
-listed(rule) if rule.public
-
 listed(rule) if {
 	some group in rule.groups
 	group in input.subject.groups
 }
+
+listed(rule) if rule.public
 
 listed(rule) if {
 	rule.emails
@@ -44,6 +47,16 @@ listed(rule) if {
 	rule.domains
 	input.subject.email_verified
 	endswith(lower(input.subject.email), rule.domains[_])
+}
+
+# met: the rule's demands besides the person all hold.
+met(rule) if rule.plain
+
+met(rule) if {
+	not rule.plain
+	open(rule)
+	near(rule)
+	assured(rule)
 }
 
 # open: it is one of the rule's hours. Hours that begin and end with the hour do not depend on the minute.

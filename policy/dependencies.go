@@ -1,0 +1,192 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/metrics"
+	"github.com/open-policy-agent/opa/v1/topdown"
+)
+
+// dependencies finds the input fields that the decision on one app can depend on, or why that cannot be said.
+//
+// What an app's own package reads, and all rules it leads to, is taken from the text of the rules: every reference to
+// input in any of them counts, whether a given request gets there or not. What data.sallyport.authz.access reads is
+// taken from its partial evaluation with the app's id and data, which leaves out the conditions that the app's rules do
+// not have. Dropping branches may also drop an error that they would have raised; the shipped Rego, which alone is
+// treated so, is written and tested to raise none.
+type dependencies struct {
+	engine  *Engine
+	fields  fieldSet
+	visited map[*ast.Rule]bool
+	own     bool // walking the operator's rules
+	access  bool // they ask data.sallyport.authz.access
+	err     error
+}
+
+var (
+	errReadsAll    = errors.New("the policy reads all of input")
+	errReadsPolicy = errors.New("the policy reads all of data.sallyport.authz")
+	errMocks       = errors.New("the policy replaces documents using the keyword with")
+)
+
+// errVolatile says that the app's policy reads something that differs in every request.
+func errVolatile(f field) error {
+	return fmt.Errorf("the policy reads input.%s, which differs in every request", fieldPaths[f])
+}
+
+var (
+	refInput   = ast.MustParseRef("input")
+	refAuthz   = ast.MustParseRef("data.sallyport.authz")
+	refAccess  = ast.MustParseRef("data.sallyport.authz.access")
+	refPartial = ast.MustParseRef("data." + partialNamespace)
+)
+
+// partialNamespace is where a partial evaluation puts the rules it makes.
+const partialNamespace = "__sallyport_partial"
+
+// dependenciesOf analyses the policy for one app.
+func (e *Engine) dependenciesOf(ctx context.Context, app string, own bool) ([]field, error) {
+	d := &dependencies{engine: e, visited: make(map[*ast.Rule]bool)}
+	d.fields[fieldResourceID] = true
+	if own {
+		d.fields[fieldSubjectType] = true // a stranger without an answer is asked to sign in
+		d.own = true
+		d.reference(append(refApp.Copy(), ast.StringTerm(app), ast.StringTerm("decision")))
+		d.own = false
+	}
+	if !own || d.access {
+		d.partial(ctx, app)
+	}
+	if d.err != nil {
+		return nil, d.err
+	}
+	list := d.fields.list()
+	for _, f := range list {
+		if f.volatile() {
+			return nil, errVolatile(f)
+		}
+	}
+	return list, nil
+}
+
+// partialLimit bounds the partial evaluation for one app.
+const partialLimit = 5_000_000 // polls of the evaluator
+
+// partial evaluates data.sallyport.authz.access as far as the app's name and data lead, and walks what is left.
+func (d *dependencies) partial(ctx context.Context, app string) {
+	query, err := d.engine.compiler.QueryCompiler().Compile(ast.MustParseBody("data.sallyport.authz.access"))
+	if err != nil {
+		d.fail(err)
+		return
+	}
+	var unknown []*ast.Term
+	for f := range fields {
+		if f != fieldResourceID {
+			unknown = append(unknown, ast.MustParseTerm("input."+fieldPaths[f]))
+		}
+	}
+	known := ast.ObjectTerm(ast.Item(keys.resource, ast.ObjectTerm(ast.Item(keys.id, ast.StringTerm(app)))))
+	queries, support, err := topdown.NewQuery(query).
+		WithCompiler(d.engine.compiler).
+		WithStore(d.engine.store).
+		WithTransaction(d.engine.txn).
+		WithBuiltins(d.engine.builtins).
+		WithStrictBuiltinErrors(true).
+		WithMetrics(metrics.NoOp()).
+		WithTime(neverNow).
+		WithCancel(&budget{ctx: ctx, left: partialLimit}).
+		WithUnknowns(unknown).
+		WithPartialNamespace(partialNamespace).
+		WithInput(known).
+		PartialRun(ctx)
+	if err != nil {
+		d.fail(fmt.Errorf("the policy cannot be evaluated in part: %w", err))
+		return
+	}
+	for _, q := range queries {
+		d.walk(q)
+	}
+	for _, m := range support {
+		for _, r := range m.Rules {
+			d.walk(r)
+		}
+	}
+}
+
+// budget is a topdown.Cancel that counts, so that the same policy always ends the same way.
+type budget struct {
+	ctx  context.Context
+	left int
+}
+
+func (b *budget) Cancelled() bool { b.left--; return b.left < 0 || b.ctx.Err() != nil }
+func (b *budget) Cancel()         { b.left = 0 }
+
+// walk visits every reference in a piece of policy.
+func (d *dependencies) walk(x any) {
+	ast.NewGenericVisitor(func(x any) bool {
+		switch x := x.(type) {
+		case *ast.Head:
+			for _, part := range x.Reference[min(1, len(x.Reference)):] { // the visitor leaves it out
+				d.walk(part)
+			}
+		case *ast.With:
+			d.fail(errMocks)
+		case ast.Ref:
+			d.reference(x)
+			for _, part := range x[1:] {
+				d.walk(part)
+			}
+			if _, named := x[0].Value.(ast.Var); !named {
+				d.walk(x[0])
+			}
+			return true
+		case ast.Var:
+			if x.Equal(ast.InputRootDocument.Value) {
+				d.fail(errReadsAll)
+			}
+			if x.Equal(ast.DefaultRootDocument.Value) {
+				d.fail(errReadsPolicy)
+			}
+		}
+		return d.err != nil
+	}).Walk(x)
+}
+
+// reference notes what a reference leads to: input fields, or rules and what those lead to.
+func (d *dependencies) reference(r ast.Ref) {
+	switch {
+	case r.HasPrefix(refInput):
+		if len(r.ConstantPrefix()) == len(refInput) {
+			d.fail(errReadsAll)
+			return
+		}
+		d.fields.read(r)
+	case !d.own && r.HasPrefix(refPartial): // made by the partial evaluation, walked on their own
+	case d.own && r.HasPrefix(refAccess):
+		d.access = true
+	case d.own && refAuthz.HasPrefix(r.ConstantPrefix()):
+		d.fail(errReadsPolicy)
+	case r[0].Equal(ast.DefaultRootDocument):
+		for _, rule := range d.engine.compiler.GetRulesDynamicWithOpts(r, ast.RulesOptions{IncludeHiddenModules: true}) {
+			d.rule(rule)
+		}
+	}
+}
+
+// rule walks a rule once.
+func (d *dependencies) rule(r *ast.Rule) {
+	if !d.visited[r] {
+		d.visited[r] = true
+		d.walk(r)
+	}
+}
+
+func (d *dependencies) fail(err error) {
+	if d.err == nil {
+		d.err = err
+	}
+}
