@@ -1,0 +1,116 @@
+// Package provider is the demo's OpenID provider: zitadel/oidc's library cut down to one client, the code flow with PKCE,
+// and a login page that knows a handful of made-up people. It keeps everything in memory and is no provider for real use:
+// its passwords are printed on its own login page.
+package provider
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/zitadel/oidc/v3/pkg/oidc"
+	"github.com/zitadel/oidc/v3/pkg/op"
+)
+
+// Person is somebody who can sign in.
+type Person struct {
+	Username, Password string
+	Name, Email        string
+	Groups             []string
+	About              string // a word or two for the login page
+}
+
+// Options say who the provider is and whom it knows.
+type Options struct {
+	Issuer       string // http://localhost:PORT
+	ClientID     string // the gateway
+	ClientSecret string
+	RedirectURL  string // where the gateway takes the code
+	People       []Person
+}
+
+// New makes a provider with a fresh signing key.
+func New(opts Options) (http.Handler, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	store := newStore(opts, key)
+	config := &op.Config{CodeMethodS256: true, AuthMethodPost: true, SupportedScopes: scopes, SupportedClaims: claims}
+	rand.Read(config.CryptoKey[:])
+	provider, err := op.NewProvider(config, store, op.StaticIssuer(opts.Issuer),
+		op.WithAllowInsecure(),  // http, on loopback
+		op.WithCORSOptions(nil)) // no script of another origin has business here
+	if err != nil {
+		return nil, fmt.Errorf("making the OpenID provider: %w", err)
+	}
+	login := &login{store: store, people: opts.People, finish: op.AuthCallbackURL(provider)}
+	withIssuer := op.NewIssuerInterceptor(provider.IssuerFromRequest).HandlerFunc
+
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+oidc.DiscoveryEndpoint, withIssuer(func(w http.ResponseWriter, r *http.Request) {
+		discover(r.Context(), w, provider, store)
+	}))
+	for _, endpoint := range []*op.Endpoint{provider.AuthorizationEndpoint(), provider.TokenEndpoint(), provider.KeysEndpoint()} {
+		mux.Handle(endpoint.Relative(), provider)
+	}
+	mux.Handle("GET "+provider.AuthorizationEndpoint().Relative()+"/callback", provider)
+	mux.HandleFunc("GET "+loginPath, login.show)
+	mux.Handle("POST "+loginPath, http.NewCrossOriginProtection().Handler(withIssuer(login.submit)))
+	mux.HandleFunc("GET /{$}", login.home)
+	return mux, nil
+}
+
+var (
+	scopes = []string{oidc.ScopeOpenID, oidc.ScopeProfile, oidc.ScopeEmail}
+	claims = []string{"sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "amr", "name", "preferred_username", "email", "email_verified", "groups"}
+)
+
+// discover answers with what is left after the cut.
+func discover(ctx context.Context, w http.ResponseWriter, provider *op.Provider, store *store) {
+	full := op.CreateDiscoveryConfig(ctx, provider, store)
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(&oidc.DiscoveryConfiguration{ // the client may have gone; there is nobody else to tell
+		Issuer:                            full.Issuer,
+		AuthorizationEndpoint:             full.AuthorizationEndpoint,
+		TokenEndpoint:                     full.TokenEndpoint,
+		JwksURI:                           full.JwksURI,
+		ScopesSupported:                   full.ScopesSupported,
+		ResponseTypesSupported:            []string{string(oidc.ResponseTypeCode)},
+		GrantTypesSupported:               []oidc.GrantType{oidc.GrantTypeCode},
+		SubjectTypesSupported:             full.SubjectTypesSupported,
+		IDTokenSigningAlgValuesSupported:  full.IDTokenSigningAlgValuesSupported,
+		TokenEndpointAuthMethodsSupported: full.TokenEndpointAuthMethodsSupported,
+		ClaimsSupported:                   full.ClaimsSupported,
+		CodeChallengeMethodsSupported:     full.CodeChallengeMethodsSupported,
+	})
+}
+
+// client is the one client, the gateway.
+type client struct{ opts Options }
+
+func (c client) GetID() string                       { return c.opts.ClientID }
+func (c client) RedirectURIs() []string              { return []string{c.opts.RedirectURL} }
+func (c client) PostLogoutRedirectURIs() []string    { return nil }
+func (c client) ApplicationType() op.ApplicationType { return op.ApplicationTypeWeb }
+func (c client) AuthMethod() oidc.AuthMethod         { return oidc.AuthMethodBasic }
+func (c client) ResponseTypes() []oidc.ResponseType {
+	return []oidc.ResponseType{oidc.ResponseTypeCode}
+}
+func (c client) GrantTypes() []oidc.GrantType                                 { return []oidc.GrantType{oidc.GrantTypeCode} }
+func (c client) LoginURL(id string) string                                    { return loginPath + "?id=" + id }
+func (c client) AccessTokenType() op.AccessTokenType                          { return op.AccessTokenTypeBearer }
+func (c client) IDTokenLifetime() time.Duration                               { return tokenLife }
+func (c client) DevMode() bool                                                { return false }
+func (c client) IsScopeAllowed(string) bool                                   { return false }
+func (c client) IDTokenUserinfoClaimsAssertion() bool                         { return true } // there is no userinfo endpoint to ask
+func (c client) ClockSkew() time.Duration                                     { return 0 }
+func (c client) RestrictAdditionalIdTokenScopes() func([]string) []string     { return allScopes }
+func (c client) RestrictAdditionalAccessTokenScopes() func([]string) []string { return allScopes }
+
+func allScopes(s []string) []string { return s }

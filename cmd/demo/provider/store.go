@@ -1,0 +1,271 @@
+package provider
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/subtle"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/zitadel/oidc/v3/pkg/oidc"
+	"github.com/zitadel/oidc/v3/pkg/op"
+)
+
+const (
+	// requestLife is how long a started sign-in may take.
+	requestLife = 15 * time.Minute
+	tokenLife   = 5 * time.Minute
+	// maxRequests bounds what strangers can start; the oldest goes first.
+	maxRequests = 1000
+)
+
+var (
+	errUnknownRequest = errors.New("this sign-in is not known, or too old")
+	errWrongPassword  = errors.New("that user name and password do not go together")
+	errCut            = errors.New("the demo's provider does not offer this")
+)
+
+// request is one sign-in under way; op.AuthRequest is its reading side. It is replaced, never changed.
+type request struct {
+	id      string
+	started time.Time
+	asked   oidc.AuthRequest
+	person  string // user name; empty until the password was right
+	proved  time.Time
+	code    string
+}
+
+func (r *request) GetID() string                      { return r.id }
+func (r *request) GetACR() string                     { return "" }
+func (r *request) GetAMR() []string                   { return []string{"pwd"} } // RFC 8176 §2
+func (r *request) GetAudience() []string              { return []string{r.asked.ClientID} }
+func (r *request) GetAuthTime() time.Time             { return r.proved }
+func (r *request) GetClientID() string                { return r.asked.ClientID }
+func (r *request) GetNonce() string                   { return r.asked.Nonce }
+func (r *request) GetRedirectURI() string             { return r.asked.RedirectURI }
+func (r *request) GetResponseType() oidc.ResponseType { return r.asked.ResponseType }
+func (r *request) GetResponseMode() oidc.ResponseMode { return r.asked.ResponseMode }
+func (r *request) GetScopes() []string                { return r.asked.Scopes }
+func (r *request) GetState() string                   { return r.asked.State }
+func (r *request) GetSubject() string                 { return r.person }
+func (r *request) Done() bool                         { return r.person != "" }
+
+func (r *request) GetCodeChallenge() *oidc.CodeChallenge {
+	return &oidc.CodeChallenge{Challenge: r.asked.CodeChallenge, Method: r.asked.CodeChallengeMethod}
+}
+
+// store implements op.Storage in memory.
+type store struct {
+	opts   Options
+	people map[string]Person
+	key    signingKey
+
+	mu       sync.Mutex
+	requests map[string]*request
+}
+
+var _ op.Storage = (*store)(nil)
+
+func newStore(opts Options, key *ecdsa.PrivateKey) *store {
+	s := &store{opts: opts, people: map[string]Person{}, key: signingKey{rand.Text(), key}, requests: map[string]*request{}}
+	for _, p := range opts.People {
+		s.people[p.Username] = p
+	}
+	return s
+}
+
+// prove notes that the person of a sign-in gave the right password.
+func (s *store) prove(id, username, password string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, ok := s.requests[id]
+	if !ok || time.Since(r.started) > requestLife {
+		return errUnknownRequest
+	}
+	p, ok := s.people[username]
+	if !ok || subtle.ConstantTimeCompare([]byte(p.Password), []byte(password)) != 1 {
+		return errWrongPassword
+	}
+	proved := *r
+	proved.person, proved.proved = username, time.Now()
+	s.requests[id] = &proved
+	return nil
+}
+
+// known tells whether a sign-in can still be finished.
+func (s *store) known(id string) bool {
+	_, err := s.AuthRequestByID(context.Background(), id)
+	return err == nil
+}
+
+// CreateAuthRequest insists on PKCE, which the library leaves to the client.
+func (s *store) CreateAuthRequest(_ context.Context, asked *oidc.AuthRequest, _ string) (op.AuthRequest, error) {
+	if asked.CodeChallenge == "" || asked.CodeChallengeMethod != oidc.CodeChallengeMethodS256 {
+		return nil, oidc.ErrInvalidRequest().WithDescription("code_challenge with S256 is required")
+	}
+	if slices.Contains(asked.Prompt, oidc.PromptNone) {
+		return nil, oidc.ErrLoginRequired() // OpenID Connect Core §3.1.2.1: there is no session here to go on with
+	}
+	r := &request{id: rand.Text(), started: time.Now(), asked: *asked}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dropOldLocked()
+	s.requests[r.id] = r
+	return r, nil
+}
+
+func (s *store) dropOldLocked() {
+	maps.DeleteFunc(s.requests, func(_ string, r *request) bool { return time.Since(r.started) > requestLife })
+	if len(s.requests) < maxRequests {
+		return
+	}
+	oldest := slices.MinFunc(slices.Collect(maps.Values(s.requests)), func(a, b *request) int { return a.started.Compare(b.started) })
+	delete(s.requests, oldest.id)
+}
+
+func (s *store) AuthRequestByID(_ context.Context, id string) (op.AuthRequest, error) {
+	return s.find(func(r *request) bool { return r.id == id })
+}
+
+// AuthRequestByCode finds the sign-in that a code stands for, once: RFC 6749 §4.1.2.
+func (s *store) AuthRequestByCode(_ context.Context, code string) (op.AuthRequest, error) {
+	r, err := s.find(func(r *request) bool { return r.code != "" && r.code == code })
+	if err != nil {
+		return nil, oidc.ErrInvalidGrant().WithParent(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, waiting := s.requests[r.id]; !waiting {
+		return nil, oidc.ErrInvalidGrant().WithParent(errUnknownRequest)
+	}
+	delete(s.requests, r.id)
+	return r, nil
+}
+
+func (s *store) find(wanted func(*request) bool) (*request, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.requests {
+		if wanted(r) && time.Since(r.started) <= requestLife {
+			return r, nil
+		}
+	}
+	return nil, errUnknownRequest
+}
+
+func (s *store) SaveAuthCode(_ context.Context, id, code string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, ok := s.requests[id]
+	if !ok {
+		return errUnknownRequest
+	}
+	coded := *r
+	coded.code = code
+	s.requests[id] = &coded
+	return nil
+}
+
+func (s *store) DeleteAuthRequest(_ context.Context, id string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.requests, id)
+	return nil
+}
+
+// CreateAccessToken hands out a token that no endpoint accepts: the ID token says everything.
+func (s *store) CreateAccessToken(context.Context, op.TokenRequest) (string, time.Time, error) {
+	return rand.Text(), time.Now().Add(tokenLife), nil
+}
+
+// SetUserinfoFromRequest fills the ID token.
+func (s *store) SetUserinfoFromRequest(_ context.Context, info *oidc.UserInfo, r op.IDTokenRequest, _ []string) error {
+	p, ok := s.people[r.GetSubject()]
+	if !ok {
+		return errUnknownRequest
+	}
+	info.Subject = p.Username
+	info.Name = p.Name
+	info.PreferredUsername = p.Username
+	info.Email = p.Email
+	info.EmailVerified = true
+	info.AppendClaims("groups", p.Groups)
+	return nil
+}
+
+func (s *store) GetClientByClientID(_ context.Context, id string) (op.Client, error) {
+	if id != s.opts.ClientID {
+		return nil, errors.New("unknown client")
+	}
+	return client{s.opts}, nil
+}
+
+func (s *store) AuthorizeClientIDSecret(_ context.Context, id, secret string) error {
+	if id != s.opts.ClientID || subtle.ConstantTimeCompare([]byte(secret), []byte(s.opts.ClientSecret)) != 1 {
+		return errors.New("wrong client or secret")
+	}
+	return nil
+}
+
+// signingKey is the provider's key, for signing and, as publicKey, for publishing.
+type signingKey struct {
+	id      string
+	private *ecdsa.PrivateKey
+}
+
+func (k signingKey) ID() string                                  { return k.id }
+func (k signingKey) SignatureAlgorithm() jose.SignatureAlgorithm { return jose.ES256 }
+func (k signingKey) Key() any                                    { return k.private }
+
+type publicKey struct{ signingKey }
+
+func (k publicKey) Algorithm() jose.SignatureAlgorithm { return jose.ES256 }
+func (k publicKey) Use() string                        { return "sig" }
+func (k publicKey) Key() any                           { return k.private.Public() }
+
+func (s *store) SigningKey(context.Context) (op.SigningKey, error) { return s.key, nil }
+func (s *store) KeySet(context.Context) ([]op.Key, error)          { return []op.Key{publicKey{s.key}}, nil }
+func (s *store) SignatureAlgorithms(context.Context) ([]jose.SignatureAlgorithm, error) {
+	return []jose.SignatureAlgorithm{jose.ES256}, nil
+}
+
+func (s *store) Health(context.Context) error { return nil }
+
+// What follows belongs to endpoints that were cut.
+
+func (s *store) CreateAccessAndRefreshTokens(context.Context, op.TokenRequest, string) (string, string, time.Time, error) {
+	return "", "", time.Time{}, errCut
+}
+func (s *store) TokenRequestByRefreshToken(context.Context, string) (op.RefreshTokenRequest, error) {
+	return nil, errCut
+}
+func (s *store) TerminateSession(context.Context, string, string) error { return errCut }
+func (s *store) RevokeToken(context.Context, string, string, string) *oidc.Error {
+	return oidc.ErrInvalidRequest().WithParent(errCut)
+}
+func (s *store) GetRefreshTokenInfo(context.Context, string, string) (string, string, error) {
+	return "", "", op.ErrInvalidRefreshToken
+}
+func (s *store) SetUserinfoFromScopes(context.Context, *oidc.UserInfo, string, string, []string) error {
+	return nil // replaced by SetUserinfoFromRequest
+}
+func (s *store) SetUserinfoFromToken(context.Context, *oidc.UserInfo, string, string, string) error {
+	return errCut
+}
+func (s *store) SetIntrospectionFromToken(context.Context, *oidc.IntrospectionResponse, string, string, string) error {
+	return errCut
+}
+func (s *store) GetPrivateClaimsFromScopes(context.Context, string, string, []string) (map[string]any, error) {
+	return nil, nil // access tokens are opaque
+}
+func (s *store) GetKeyByIDAndClientID(context.Context, string, string) (*jose.JSONWebKey, error) {
+	return nil, errCut
+}
+func (s *store) ValidateJWTProfileScopes(context.Context, string, []string) ([]string, error) {
+	return nil, errCut
+}
