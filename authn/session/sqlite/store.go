@@ -239,20 +239,22 @@ func sealingKeys(ctx context.Context, tx *sql.Tx) ([]session.SealingKey, error) 
 
 // Put implements session.Store.
 func (s *Store) Put(ctx context.Context, e session.Entry, parent session.Hash) error {
+	return s.transact(ctx, func(tx *sql.Tx) error { return insert(ctx, tx, e, parent) })
+}
+
+func insert(ctx context.Context, tx *sql.Tx, e session.Entry, parent session.Hash) error {
 	identity, err := json.Marshal(e.Identity)
 	if err != nil {
 		return fmt.Errorf("storing session: %w", err)
 	}
-	return s.transact(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO session (id, version, subject, email, provider, identity, refresh,
-			user_agent, address, created, seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			e.ID, e.Version, e.Identity.ID(), e.Identity.Email, e.Identity.Provider, string(identity), e.Refresh,
-			e.UserAgent, e.Address, e.Created.UnixNano(), e.Seen.UnixNano())
-		if err != nil {
-			return fmt.Errorf("storing session: %w", err)
-		}
-		return attach(ctx, tx, e.ID, session.Handle{Hash: parent, Made: e.Created})
-	})
+	_, err = tx.ExecContext(ctx, `INSERT INTO session (id, version, subject, email, provider, identity, refresh,
+		user_agent, address, created, seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		e.ID, e.Version, e.Identity.ID(), e.Identity.Email, e.Identity.Provider, string(identity), e.Refresh,
+		e.UserAgent, e.Address, e.Created.UnixNano(), e.Seen.UnixNano())
+	if err != nil {
+		return fmt.Errorf("storing session: %w", err)
+	}
+	return attach(ctx, tx, e.ID, session.Handle{Hash: parent, Made: e.Created})
 }
 
 // Attach implements session.Store.
@@ -359,19 +361,12 @@ func (s *Store) Delete(ctx context.Context, m session.Match, reason string, limi
 	var gone []session.Entry
 	err := s.announce(ctx, func(tx *sql.Tx) error {
 		var err error
-		gone, err = query(ctx, tx, "SELECT "+columns+" FROM session WHERE "+where+" LIMIT ?", append(args, limit)...)
+		gone, err = query(ctx, tx, "DELETE FROM session WHERE n IN (SELECT n FROM session WHERE "+where+
+			" LIMIT ?) RETURNING "+columns, append(args, limit)...)
 		if err != nil {
-			return err
+			return fmt.Errorf("ending sessions: %w", err)
 		}
-		for _, e := range gone {
-			if _, err := tx.ExecContext(ctx, `DELETE FROM session WHERE id = ?`, e.ID); err != nil {
-				return fmt.Errorf("ending session: %w", err)
-			}
-			if err := tell(ctx, tx, session.Change{SessionID: e.ID, Reason: reason}); err != nil {
-				return err
-			}
-		}
-		return nil
+		return tellAll(ctx, tx, reason, gone)
 	})
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -29,6 +30,26 @@ func (s *Store) announce(ctx context.Context, do func(*sql.Tx) error) error {
 // tell writes one piece of news: the generation grows in the transaction that changes the session.
 func tell(ctx context.Context, tx *sql.Tx, c session.Change) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO change (session, host, reason) VALUES (?, ?, ?)`, c.SessionID, c.Host, c.Reason)
+	if err != nil {
+		return fmt.Errorf("writing news: %w", err)
+	}
+	return nil
+}
+
+// tellAll writes the news of many ends in one statement.
+func tellAll(ctx context.Context, tx *sql.Tx, reason string, gone []session.Entry) error {
+	if len(gone) == 0 {
+		return nil
+	}
+	ids := make([]string, len(gone))
+	for i, e := range gone {
+		ids[i] = e.ID
+	}
+	list, err := json.Marshal(ids)
+	if err != nil {
+		return fmt.Errorf("writing news: %w", err)
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO change (session, host, reason) SELECT value, '', ? FROM json_each(?)`, reason, string(list))
 	if err != nil {
 		return fmt.Errorf("writing news: %w", err)
 	}
