@@ -247,7 +247,7 @@ func (m *machine) OpenFile(name string, flag int) (File, error) {
 		}
 	}
 	file := &machineFile{m, f}
-	if flag&os.O_TRUNC != 0 {
+	if ok && flag&os.O_TRUNC != 0 {
 		return file, file.Truncate(0)
 	}
 	return file, nil
