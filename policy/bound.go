@@ -10,18 +10,19 @@ import (
 // Limits of an input, so that with its decision it always fits one record (60 KiB). Sizes are those of the JSON form:
 // a byte that must be escaped counts as long as its escape.
 const (
+	MaxInput      = 55 << 10 // what the others add up to, with 1 KiB for the names of the fields
 	MaxPath       = 4 << 10
 	MaxQuery      = 8 << 10
 	MaxGroups     = 500
 	MaxGroupBytes = 24 << 10
 	MaxHeaders    = 4 << 10 // all allow-listed headers together
-	maxSegments   = 6 << 10 // a path of many short segments is longer in pieces
-	maxClaims     = 4 << 10
-	maxLabels     = 2 << 10
-	maxGrants     = 2 << 10
-	maxDevice     = 1 << 10
-	maxCert       = 2 << 10
-	maxWord       = 512 // every other string
+	maxSegments   = 5 << 10 // a path of many short segments is longer in pieces
+	maxClaims     = 3 << 10
+	maxLabels     = 1 << 10
+	maxGrants     = 1 << 10
+	maxSmall      = 4 << 10 // everything else together
+	maxWord       = 512     // each other string
+	maxCut        = 256     // each string that is cut
 )
 
 // TooLargeError says that a request cannot be decided because it cannot be recorded.
@@ -67,38 +68,42 @@ func (in *Input) Bound() error {
 	return in.boundWords()
 }
 
-// boundWords checks the strings that are short by nature.
+// boundWords checks what is short by nature, each and all together.
 func (in *Input) boundWords() error {
 	s, a, r, c := &in.Subject, &in.Action, &in.Resource, &in.Context
-	words := []struct{ field, value string }{
+	words := [...]struct{ field, value string }{
 		{"subject.type", s.Type}, {"subject.id", s.ID}, {"subject.email", s.Email},
 		{"action.name", a.Name}, {"action.method", a.Method}, {"action.protocol", a.Protocol}, {"action.upgrade", a.Upgrade},
 		{"resource.type", r.Type}, {"resource.id", r.ID}, {"resource.sensitivity", r.Sensitivity},
 		{"resource.owner", r.Owner}, {"resource.host", r.Host},
 		{"context.client.ip", c.Client.IP}, {"context.client.zone", c.Client.Zone}, {"context.client.country", c.Client.Country},
 		{"context.request.id", c.Request.ID}, {"context.request.fetch_site", c.Request.FetchSite},
+		{"context.request.user_agent", c.Request.UserAgent}, {"context.request.content_type", c.Request.ContentType},
+		{"context.request.origin", c.Request.Origin},
 	}
-	for _, w := range words {
-		if 6*len(w.value) > maxWord && size(w.value) > maxWord {
-			return &TooLargeError{Field: w.field, Limit: maxWord}
+	total := 0
+	for i := range words {
+		n := size(words[i].value)
+		if n > maxWord {
+			return &TooLargeError{Field: words[i].field, Limit: maxWord}
 		}
+		total += n
 	}
-	var scratch [maxCert]byte
+	var scratch [maxSmall]byte
 	documents := [...]struct {
 		field string
-		limit int
 		size  int
 	}{
-		{"subject.authn", maxWord, documentSize(s.Authn, scratch[:0])},
-		{"subject.session", maxWord, documentSize(s.Session, scratch[:0])},
-		{"subject.device", maxDevice, documentSize(s.Device, scratch[:0])},
-		{"subject.cert", maxCert, documentSize(s.Cert, scratch[:0])},
-		{"context.tls", maxWord, documentSize(c.TLS, scratch[:0])},
-		{"context.shield", maxWord, documentSize(c.Shield, scratch[:0])},
+		{"subject.authn", documentSize(s.Authn, scratch[:0])},
+		{"subject.session", documentSize(s.Session, scratch[:0])},
+		{"subject.device", documentSize(s.Device, scratch[:0])},
+		{"subject.cert", documentSize(s.Cert, scratch[:0])},
+		{"context.tls", documentSize(c.TLS, scratch[:0])},
+		{"context.shield", documentSize(c.Shield, scratch[:0])},
 	}
 	for _, d := range documents {
-		if d.size > d.limit {
-			return &TooLargeError{Field: d.field, Limit: d.limit}
+		if total += d.size; total > maxSmall {
+			return &TooLargeError{Field: d.field, Limit: maxSmall}
 		}
 	}
 	return nil
@@ -175,12 +180,12 @@ func boundMap(m map[string]string, limit int) map[string]string {
 
 // cut shortens a string that informs but rarely decides.
 func cut(s string) string {
-	if 6*len(s) <= maxWord || size(s) <= maxWord {
+	if 6*len(s) <= maxCut || size(s) <= maxCut {
 		return s
 	}
 	length := len(`""`)
 	for i, r := range s {
-		if length += size(string(r)) - len(`""`); length > maxWord {
+		if length += size(string(r)) - len(`""`); length > maxCut {
 			return s[:i]
 		}
 	}
