@@ -11,17 +11,17 @@ import (
 // records is the decision log as it stands.
 func records(t testing.TB, s *harness.Stand) []audit.Record {
 	t.Helper()
-	return readLog(t, s, audit.DecisionLog)
+	return readLog(t, s, audit.DecisionLog, audit.Filter{})
 }
 
-func readLog(t testing.TB, s *harness.Stand, log string) (list []audit.Record) {
+func readLog(t testing.TB, s *harness.Stand, log string, filter audit.Filter) (list []audit.Record) {
 	t.Helper()
 	reader, err := audit.OpenReader(filepath.Join(s.Dir, "audit"), log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer reader.Close()
-	for entry, err := range reader.All(t.Context(), audit.Filter{}) {
+	for entry, err := range reader.All(t.Context(), filter) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -137,7 +137,7 @@ func echo(t *testing.T, conn *websocket.Conn, message string) string {
 // revoke ends a person's sessions as an operator does and returns when that was acknowledged.
 func revoke(t *testing.T, s *harness.Stand, person string) time.Time {
 	t.Helper()
-	if out, code := s.Sallyport(t, "session", "revoke", "--email", person+"@corp.test"); code != 0 {
+	if out, code := s.Sallyport(t, "session", "revoke", "--user", person+"@corp.test"); code != 0 {
 		t.Fatalf("session revoke: exit %d: %s", code, out)
 	}
 	return time.Now()

@@ -10,7 +10,7 @@ import (
 
 func TestPersonSignsInOpensOneAppAndIsRefusedAnother(t *testing.T) {
 	s := harness.New(t, harness.Apps, "")
-	gw := startMutant(t, s, "none")
+	gw := s.Start(t)
 	browser := s.Browser()
 	status, body := s.SignIn(t, browser, "wiki", "ada", "staff")
 	if status != http.StatusOK || !strings.Contains(body, "hello from /") {

@@ -303,7 +303,7 @@ func Binaries(t testing.TB) string {
 			binaries.err = err
 			return
 		}
-		build := exec.Command("go", "build", "-trimpath", "-o", binaries.dir+"/", "./cmd/keyd")
+		build := exec.Command("go", "build", "-trimpath", "-o", binaries.dir+"/", "./cmd/sallyport", "./cmd/keyd")
 		build.Dir, build.Env = strings.TrimSpace(string(root)), append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			binaries.err = fmt.Errorf("building the binaries: %w\n%s", err, out)
