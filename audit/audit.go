@@ -57,7 +57,7 @@ func (c Config) Check() error {
 // Options are what the surroundings hand in; the zero value serves.
 type Options struct {
 	FS      FileSystem       // the audit directory; nil is the real one at Config.Dir. Close closes it
-	Now     func() time.Time // the wall clock of records; nil is time.Now
+	Now     func() time.Time // the wall clock of records, asked from several goroutines; nil is time.Now
 	Log     *slog.Logger     // nil is slog.Default
 	Replica string           // which gateway of a fleet this is; empty is the host's name
 

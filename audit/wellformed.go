@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"errors"
 	"unicode"
 	"unicode/utf8"
@@ -184,8 +185,9 @@ func (c *checker) space() {
 	}
 }
 
-// appendRaw appends a raw JSON value so that it stays on its line and shows what it says.
+// appendRaw appends a raw JSON value, without white space around it, so that it stays on its line and shows what it says.
 func appendRaw(dst, raw []byte) ([]byte, error) {
+	raw = bytes.Trim(raw, " \t\r\n")
 	plain, err := checkJSON(raw)
 	if err != nil {
 		return dst, err
