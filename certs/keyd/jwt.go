@@ -79,11 +79,11 @@ func parseMembers(data []byte) (members, error) {
 		if err != nil || !ok {
 			return nil, bad
 		}
-		if fold := strings.ToLower(name); seen[fold] {
+		fold := strings.ToLower(name)
+		if seen[fold] {
 			return nil, refusal("the same JSON member twice")
-		} else {
-			seen[fold] = true
 		}
+		seen[fold] = true
 		var value json.RawMessage
 		if err := d.Decode(&value); err != nil {
 			return nil, bad

@@ -3,6 +3,7 @@ package keyd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"time"
@@ -24,6 +25,9 @@ type RunOptions struct {
 // Run is the key process, until ctx ends or, as a child, until its parent is gone. It executes the program anew first
 // (see seal), so call it before doing anything that must not happen twice.
 func Run(ctx context.Context, o RunOptions) error {
+	if o.FD < 0 || o.FD == 1 || o.FD == 2 {
+		return fmt.Errorf("descriptor %d cannot be a connection", o.FD)
+	}
 	if err := seal(o.FD); err != nil {
 		return err
 	}

@@ -25,8 +25,9 @@ type dialer interface {
 
 // socketDialer reaches a keyd that is a service.
 type socketDialer struct {
-	path string
-	uid  int
+	path   string
+	uid    int
+	strict bool
 }
 
 func (d socketDialer) dial(ctx context.Context) (net.Conn, func() error, error) {
@@ -58,8 +59,12 @@ func (d socketDialer) checkPeer(conn *net.UnixConn) error {
 	if credErr != nil {
 		return credErr
 	}
-	if uid := int(cred.Uid); uid != 0 && uid != d.uid {
+	uid := int(cred.Uid)
+	if uid != 0 && uid != d.uid {
 		return fmt.Errorf("%s: %w: uid %d listens, want %d or root", d.path, errStranger, uid, d.uid)
+	}
+	if d.strict && uid != 0 && uid == os.Geteuid() {
+		return fmt.Errorf("%s: %w: it runs as our own, uid %d, which strict forbids", d.path, errStranger, uid)
 	}
 	return nil
 }

@@ -26,6 +26,8 @@ const (
 	answerWithin = 2 * time.Second
 	// openWithin is how long Open waits for a keyd that starts at the same time.
 	openWithin = 5 * time.Second
+	// probeEvery is how often keyd is asked something, so that Ready knows of a hung one before a visitor does.
+	probeEvery = 2 * time.Second
 	// firstPause and lastPause bound the pause between attempts to reach or restart keyd. It doubles, and starts anew
 	// after a connection that lasted steadyAfter.
 	firstPause  = 20 * time.Millisecond
@@ -48,7 +50,8 @@ type Config struct {
 	// UID is the user that keyd runs as. A socket on which anybody else but root listens is not spoken to. Default 0:
 	// only root.
 	UID int `yaml:"uid"`
-	// Strict demands that keyd is a service of its own, with its own user. Default true.
+	// Strict demands that keyd is a service of its own, under another user than the gateway's (root excepted, from whom
+	// no user is safe). Default true.
 	Strict bool `yaml:"strict" default:"true"`
 	// Spawn makes the gateway start keyd as its child, for demos and development: same user, so its key files are
 	// within the gateway's reach. Refused while Strict is true. Absent: keyd is a service of its own.
@@ -121,7 +124,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Client, error) {
 
 func (c Config) dialer() (dialer, error) {
 	if c.Spawn == nil {
-		return socketDialer{path: c.Socket, uid: c.UID}, nil
+		return socketDialer{path: c.Socket, uid: c.UID, strict: c.Strict}, nil
 	}
 	binary := c.Spawn.Binary
 	if binary == "" {
@@ -220,18 +223,22 @@ func (c *Client) current(ctx context.Context) (*link, error) {
 // reach tries to connect until it can, ctx ends or trying again is pointless.
 func (c *Client) reach(ctx context.Context) (*link, error) {
 	pause := firstPause
+	var why error
 	for {
 		l, err := c.connect(ctx)
 		if err == nil {
 			return l, nil
 		}
-		c.set(nil, nil, err)
+		if why == nil || ctx.Err() == nil { // an attempt that ran out of time says less than the one before
+			why = err
+		}
+		c.set(nil, nil, why)
 		if errors.Is(err, errStranger) {
 			return nil, err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, errors.Join(err, context.Cause(ctx))
+			return nil, fmt.Errorf("the key process cannot be reached: %w", why)
 		case <-time.After(pause):
 			pause = min(2*pause, lastPause)
 		}
@@ -285,17 +292,13 @@ func (c *Client) keep(ctx context.Context, l *link) {
 	pause := time.Duration(0)
 	for {
 		born := time.Now()
-		select {
-		case <-l.done:
-		case <-ctx.Done():
-			l.fail(net.ErrClosed)
-			c.set(nil, nil, net.ErrClosed)
-			l.release()
+		l.watch(ctx)
+		c.set(nil, nil, l.cause())
+		l.release()
+		if ctx.Err() != nil {
 			return
 		}
-		c.set(nil, nil, l.cause())
 		c.log.Error("key process lost", "error", l.cause())
-		l.release()
 		if time.Since(born) > steadyAfter {
 			pause = 0
 		}

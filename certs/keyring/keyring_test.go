@@ -29,7 +29,7 @@ import (
 	"sallyport/certs/keyring"
 )
 
-func TestMain(m *testing.M) { keydtest.Main(m, nil) }
+func TestMain(m *testing.M) { keydtest.Main(m, map[string]func([]string) error{"connect": connect}) }
 
 var quiet = slog.New(slog.DiscardHandler)
 
@@ -251,6 +251,7 @@ func TestOpenSaysWhyThereIsNoKeyd(t *testing.T) {
 }
 
 func TestOpenWaitsForAKeydThatStarts(t *testing.T) {
+	t.Parallel()
 	s := keydtest.Make(t, 0, []int{0}, keys(t)...)
 	opened := make(chan error, 1)
 	go func() {
@@ -268,6 +269,7 @@ func TestOpenWaitsForAKeydThatStarts(t *testing.T) {
 
 // KEY-10: a keyd that is killed takes no key with it and nothing else takes over; the next one serves the same signer.
 func TestKEY10Restart(t *testing.T) {
+	t.Parallel()
 	all := keys(t)
 	s := keydtest.Make(t, 0, []int{0}, all...)
 	p := s.Start(t)
@@ -306,10 +308,11 @@ func TestKEY10Restart(t *testing.T) {
 
 // A request that is under way when keyd dies is sent again to the next keyd.
 func TestRestartWithinTheDeadlineIsNotNoticed(t *testing.T) {
+	t.Parallel()
 	s := keydtest.Make(t, 0, []int{0}, keys(t)...)
 	p := s.Start(t)
 	key := signer(t, open(t, keyring.Config{Socket: s.Socket}))
-	p.Signal(t, syscall.SIGSTOP)
+	p.Stop(t)
 	result := make(chan error, 1)
 	go func() { result <- sign(key) }()
 	p.Kill()
@@ -321,11 +324,12 @@ func TestRestartWithinTheDeadlineIsNotNoticed(t *testing.T) {
 
 // KEY-10: a hung keyd fails requests within their deadline, says so, and is spoken to again when it wakes.
 func TestKEY10Hang(t *testing.T) {
+	t.Parallel()
 	s := keydtest.Make(t, 0, []int{0}, keys(t)...)
 	p := s.Start(t)
 	c := open(t, keyring.Config{Socket: s.Socket})
 	key := signer(t, c)
-	p.Signal(t, syscall.SIGSTOP)
+	p.Stop(t)
 	var wg sync.WaitGroup
 	began := time.Now()
 	for range 300 { // more than may wait at once
@@ -349,38 +353,71 @@ func TestKEY10Hang(t *testing.T) {
 	keydtest.Eventually(t, "signatures come back", func() error { return sign(key) })
 }
 
-func spawned(t testing.TB, s *keydtest.Setup) keyring.Config {
-	return keyring.Config{Spawn: &keyring.Spawn{Binary: keydtest.Binary(), Config: s.Config}}
+// A hang is noticed although nobody asks for anything.
+func TestKEY10HangOfAnIdleKeydIsNoticed(t *testing.T) {
+	t.Parallel()
+	s := keydtest.Make(t, 0, []int{0}, keys(t)...)
+	p := s.Start(t)
+	c := open(t, keyring.Config{Socket: s.Socket})
+	p.Stop(t)
+	keydtest.Eventually(t, "the client says that it is not ready", func() error {
+		if c.Ready() == nil {
+			return errors.New("it is ready")
+		}
+		return nil
+	})
+	p.Signal(t, syscall.SIGCONT)
+	keydtest.Eventually(t, "the client is ready", c.Ready)
+}
+
+// connect is a program that opens a client as the user it runs as.
+func connect(args []string) error {
+	cfg := keyring.Config{Socket: args[0], UID: os.Geteuid(), Strict: args[1] == "strict"}
+	c, err := keyring.Open(context.Background(), cfg, quiet)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+func TestStrictRefusesAKeydOfOurOwnUser(t *testing.T) {
+	t.Parallel()
+	s := keydtest.Make(t, keydtest.KeydUID, []int{keydtest.KeydUID}, keys(t)...)
+	s.Start(t)
+	if out, err := keydtest.As(t, keydtest.KeydUID, "connect", s.Socket, "strict").CombinedOutput(); err == nil || !bytes.Contains(out, []byte("strict forbids")) {
+		t.Errorf("strict: got %v %s", err, out)
+	}
+	if out, err := keydtest.As(t, keydtest.KeydUID, "connect", s.Socket, "relaxed").CombinedOutput(); err != nil {
+		t.Errorf("not strict: got %v %s", err, out)
+	}
 }
 
 func TestChildIsRestartedAndEndsWithUs(t *testing.T) {
+	t.Parallel()
 	s := keydtest.Make(t, 0, nil, keys(t)...)
-	c, err := keyring.Open(t.Context(), spawned(t, s), quiet)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := open(t, keyring.Config{Spawn: &keyring.Spawn{Binary: keydtest.Binary(), Config: s.Config}})
 	key := signer(t, c)
-	pid := childPID(t, c)
+	child, err := c.Status(t.Context())
+	if err != nil || child.Mode != "child" {
+		t.Fatalf("got mode %q %v, want child", child.Mode, err)
+	}
 	for _, how := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP} {
-		if err := syscall.Kill(pid, how); err != nil {
+		if err := syscall.Kill(child.PID, how); err != nil {
 			t.Fatal(err)
 		}
+		before := child.PID
 		keydtest.Eventually(t, "a new child signs", func() error {
-			if err := sign(key); err != nil {
+			if child, err = c.Status(t.Context()); err != nil {
 				return err
 			}
-			if childPID(t, c) == pid {
+			if child.PID == before {
 				return errors.New("the old child answers")
 			}
-			return nil
+			return sign(key)
 		})
-		pid = childPID(t, c)
-	}
-	if st, err := c.Status(t.Context()); err != nil || st.Mode != "child" {
-		t.Errorf("got mode %q %v, want child", st.Mode, err)
 	}
 	c.Close()
-	if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
+	if err := syscall.Kill(child.PID, 0); !errors.Is(err, syscall.ESRCH) {
 		t.Errorf("the child is still there: %v", err)
 	}
 	if err := sign(key); err == nil {
@@ -388,17 +425,9 @@ func TestChildIsRestartedAndEndsWithUs(t *testing.T) {
 	}
 }
 
-func childPID(t testing.TB, c *keyring.Client) int {
-	t.Helper()
-	st, err := c.Status(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return st.PID
-}
-
 // A child that cannot start is tried again with growing pauses, not in a tight loop.
 func TestChildRestartsAreBounded(t *testing.T) {
+	t.Parallel()
 	s := keydtest.Make(t, 0, nil, keys(t)...)
 	counter := filepath.Join(s.Dir, "starts")
 	script := filepath.Join(s.Dir, "keyd.sh")

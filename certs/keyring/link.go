@@ -135,6 +135,26 @@ func (l *link) read() {
 	}
 }
 
+// watch returns when the link is over, or ends it when ctx does. It asks keyd for its keys now and then: call finds out
+// if keyd hangs.
+func (l *link) watch(ctx context.Context) {
+	probe := time.NewTicker(probeEvery)
+	defer probe.Stop()
+	for {
+		select {
+		case <-l.done:
+			return
+		case <-ctx.Done():
+			l.fail(net.ErrClosed)
+			return
+		case <-probe.C:
+			asking, stop := context.WithTimeout(ctx, answerWithin)
+			l.list(asking)
+			stop()
+		}
+	}
+}
+
 // fail ends the connection once, for the first reason given.
 func (l *link) fail(err error) {
 	l.mu.Lock()

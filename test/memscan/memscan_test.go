@@ -36,8 +36,7 @@ func TestMain(m *testing.M) {
 	keydtest.Main(m, map[string]func([]string) error{"hold": hold, "use": use})
 }
 
-// hold is a program that has a private key in memory, as a gateway must not. It makes the key itself, so that nothing
-// but the key is there, and prints it as PEM once it has used it.
+// hold is a program that has a private key in memory, as a gateway must not. It makes the key, uses it and prints it.
 func hold(args []string) error {
 	private, err := generate(args[0])
 	if err != nil {

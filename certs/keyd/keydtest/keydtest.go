@@ -257,6 +257,28 @@ func (p *Process) Signal(t testing.TB, sig syscall.Signal) {
 	must(t, p.Cmd.Process.Signal(sig))
 }
 
+// Stop makes keyd hang, and returns when all of it does: a signal takes its time to reach every thread.
+func (p *Process) Stop(t testing.TB) {
+	t.Helper()
+	p.Signal(t, syscall.SIGSTOP)
+	Eventually(t, "keyd hangs", func() error {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", p.PID()))
+		if err != nil {
+			return err
+		}
+		for _, task := range tasks {
+			status, err := os.ReadFile(task)
+			if err != nil {
+				return err
+			}
+			if !bytes.Contains(status, []byte("\nState:\tT")) {
+				return fmt.Errorf("%s is not stopped", task)
+			}
+		}
+		return nil
+	})
+}
+
 // PID is keyd's process id.
 func (p *Process) PID() int { return p.Cmd.Process.Pid }
 
