@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -24,16 +25,8 @@ func (c *contents) parse() (map[string]*ast.Module, error) {
 	var problems Problems
 	for _, m := range c.modules {
 		parsed, err := ast.ParseModuleWithOpts(m.name, string(m.content), options)
-		if errs, ok := err.(ast.Errors); ok {
-			problems = append(problems, problemsOf(errs)...)
-			continue
-		}
 		if err != nil {
-			problems = append(problems, Problem{File: m.name, Text: err.Error()})
-			continue
-		}
-		if parsed == nil {
-			problems = append(problems, Problem{File: m.name, Text: "the file is empty"})
+			problems = append(problems, parseProblems(m.name, err)...)
 			continue
 		}
 		modules[m.name] = parsed
@@ -42,6 +35,18 @@ func (c *contents) parse() (map[string]*ast.Module, error) {
 		return nil, problems
 	}
 	return modules, nil
+}
+
+func parseProblems(name string, err error) Problems {
+	if errs, ok := errors.AsType[ast.Errors](err); ok {
+		return problemsOf(errs)
+	}
+	if one, ok := errors.AsType[*ast.Error](err); ok && one.Location != nil && one.Location.Row > 0 {
+		return problemsOf(ast.Errors{one})
+	} else if ok {
+		return Problems{{File: name, Text: one.Message}}
+	}
+	return Problems{{File: name, Text: err.Error()}}
 }
 
 // compile checks the modules and makes them ready to run. Errors are Problems.

@@ -127,7 +127,7 @@ func (e *Engine) evaluate(ctx context.Context, in *Input, limit time.Duration) (
 			v = doubt(ReasonError, fmt.Errorf("evaluating the policy: panic: %v", p))
 		}
 	}()
-	watch := &deadline{ctx: ctx, at: time.Now().Add(limit)}
+	watch := &deadline{ctx: ctx, began: time.Now(), limit: limit}
 	var answer *ast.Term
 	err := topdown.NewQuery(e.query).
 		WithCompiler(e.compiler).
@@ -156,22 +156,30 @@ func (e *Engine) evaluate(ctx context.Context, in *Input, limit time.Duration) (
 
 // deadline is a topdown.Cancel that the evaluation polls before each expression, in its own goroutine: no timer, no
 // second goroutine. What a single built-in function may take between two polls, guards bound.
+//
+// An evaluation of few steps that takes long is not the policy's doing but that of a machine that gave it no time. It
+// is granted patience, so that a busy moment does not turn people away.
 type deadline struct {
 	ctx    context.Context
-	at     time.Time
-	calls  uint
+	began  time.Time
+	limit  time.Duration
+	steps  int
 	passed bool
 	ended  bool
 }
 
-// pollEvery saves looking at the clock for each of thousands of expressions.
-const pollEvery = 16
+const (
+	pollEvery = 16    // steps: looking at the clock costs half a step
+	fewSteps  = 4_000 // some milliseconds; the shipped policy takes a few hundred
+	patience  = 10    // times the limit
+)
 
 func (d *deadline) Cancelled() bool {
-	if d.calls++; d.calls%pollEvery != 0 || d.ended {
+	if d.steps++; d.steps%pollEvery != 0 || d.ended {
 		return d.ended
 	}
-	d.passed = time.Now().After(d.at)
+	took := time.Since(d.began)
+	d.passed = took > d.limit && (d.steps > fewSteps || took > patience*d.limit)
 	d.ended = d.passed || d.ctx.Err() != nil
 	return d.ended
 }
