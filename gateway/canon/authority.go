@@ -9,7 +9,7 @@ import (
 // cookies are per host, and a connection opened for one of them must not reach another (RFC 9110 §7.4).
 func (q *Request) readAuthority(r *http.Request, _ Limits) *Reject {
 	if r.TLS == nil {
-		return reject(BadAuthority, "not https") // HTTP/2 with :scheme http over TLS lands here too
+		return reject(BadAuthority, "not https")
 	}
 	// net/http keeps a Host field beside :authority in HTTP/2 (RFC 9113 §8.3.1 wants them equal).
 	for _, host := range r.Header["Host"] {

@@ -1,0 +1,148 @@
+package rawhttp
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// Origin is an app that keeps the exact bytes it received. It answers every request with 200 and its request line,
+// unless a scripted answer waits.
+type Origin struct {
+	URL string // http://127.0.0.1:port
+
+	listener net.Listener
+	serving  sync.WaitGroup
+
+	mu       sync.Mutex
+	open     map[net.Conn]bool // nil once closed
+	received []Message
+	scripted string
+}
+
+// Message is one request as it arrived, or what arrived and was none.
+type Message struct {
+	Raw     string        // every byte, head and body, before any decoding
+	Request *http.Request // nil when Raw is no request
+}
+
+func (m Message) String() string { return m.Raw[:min(len(m.Raw), 600)] }
+
+// NewOrigin starts an app for the length of a test.
+func NewOrigin(t testing.TB) *Origin {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &Origin{URL: "http://" + listener.Addr().String(), listener: listener, open: map[net.Conn]bool{}}
+	o.serving.Go(o.accept)
+	t.Cleanup(o.close)
+	return o
+}
+
+// Received is everything since the last Forget, in order of arrival.
+func (o *Origin) Received() []Message {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return append([]Message(nil), o.received...)
+}
+
+// Forget empties the memory.
+func (o *Origin) Forget() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.received = nil
+}
+
+// AnswerOnce makes the next request get exactly these bytes.
+func (o *Origin) AnswerOnce(raw string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.scripted = raw
+}
+
+func (o *Origin) accept() {
+	for {
+		conn, err := o.listener.Accept()
+		if err != nil {
+			return
+		}
+		if !o.admit(conn) {
+			conn.Close()
+			return
+		}
+		o.serving.Go(func() { o.serve(conn) })
+	}
+}
+
+func (o *Origin) admit(conn net.Conn) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.open == nil {
+		return false
+	}
+	o.open[conn] = true
+	return true
+}
+
+func (o *Origin) close() {
+	o.listener.Close()
+	o.mu.Lock()
+	for conn := range o.open {
+		conn.Close()
+	}
+	o.open = nil
+	o.mu.Unlock()
+	o.serving.Wait()
+}
+
+func (o *Origin) serve(conn net.Conn) {
+	defer conn.Close()
+	defer func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		delete(o.open, conn)
+	}()
+	var raw bytes.Buffer // every byte read off the connection and not yet attributed
+	reader := bufio.NewReader(io.TeeReader(conn, &raw))
+	for {
+		request, err := http.ReadRequest(reader)
+		if err == nil {
+			_, err = io.Copy(io.Discard, request.Body)
+		}
+		size := raw.Len() - reader.Buffered()
+		message := Message{Raw: string(raw.Next(size)), Request: request}
+		if err != nil {
+			message.Request = nil
+			if message.Raw != "" || !errors.Is(err, io.EOF) && raw.Len() > 0 {
+				message.Raw += raw.String()
+				o.keep(message)
+			}
+			return
+		}
+		if _, err := io.WriteString(conn, o.keep(message)); err != nil {
+			return
+		}
+	}
+}
+
+// keep remembers a message and returns its answer.
+func (o *Origin) keep(m Message) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.received = append(o.received, m)
+	if answer := o.scripted; answer != "" && m.Request != nil {
+		o.scripted = ""
+		return answer
+	}
+	line, _, _ := strings.Cut(m.Raw, "\r\n")
+	return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s", len(line), line)
+}
