@@ -12,7 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/big"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -130,20 +130,20 @@ func keyFrom(t *testing.T, document []byte) jwt.Keyfunc {
 	return func(token *jwt.Token) (any, error) {
 		for _, k := range set.Keys {
 			if k["kid"] == token.Header["kid"] && k["kty"] == "EC" && k["crv"] == "P-256" && k["use"] == "sig" && k["alg"] == "ES256" {
-				return &ecdsa.PublicKey{Curve: elliptic.P256(), X: number(t, k["x"]), Y: number(t, k["y"])}, nil
+				return ecdsa.ParseUncompressedPublicKey(elliptic.P256(), slices.Concat([]byte{4}, coordinate(t, k["x"]), coordinate(t, k["y"])))
 			}
 		}
 		return nil, errors.New("no such key")
 	}
 }
 
-func number(t *testing.T, text string) *big.Int {
+func coordinate(t *testing.T, text string) []byte {
 	t.Helper()
 	raw, err := base64.RawURLEncoding.DecodeString(text)
 	if err != nil || len(raw) != 32 {
 		t.Fatalf("coordinate %q: want 32 bytes (RFC 7518 §6.2.1.2)", text)
 	}
-	return new(big.Int).SetBytes(raw)
+	return raw
 }
 
 func TestNobodysGroupsAreAnEmptyList(t *testing.T) {

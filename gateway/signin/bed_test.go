@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -247,9 +248,7 @@ func (br *browser) RoundTrip(r *http.Request) (*http.Response, error) {
 	if in.Body == nil {
 		in.Body = http.NoBody
 	}
-	for name, values := range br.header {
-		in.Header[name] = values
-	}
+	maps.Copy(in.Header, br.header)
 	w := httptest.NewRecorder()
 	br.bed.ServeHTTP(w, in)
 	resp := w.Result()

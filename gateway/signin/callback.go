@@ -13,7 +13,7 @@ import (
 // serveCallback finishes a flow: it is taken out of the browser and spent before its code is redeemed, so that of any
 // number of equal callbacks one is finished and the others never reach the provider.
 func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, name string) error {
-	if err := getOnly(w, r, http.MethodGet); err != nil {
+	if err := allowOnly(w, r, http.MethodGet); err != nil {
 		return err
 	}
 	p := h.provider(name)

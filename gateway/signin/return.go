@@ -12,7 +12,7 @@ import (
 // ServeReturn answers /.sallyport/return on an app host: the code is redeemed for a session on this host by the browser
 // whose back cookie it is bound to, and by no other. Errors are [*Problem].
 func (h *Handler) ServeReturn(w http.ResponseWriter, r *http.Request, host string) error {
-	if err := getOnly(w, r, http.MethodGet); err != nil {
+	if err := allowOnly(w, r, http.MethodGet); err != nil {
 		return err
 	}
 	app, ok := h.apps(host)

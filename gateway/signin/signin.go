@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -137,11 +138,6 @@ func (h *Handler) signedIn(r *http.Request) (*session.Session, error) {
 	return h.first(r, func(handle string) (*session.Session, error) { return h.sessions.SignedIn(r.Context(), handle) })
 }
 
-// signedInAt returns the session of the browser on an app host, nil when there is none.
-func (h *Handler) signedInAt(r *http.Request, host string) (*session.Session, error) {
-	return h.first(r, func(handle string) (*session.Session, error) { return h.sessions.Lookup(r.Context(), host, handle) })
-}
-
 // redirect sends the browser on. The address may hold a code, so it is neither stored nor passed on as a referrer.
 func redirect(w http.ResponseWriter, to string) error {
 	header := w.Header()
@@ -152,15 +148,14 @@ func redirect(w http.ResponseWriter, to string) error {
 	return nil
 }
 
-func getOnly(w http.ResponseWriter, r *http.Request, allowed ...string) error {
-	for _, method := range allowed {
-		if r.Method == method {
-			return nil
-		}
+// allowOnly refuses other methods.
+func allowOnly(w http.ResponseWriter, r *http.Request, methods ...string) error {
+	if slices.Contains(methods, r.Method) {
+		return nil
 	}
-	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	w.Header().Set("Allow", strings.Join(methods, ", "))
 	return &Problem{Status: http.StatusMethodNotAllowed, Code: CodeMethod, Title: "That does not work here",
-		Text: "This address can only be opened, nothing can be sent to it."}
+		Text: "This address does not take that kind of request."}
 }
 
 func hostOf(origin string) string {

@@ -26,7 +26,7 @@ func (h *Handler) SignOut(w http.ResponseWriter, r *http.Request, host string) e
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		return confirmSignOut(w)
 	}
-	if err := getOnly(w, r, http.MethodPost); err != nil {
+	if err := allowOnly(w, r, http.MethodPost); err != nil {
 		return err
 	}
 	if err := h.crossSite.Check(r); err != nil {

@@ -61,7 +61,7 @@ func (q startRequest) url(origin, provider string) string {
 }
 
 func (h *Handler) serveStart(w http.ResponseWriter, r *http.Request) error {
-	if err := getOnly(w, r, http.MethodGet, http.MethodHead); err != nil {
+	if err := allowOnly(w, r, http.MethodGet, http.MethodHead); err != nil {
 		return err
 	}
 	q, err := h.parseStart(r)

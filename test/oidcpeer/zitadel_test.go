@@ -150,10 +150,10 @@ func TestSignInAtZitadelThroughRotationAndRestart(t *testing.T) {
 			}
 			p := newProvider(t, cfg, key)
 			discover(t, p)
-			result := wantTestUser(t, signIn(t, p, fillZitadel))
+			wantTestUser(t, signIn(t, p, fillZitadel))
 
 			s.rotate(t)
-			result = wantTestUser(t, signIn(t, p, fillZitadel))
+			result := wantTestUser(t, signIn(t, p, fillZitadel))
 			renewed, err := p.Refresh(t.Context(), result.Identity, result.RefreshToken)
 			if err != nil {
 				t.Fatalf("refresh: %v", err)
