@@ -17,9 +17,11 @@ import (
 )
 
 // mutants are gateways with one mistake, which the tests must find. They run as child processes of the test binary.
-var mutants = map[string]boot.Options{
-	"none":               {},
-	"forward before ack": {WrapDecisions: func(d gateway.Decisions) gateway.Decisions { return eager{d} }},
+var mutants = map[string]func(config string) boot.Options{
+	"forward before ack": func(string) boot.Options {
+		return boot.Options{WrapDecisions: func(d gateway.Decisions) gateway.Decisions { return eager{d} }}
+	},
+	"holds a key": hoard,
 }
 
 const mutantVariable = "SALLYPORT_TEST_MUTANT"
@@ -36,7 +38,7 @@ func TestMain(m *testing.M) {
 func runMutant(name string) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	opts := mutants[name]
+	opts := mutants[name](os.Args[1])
 	opts.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	if err := boot.Run(ctx, os.Args[1], opts); err != nil {
 		fmt.Fprintln(os.Stderr, err)

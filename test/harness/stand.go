@@ -290,9 +290,13 @@ var binaries struct {
 	err  error
 }
 
-// Binaries builds sallyport and keyd once for all tests of a process and returns their folder.
+// Binaries is the folder of sallyport and keyd: the one SALLYPORT_BIN names, or one that they are built into once for
+// all tests of a process.
 func Binaries(t testing.TB) string {
 	t.Helper()
+	if dir := os.Getenv("SALLYPORT_BIN"); dir != "" {
+		return dir
+	}
 	binaries.once.Do(func() {
 		binaries.dir, binaries.err = os.MkdirTemp("", "sallyport-bin-")
 		if binaries.err != nil {
