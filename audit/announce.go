@@ -33,7 +33,7 @@ func announce(ctx context.Context, cfg Config, opts Options, r *Record) (_ Recei
 			return Receipt{}, err
 		}
 	}
-	a, err := hold(fs, opts)
+	a, err := hold(fs)
 	if err != nil {
 		return Receipt{}, err
 	}

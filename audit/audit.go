@@ -63,6 +63,7 @@ type Options struct {
 
 	slow        time.Duration // how long a commit may take; 0 is slowCommit
 	segmentSize int64         // of both logs, in tests smaller than Config allows
+	maxQueued   int           // bytes that may wait for a commit; 0 is maxQueued
 }
 
 // Audit holds the logs of one directory. Its methods may be called from several goroutines.
@@ -70,7 +71,6 @@ type Audit struct {
 	fs        FileSystem
 	lock      io.Closer
 	boot      Boot
-	log       *slog.Logger
 	decisions *Log
 	control   *Log
 	policies  policyStore
@@ -89,7 +89,7 @@ func Open(cfg Config, opts Options) (*Audit, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := hold(fs, opts)
+	a, err := hold(fs)
 	if err != nil {
 		return nil, err
 	}
@@ -153,6 +153,9 @@ func (o *Options) fill(cfg Config) {
 	if o.slow == 0 {
 		o.slow = slowCommit
 	}
+	if o.maxQueued == 0 {
+		o.maxQueued = maxQueued
+	}
 	if cfg.SegmentSize == 0 {
 		cfg.SegmentSize = defaultSegmentSize
 	}
@@ -169,12 +172,12 @@ func (o *Options) fileSystem(cfg Config) (FileSystem, error) {
 }
 
 // hold makes this process the directory's only writer, until Close. It closes fs when it cannot.
-func hold(fs FileSystem, opts Options) (*Audit, error) {
+func hold(fs FileSystem) (*Audit, error) {
 	lock, err := fs.Lock(lockName)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("locking audit directory: %w", err), fs.Close())
 	}
-	return &Audit{fs: fs, lock: lock, log: opts.Log, policies: policyStore{fs: fs}}, nil
+	return &Audit{fs: fs, lock: lock, policies: policyStore{fs: fs}}, nil
 }
 
 const lockName = "lock"
@@ -218,7 +221,7 @@ func (a *Audit) startLogs(opts Options, decisions, control *history) error {
 func (a *Audit) logConfig(name string, opts Options, size int64) logConfig {
 	return logConfig{
 		name: name, fs: a.fs, boot: a.boot, replica: opts.Replica, segmentSize: size, slow: opts.slow,
-		now: opts.Now, log: opts.Log, changed: func() { a.states.changed(a.Healthy) },
+		maxQueued: opts.maxQueued, now: opts.Now, log: opts.Log, changed: func() { a.states.changed(a.Healthy) },
 	}
 }
 

@@ -62,6 +62,7 @@ type logConfig struct {
 	replica     string
 	segmentSize int64
 	slow        time.Duration
+	maxQueued   int
 	now         func() time.Time
 	log         *slog.Logger
 	changed     func() // called after each change of health, without a lock held
@@ -157,7 +158,7 @@ func (l *Log) enqueueLocked(e *entry) error {
 		l.refused++
 		return f.err
 	}
-	if l.queued+len(e.buf) > maxQueued {
+	if l.queued+len(e.buf) > l.maxQueued {
 		l.lost++
 		return fmt.Errorf("%w: too many records are waiting", ErrUnavailable)
 	}

@@ -96,7 +96,7 @@ func TestWindowIsBounded(t *testing.T) {
 func TestWindowOutlivesAFullQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newDisk(nil).boot(-1, false)
-		a := openTest(t, "unused", Options{FS: m, segmentSize: 16 << 20})
+		a := openTest(t, "unused", Options{FS: m, segmentSize: smallestSegment, maxQueued: 2 << 20})
 		w := NewWindow(a.Decisions())
 		l := a.Decisions()
 		release := hang(m)
