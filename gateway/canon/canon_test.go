@@ -25,11 +25,8 @@ func received(t testing.TB, wire string) *http.Request {
 // get is an ordinary GET with more header lines.
 func get(t testing.TB, target string, lines ...string) *http.Request {
 	t.Helper()
-	head := "GET / HTTP/1.1\r\nHost: " + host + "\r\n"
-	for _, line := range lines {
-		head += line + "\r\n"
-	}
-	r := received(t, head+"\r\n")
+	head := append([]string{"GET / HTTP/1.1", "Host: " + host}, lines...)
+	r := received(t, strings.Join(head, "\r\n")+"\r\n\r\n")
 	r.RequestURI = target
 	return r
 }

@@ -1,7 +1,10 @@
 package canon
 
 import (
+	"bufio"
 	"bytes"
+	"crypto/tls"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -373,4 +376,97 @@ func FuzzAuthority(f *testing.F) {
 			t.Errorf("%q is no plain name", authority)
 		}
 	})
+}
+
+// writer puts a request on the wire towards an app.
+type writer func(r *http.Request, q *Request) string
+
+// written is how the gateway sends what it decided on.
+func written(_ *http.Request, q *Request) string {
+	var b strings.Builder
+	b.WriteString(q.Method + " " + q.EscapedPath)
+	if q.Query != "" {
+		b.WriteString("?" + q.Query)
+	}
+	b.WriteString(" HTTP/1.1\r\nHost: " + q.Authority + "\r\n")
+	q.Header.Write(&b)
+	b.WriteString("\r\n")
+	return b.String()
+}
+
+// breaksRequest says what is wrong with what an app would read.
+func breaksRequest(write writer, wire string) string {
+	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(wire)))
+	if err != nil {
+		return ""
+	}
+	name, _, _ := strings.Cut(r.Host, ":")
+	r.TLS = &tls.ConnectionState{ServerName: name}
+	q, err := Parse(r, Limits{})
+	if err != nil {
+		return badReject(err)
+	}
+	sent := write(r, q)
+	r, err = http.ReadRequest(bufio.NewReader(strings.NewReader(sent)))
+	if err != nil {
+		return "an app could not read it: " + err.Error()
+	}
+	r.TLS = &tls.ConnectionState{ServerName: q.SNI}
+	again, err := Parse(r, Limits{})
+	if err != nil {
+		return "it would be refused coming in: " + err.Error()
+	}
+	app := r.Header
+	if _, named := app["User-Agent"]; !named {
+		app["User-Agent"] = []string{""}
+	}
+	switch {
+	case again.Method != q.Method || again.Path != q.Path || again.Query != q.Query || again.Authority != q.Authority || !slices.Equal(again.Params, q.Params):
+		return "an app reads another request line or host"
+	case !maps.EqualFunc(again.Header, app, slices.Equal):
+		return "an app gets header fields that no client may send"
+	case len(again.Handles) > 0 || again.Token != "":
+		return "an app gets a credential of the gateway"
+	}
+	return ""
+}
+
+func badReject(err error) string {
+	reject, ok := err.(*Reject)
+	if !ok || reject.Status < 400 || reject.Status > 505 || reject.Reason == "" {
+		return "no proper refusal: " + err.Error()
+	}
+	if strings.ContainsFunc(reject.Detail, func(r rune) bool { return r < ' ' || r > '~' }) || len(reject.Detail) > 2000 {
+		return "a refusal that cannot be written down: " + strconv.Quote(reject.Detail)
+	}
+	return ""
+}
+
+// FuzzParse: what an app reads off the wire is what was decided on, and would be accepted unchanged if it came back.
+func FuzzParse(f *testing.F) {
+	f.Fuzz(func(t *testing.T, wire string) {
+		if wrong := breaksRequest(written, wire); wrong != "" {
+			t.Errorf("%q: %s", wire, wrong)
+		}
+	})
+}
+
+func TestRequestCorpusFindsCarelessForwarding(t *testing.T) {
+	seeds := corpus(t, "FuzzParse")
+	for name, careless := range map[string]writer{
+		"the received header": func(r *http.Request, q *Request) string {
+			raw := *q
+			raw.Header = r.Header
+			return written(r, &raw)
+		},
+		"the received target": func(r *http.Request, q *Request) string {
+			raw := *q
+			raw.EscapedPath, raw.Query = r.URL.Path, r.URL.RawQuery // decoded, as "req.URL.Path" invites to
+			return written(r, &raw)
+		},
+	} {
+		if !slices.ContainsFunc(seeds, func(s string) bool { return breaksRequest(careless, s) != "" }) {
+			t.Errorf("no seed shows what is wrong with forwarding %s", name)
+		}
+	}
 }

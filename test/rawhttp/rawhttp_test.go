@@ -21,6 +21,7 @@ func careless(t *testing.T, origin *Origin) Target {
 	if err != nil {
 		t.Fatal(err)
 	}
+	//lint:ignore SA1019 the deprecated way is the mistake that this gateway makes
 	proxy := &httputil.ReverseProxy{ErrorLog: log.New(io.Discard, "", 0), Director: func(r *http.Request) {
 		r.URL.Scheme, r.URL.Host = upstream.Scheme, upstream.Host
 		others := r.Cookies()
