@@ -29,7 +29,7 @@ type Config struct {
 	// the gateway's account alone. Default /run/sallyport/admin.sock.
 	Socket string `yaml:"socket" default:"/run/sallyport/admin.sock" config:"path"`
 	// Group is the operating system group, by name or number, whose members may operate the gateway besides root and
-	// the gateway's own account. Default: none.
+	// the gateway's own account. That account must be a member too, to hand the socket to it. Default: none.
 	Group string `yaml:"group"`
 	// Listen is a loopback address and port, such as 127.0.0.1:9901, for GET /healthz, /readyz and /metrics and nothing
 	// else. Default: no listener.

@@ -98,7 +98,12 @@ func (s *operatorServer) authorised(next http.Handler) http.Handler {
 }
 
 func (s *operatorServer) status(w http.ResponseWriter, r *http.Request) {
-	answer(w, s.Gateway.Status(r.Context()))
+	status := s.Gateway.Status(r.Context())
+	// Lists are lists for programs, empty ones too.
+	status.Certificates = append([]Certificate{}, status.Certificates...)
+	status.Providers = append([]Provider{}, status.Providers...)
+	status.Upstreams = append([]Upstream{}, status.Upstreams...)
+	answer(w, status)
 }
 
 func (s *operatorServer) list(w http.ResponseWriter, r *http.Request) {

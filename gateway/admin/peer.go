@@ -105,9 +105,12 @@ func (p *peer) may(group uint32) bool {
 	return group != noGroup && slices.Contains(p.groups, group)
 }
 
-// actor is the peer in the control log. Accounts are compared by number; the name is for people.
-func (p *peer) actor() *audit.Actor {
-	id := strconv.FormatUint(uint64(p.uid), 10)
+// actor is the peer in the control log.
+func (p *peer) actor() *audit.Actor { return Account(p.uid) }
+
+// Account is an operating system account in the control log. Accounts are compared by number; the name is for people.
+func Account(uid uint32) *audit.Actor {
+	id := strconv.FormatUint(uint64(uid), 10)
 	actor := &audit.Actor{Kind: "os", ID: "uid:" + id}
 	if account, err := user.LookupId(id); err == nil {
 		actor.Name = account.Username
