@@ -1,0 +1,70 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// cellMax bounds what a table shows of one value, in characters.
+const cellMax = 100
+
+// inert returns text that a stranger may have chosen so that a terminal shows it and does nothing else: control
+// characters (escape sequences begin with one), marks that reorder their neighbours or cannot be seen, and broken UTF-8
+// become escapes.
+func inert(text string) string {
+	if !strings.ContainsFunc(text, harmful) {
+		return text
+	}
+	var b strings.Builder
+	for i := 0; i < len(text); {
+		r, size := utf8.DecodeRuneInString(text[i:])
+		switch {
+		case r == utf8.RuneError && size == 1:
+			fmt.Fprintf(&b, `\x%02x`, text[i])
+		case harmful(r):
+			fmt.Fprintf(&b, `\u{%x}`, r)
+		default:
+			b.WriteRune(r)
+		}
+		i += size
+	}
+	return b.String()
+}
+
+// inertLines leaves line breaks as they are: messages of ours have several lines.
+func inertLines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i := range lines {
+		lines[i] = inert(lines[i])
+	}
+	return strings.Join(lines, "\n")
+}
+
+// cell is one value in a table: inert, not too long, and never empty.
+func cell(text string) string {
+	if text == "" {
+		return "-"
+	}
+	if short, cut := firstRunes(text, cellMax); cut {
+		text = short + "…"
+	}
+	return inert(text)
+}
+
+func firstRunes(text string, count int) (short string, cut bool) {
+	for i := range text {
+		if count == 0 {
+			return text[:i], true
+		}
+		count--
+	}
+	return text, false
+}
+
+// harmful tells what never reaches a terminal. U+FFFD stands for broken UTF-8.
+func harmful(r rune) bool {
+	return r == utf8.RuneError || unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Co, unicode.Cs) ||
+		unicode.IsSpace(r) && r != ' '
+}

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"sallyport/audit"
+	"sallyport/authn"
+	"sallyport/authn/session"
+	"sallyport/gateway/admin"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"sallyport": main})
+}
+
+func TestScript(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: filepath.Join("testdata", "script"),
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("TZ", "UTC")
+			env.Setenv("SALLYPORT_CONFIG", filepath.Join(env.WorkDir, "sallyport.yaml"))
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"code":        exitsWith,
+			"certificate": certificate,
+			"records":     records,
+			"gateway":     gateway,
+			"hold":        hold,
+		},
+	})
+}
+
+// exitsWith is the command "code": code N PROGRAM ARGS runs the program and wants it to exit with N.
+func exitsWith(ts *testscript.TestScript, neg bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	code := 0
+	if exited, ok := errors.AsType[*exec.ExitError](err); ok {
+		code = exited.ExitCode()
+	}
+	if strconv.Itoa(code) != args[0] {
+		ts.Fatalf("%v exits with %d, want %s", args[1:], code, args[0])
+	}
+}
+
+// certificate FILE HOST writes a self-signed certificate for the host.
+func certificate(ts *testscript.TestScript, neg bool, args []string) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ts.Check(err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: args[1:], NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	ts.Check(err)
+	file := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(filepath.Dir(file), 0o755))
+	ts.Check(os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644))
+}
+
+// records DIR FILE appends the records of a file, one JSON object a line, to the log that each names: the first at 08:00
+// on 30 November 2026, each next one a minute later.
+func records(ts *testscript.TestScript, neg bool, args []string) {
+	now := time.Date(2026, 11, 30, 8, 0, 0, 0, time.UTC)
+	log, err := audit.Open(audit.Config{Dir: ts.MkAbs(args[0]), SegmentSize: 1 << 20},
+		audit.Options{Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler), Replica: "test"})
+	ts.Check(err)
+	defer func() { ts.Check(log.Close()) }()
+	for line := range bytes.Lines([]byte(ts.ReadFile(args[1]))) {
+		record := new(audit.Record)
+		ts.Check(json.Unmarshal(line, record))
+		into := log.Decisions()
+		if record.Log == audit.ControlLog {
+			into = log.Control()
+		}
+		_, err := into.Append(context.Background(), record)
+		ts.Check(err)
+		now = now.Add(time.Minute)
+	}
+}
+
+// hold DIR is a gateway that holds the log and answers nobody.
+func hold(ts *testscript.TestScript, neg bool, args []string) {
+	log, err := audit.Open(audit.Config{Dir: ts.MkAbs(args[0]), SegmentSize: 1 << 20}, audit.Options{Log: slog.New(slog.DiscardHandler)})
+	ts.Check(err)
+	ts.Defer(func() { ts.Check(log.Close()) })
+}
+
+// gateway SOCKET [WORD] is a gateway with two people signed in. It writes what it is asked to do to the file "done". With
+// the word unready it is not ready, with broken its configuration cannot be loaded, with full its log takes no record.
+func gateway(ts *testscript.TestScript, neg bool, args []string) {
+	g := &scripted{word: append(args, "", "")[1], done: ts.MkAbs("done")}
+	server, err := admin.Open(admin.Config{Socket: ts.MkAbs(args[0])},
+		admin.Options{Gateway: g, Sessions: g, Control: g, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)})
+	ts.Check(err)
+	ctx, stop := context.WithCancel(context.Background())
+	stopped := make(chan error, 1)
+	go func() { stopped <- server.Run(ctx) }()
+	ts.Defer(func() {
+		stop()
+		ts.Check(<-stopped)
+	})
+}
+
+// scripted is a gateway for scripts.
+type scripted struct{ word, done string }
+
+func (g *scripted) did(what string) error {
+	f, err := os.OpenFile(g.done, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(f, what)
+	return errors.Join(err, f.Close())
+}
+
+func (g *scripted) Status(context.Context) admin.Status {
+	s := admin.Status{
+		Version: "1.2.3", Started: time.Now().Add(-90 * time.Minute), Ready: true,
+		Config:       admin.ConfigStatus{Path: "/etc/sallyport/sallyport.yaml", Digest: "sha256:c0ffee", Loaded: time.Date(2026, 11, 30, 8, 0, 0, 0, time.UTC)},
+		Policy:       admin.PolicyStatus{Digest: "sha256:cafe", Revision: "r7"},
+		Keys:         admin.KeyStatus{Mode: "socket", Ready: true},
+		Audit:        admin.AuditStatus{Healthy: true, Decisions: 12, Control: 3},
+		Session:      admin.SessionStatus{Active: 2},
+		Certificates: []admin.Certificate{{File: "wiki.pem", Names: []string{"wiki.corp.example"}, NotAfter: time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC), Key: "wiki"}},
+		Providers:    []admin.Provider{{Name: "corp", Why: "connection refused since 08:00"}},
+		Upstreams:    []admin.Upstream{{App: "wiki", URL: "http://10.0.0.5:8080", Serving: true, Open: 1, Requests: 20, Failures: 2}},
+	}
+	if g.word == "unready" {
+		s.Ready, s.Why = false, "the key process is away"
+		s.Config.Error, s.Config.Failed = "a.yaml:1:1: one\na.yaml:2:1: two", s.Config.Loaded
+	}
+	return s
+}
+
+func (g *scripted) Reload(context.Context) error {
+	if g.word == "broken" {
+		return errors.New("sallyport.yaml:3:1: lisen: unknown key; did you mean \"listen\"?")
+	}
+	return g.did("reload")
+}
+
+func (g *scripted) Backup(context.Context) (*os.File, error) {
+	f, err := os.CreateTemp("", "backup")
+	if err != nil {
+		return nil, err
+	}
+	_, err = io.WriteString(f, "the state\n")
+	_, seekErr := f.Seek(0, io.SeekStart)
+	return f, errors.Join(err, seekErr, os.Remove(f.Name()))
+}
+
+func (g *scripted) List(_ context.Context, f session.Filter) ([]session.Session, error) {
+	all := []session.Session{
+		{ID: "s1", Identity: &authn.Identity{Provider: "corp", Subject: "1", Email: "ada@corp.example"}, Created: time.Now().Add(-3 * time.Hour),
+			Seen: time.Now(), Address: "10.1.2.3", UserAgent: "Firefox \x1b[31m\u202e"},
+		{ID: "s2", Identity: &authn.Identity{Provider: "corp", Subject: "2"}, Created: time.Now().Add(-70 * time.Hour), Seen: time.Now().Add(-5 * time.Minute)},
+	}
+	var found []session.Session
+	for _, s := range all {
+		if (f.Email == "" || f.Email == s.Identity.Email) && (f.Subject == "" || f.Subject == s.Identity.ID()) && (f.ID == "" || f.ID == s.ID) {
+			found = append(found, s)
+		}
+	}
+	return found, nil
+}
+
+func (g *scripted) Revoke(ctx context.Context, f session.Filter) ([]session.Session, error) {
+	if f == (session.Filter{}) {
+		return nil, session.ErrEmptyFilter
+	}
+	if err := g.did(fmt.Sprintf("revoke %+v", f)); err != nil {
+		return nil, err
+	}
+	return g.List(ctx, f)
+}
+
+func (g *scripted) Append(_ context.Context, r *audit.Record) (audit.Receipt, error) {
+	if g.word == "full" {
+		return audit.Receipt{}, errors.New("no space left on device")
+	}
+	return audit.Receipt{}, g.did("record " + r.Code + " " + string(r.Detail))
+}

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"sallyport/gateway/admin"
+)
+
+type statusCommand struct {
+	JSON bool `name:"json" help:"Print JSON."`
+}
+
+// Run exits with 0 when the gateway is ready and 1 when it is not.
+func (c *statusCommand) Run(in *invocation) error {
+	gateway, err := in.gateway()
+	if err != nil {
+		return err
+	}
+	defer gateway.Close()
+	status, err := gateway.Status(in.ctx)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		err = printJSON(in.out, status)
+	} else {
+		err = printStatus(in.out, status, time.Now())
+	}
+	if err == nil && !status.Ready {
+		return no{errors.New("the gateway is not ready: " + status.Why)}
+	}
+	return err
+}
+
+func printStatus(out io.Writer, s admin.Status, now time.Time) error {
+	if err := printTable(out, []string{"WHAT", "STATE"}, summary(s, now)); err != nil {
+		return err
+	}
+	for _, list := range []struct {
+		head []string
+		rows [][]string
+	}{
+		{[]string{"CERTIFICATE", "NAMES", "VALID UNTIL", "KEY"}, certificateRows(s.Certificates, now)},
+		{[]string{"PROVIDER", "STATE"}, providerRows(s.Providers)},
+		{[]string{"APP", "UPSTREAM", "STATE", "OPEN", "REQUESTS", "FAILURES"}, upstreamRows(s.Upstreams)},
+	} {
+		if len(list.rows) == 0 {
+			continue
+		}
+		fmt.Fprintln(out)
+		if err := printTable(out, list.head, list.rows); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func summary(s admin.Status, now time.Time) [][]string {
+	rows := [][]string{
+		{"gateway", state(s.Ready, s.Why) + ", version " + s.Version + ", up " + ago(s.Started, now)},
+		{"configuration", s.Config.Path + ", loaded " + moment(s.Config.Loaded)},
+		{"", s.Config.Digest},
+		{"policy", strings.TrimSpace(s.Policy.Digest + " " + s.Policy.Revision)},
+		{"keys", s.Keys.Mode + ", " + state(s.Keys.Ready, s.Keys.Why)},
+		{"audit", fmt.Sprintf("%s, %d decision and %d control records", state(s.Audit.Healthy, s.Audit.Why), s.Audit.Decisions, s.Audit.Control)},
+		{"sessions", strconv.Itoa(s.Session.Active)},
+	}
+	for i, line := range strings.Split(s.Config.Error, "\n") {
+		if i == 0 && line != "" {
+			rows = append(rows, []string{"last reload", "failed " + moment(s.Config.Failed) + "; the configuration before it is in effect"})
+		}
+		if line != "" {
+			rows = append(rows, []string{"", line})
+		}
+	}
+	return rows
+}
+
+func state(good bool, why string) string {
+	if good {
+		return "ready"
+	}
+	return "NOT READY: " + why
+}
+
+func certificateRows(certificates []admin.Certificate, now time.Time) [][]string {
+	var rows [][]string
+	for _, c := range certificates {
+		until := moment(c.NotAfter)
+		if c.NotAfter.Before(now) {
+			until += " EXPIRED"
+		}
+		rows = append(rows, []string{c.File, strings.Join(c.Names, " "), until, c.Key})
+	}
+	return rows
+}
+
+func providerRows(providers []admin.Provider) [][]string {
+	var rows [][]string
+	for _, p := range providers {
+		rows = append(rows, []string{p.Name, state(p.Ready, p.Why)})
+	}
+	return rows
+}
+
+func upstreamRows(upstreams []admin.Upstream) [][]string {
+	var rows [][]string
+	for _, u := range upstreams {
+		serving := "serving"
+		if !u.Serving {
+			serving = "resting"
+		}
+		rows = append(rows, []string{u.App, u.URL, serving, strconv.FormatInt(u.Open, 10), strconv.FormatUint(u.Requests, 10), strconv.FormatUint(u.Failures, 10)})
+	}
+	return rows
+}
