@@ -10,13 +10,14 @@ import (
 	mathrand "math/rand/v2"
 	"net"
 	"os"
-	"sallyport/certs/internal/wire"
-	"sallyport/certs/keyd/keydtest"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"sallyport/certs/internal/wire"
+	"sallyport/certs/keyd/keydtest"
 )
 
 // KEY-09: a running keyd survives what the fuzzer thinks of, and goes on serving others.

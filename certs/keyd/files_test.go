@@ -3,10 +3,11 @@ package keyd_test
 import (
 	"os"
 	"path/filepath"
-	"sallyport/certs/keyd/keydtest"
 	"strings"
 	"syscall"
 	"testing"
+
+	"sallyport/certs/keyd/keydtest"
 )
 
 func TestLooseKeyFilesAreRefusedByName(t *testing.T) {

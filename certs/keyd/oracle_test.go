@@ -1,18 +1,20 @@
 package keyd_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
-	"sallyport/certs/internal/wire"
-	"sallyport/certs/keyd"
-	"sallyport/certs/keyd/keydtest"
+	"math/big"
 	"strings"
 	"testing"
 	"time"
+
+	"sallyport/certs/internal/wire"
+	"sallyport/certs/keyd"
+	"sallyport/certs/keyd/keydtest"
 )
 
 // KEY-05: whatever a hostile gateway sends to whichever operation with whichever key, only the one well-formed message
@@ -133,10 +135,9 @@ func TestKEY06NoRSADecryption(t *testing.T) {
 	s.Start(t)
 	p := dial(t, s)
 	pub := all[2].Private.Public().(*rsa.PublicKey)
-	cipher, err := rsa.EncryptPKCS1v15(rand.Reader, pub, []byte("premaster secret"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	padded := append([]byte{0, 2}, bytes.Repeat([]byte{7}, pub.Size()-2-1-16)...) // RFC 8017 §7.2.1
+	padded = append(append(padded, 0), "premaster secret"...)
+	cipher := new(big.Int).Exp(new(big.Int).SetBytes(padded), big.NewInt(int64(pub.E)), pub.N).FillBytes(make([]byte, pub.Size()))
 	for op := range 256 {
 		code, body := p.ask(wire.Op(op), wire.SignBody(id(t, all[2]), cipher))
 		if code == wire.OK {

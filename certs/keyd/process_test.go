@@ -11,15 +11,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"golang.org/x/sys/unix"
 	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sallyport/certs/internal/wire"
-	"sallyport/certs/keyd"
-	"sallyport/certs/keyd/keydtest"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +23,12 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sallyport/certs/internal/wire"
+	"sallyport/certs/keyd"
+	"sallyport/certs/keyd/keydtest"
 )
 
 func TestMain(m *testing.M) {
@@ -392,7 +394,7 @@ func TestKeydLinksLittle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, dep := range strings.Fields(string(out)) {
+	for dep := range strings.FieldsSeq(string(out)) {
 		if dep == "net/http" || dep == "os/exec" || dep == "crypto/tls" || strings.Contains(dep, "open-policy-agent") {
 			t.Errorf("keyd links %s", dep)
 		}

@@ -5,9 +5,10 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"sallyport/certs/keyd/keydtest"
 	"strings"
 	"testing"
+
+	"sallyport/certs/keyd/keydtest"
 )
 
 // KEY-08: who may connect, and what may be at the socket's path.
