@@ -22,6 +22,8 @@ const (
 	// maxSkew is how far iat may be from keyd's clock. Both processes share one clock; this covers a slow request and
 	// keeps a hostile gateway from hoarding tokens for next week.
 	maxSkew = 30 * time.Second
+	// maxMembers bounds the work on one object; ours have a dozen.
+	maxMembers = 64
 )
 
 // token is a parsed JWS signing input (RFC 7515 §5.1): `base64url(header).base64url(claims)`.
@@ -88,7 +90,9 @@ func parseMembers(data []byte) (members, error) {
 		if err := d.Decode(&value); err != nil {
 			return nil, bad
 		}
-		m[name] = value
+		if m[name] = value; len(m) > maxMembers {
+			return nil, refusal("too many JSON members")
+		}
 	}
 	return m, nil
 }

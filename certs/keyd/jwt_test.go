@@ -79,6 +79,7 @@ func TestAssertionsAreOurs(t *testing.T) {
 		{"a jku", signingInput(`{"alg":"ES256","typ":"JWT","kid":"`+testKid+`","jku":"https://evil.example"}`, good), "the header must be"},
 		{"member twice", signingInput(goodHeader, `{"iss":"https://auth.corp.example","iss":"x"}`), "twice"},
 		{"member twice in another case", signingInput(goodHeader, strings.Replace(good, `"iss"`, `"ISS":"x","iss"`, 1)), "twice"},
+		{"a thousand members", signingInput(goodHeader, manyMembers(1000)), "too many"},
 		{"something behind the object", signingInput(goodHeader, good+`{}`), "not one JSON"},
 		{"a list", signingInput(goodHeader, `[]`), "not one JSON"},
 		{"nothing", "", "not a JWT"},
@@ -93,6 +94,14 @@ func TestAssertionsAreOurs(t *testing.T) {
 			checkRefusal(t, checkAssertion(&testAssertion, testKid, testNow, []byte(tt.input)), tt.refusal)
 		})
 	}
+}
+
+func manyMembers(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `,"%d":1`, i)
+	}
+	return "{" + b.String()[1:] + "}"
 }
 
 func checkRefusal(t *testing.T, err error, want string) {
