@@ -39,6 +39,7 @@ func (x *exchange) forward() error {
 	x.limitBody()
 	x.server.streams.add(x)
 	defer x.server.streams.remove(x)
+	x.noticeChanges()
 	if x.ctx.Err() != nil {
 		return x.interrupted()
 	}
@@ -48,6 +49,18 @@ func (x *exchange) forward() error {
 		return x.unavailable(x.upstreamErr)
 	}
 	return nil
+}
+
+// noticeChanges catches what happened between the decision and the moment from which changes find the exchange by
+// themselves: the end of its session, another policy.
+func (x *exchange) noticeChanges() {
+	if _, err := x.currentSession(); err != nil {
+		x.cancel(ErrSessionRevoked)
+		return
+	}
+	if x.server.snapshot.Load() != x.snap {
+		x.redecide()
+	}
 }
 
 // outgoingHeader is what the app sees: what the client may say, and what the gateway vouches for.
@@ -157,7 +170,7 @@ func (x *exchange) interrupted() *Refusal {
 	r := &Refusal{Status: http.StatusServiceUnavailable, Effect: audit.Reject, Reason: cause.Error(),
 		Public: "The request was ended before it was answered.", Close: true}
 	switch {
-	case errors.Is(cause, ErrSessionEnded):
+	case errors.Is(cause, ErrSessionRevoked), errors.Is(cause, ErrSignedOut), errors.Is(cause, ErrSessionExpired):
 		r.Status, r.SignIn, r.Public = http.StatusUnauthorized, true, "You are not signed in any more."
 	case errors.Is(cause, ErrPolicyChanged), errors.Is(cause, ErrReauthorize):
 		r.Status, r.Public = http.StatusForbidden, "The access policy does not allow this any more."

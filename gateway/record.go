@@ -53,7 +53,7 @@ func (x *exchange) recordReject(r *Refusal) error {
 	if err != nil {
 		panic("BUG: " + err.Error())
 	}
-	record := &audit.Record{Type: audit.TypeDecision, RequestID: x.id, Session: x.sessionID(), Effect: audit.Reject, Reason: r.Reason, Detail: detail}
+	record := &audit.Record{Type: audit.TypeDecision, RequestID: x.id, Session: x.sessionID(), Effect: r.Effect, Reason: r.Reason, Detail: detail}
 	if x.app != nil {
 		record.App = string(x.app.Name)
 	}

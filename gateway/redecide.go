@@ -22,7 +22,7 @@ func (x *exchange) redecide() {
 	}
 	current, err := x.currentSession()
 	if err != nil {
-		x.cancel(ErrSessionEnded)
+		x.cancel(ErrSessionRevoked)
 		return
 	}
 	now := x.server.now()

@@ -45,7 +45,7 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	w.hijacked = true
+	w.hijacked, w.status = true, http.StatusSwitchingProtocols
 	return &countedConn{Conn: conn, w: w}, rw, nil
 }
 

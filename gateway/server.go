@@ -107,7 +107,7 @@ func (s *Server) Snapshot() *Snapshot { return s.snapshot.Load() }
 
 // SessionEnded ends what a session has open, on one host or, with an empty host, everywhere.
 func (s *Server) SessionEnded(ended session.Ended) {
-	s.streams.endSession(ended.SessionID, ended.Host, ErrSessionEnded)
+	s.streams.endSession(ended.SessionID, ended.Host, sessionCause(ended.Reason))
 }
 
 // Run watches open exchanges until ctx ends, then ends those that are still open.

@@ -6,16 +6,31 @@ import (
 	"hash/maphash"
 	"sync"
 	"time"
+
+	"sallyport/authn/session"
 )
 
 // Causes with which an exchange's context ends before the exchange does.
 var (
-	ErrSessionEnded     = errors.New("session_revoked")
+	ErrSessionRevoked   = errors.New(session.Revoked)
+	ErrSignedOut        = errors.New(session.SignedOut)
+	ErrSessionExpired   = errors.New(session.Expired)
 	ErrPolicyChanged    = errors.New("policy_changed")
 	ErrReauthorize      = errors.New("reauthorize")
 	ErrAuditUnavailable = errors.New("audit_unavailable")
 	ErrShutdown         = errors.New("shutdown")
 )
+
+// sessionCause is the cause that goes with the reason for which a session ended.
+func sessionCause(reason string) error {
+	switch reason {
+	case session.SignedOut:
+		return ErrSignedOut
+	case session.Expired:
+		return ErrSessionExpired
+	}
+	return ErrSessionRevoked
+}
 
 const (
 	// redecideAfter is the age from which an exchange counts as long: it is decided again each time it passes.

@@ -73,6 +73,8 @@ func (a *assembly) tlsConfig() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		NextProtos: []string{"h2", "http/1.1"},
+		// A resumed session needs no signature. Without keyd there are no new connections all the same.
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return nil, a.keys.Ready() },
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return a.current().certs.GetCertificate(hello)
 		},
