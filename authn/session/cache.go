@@ -73,34 +73,36 @@ func (c *cache) get(hash Hash) (*live, string) {
 // mark is what add needs to know of the time before the session was read.
 func (c *cache) mark() uint64 { return c.drops.Load() }
 
-// add keeps what was read from the store and returns it for use, kept or not.
-func (c *cache) add(mark uint64, hash Hash, host string, s *Session) *live {
-	l, kept := c.addSession(mark, s)
+// add keeps what was read from the store, and returns what to use for the request that read it. That is good for one
+// request even if it is not kept, or dropped again meanwhile: it was true when it was read.
+func (c *cache) add(mark uint64, hash Hash, host string, s *Session) (*live, *Session) {
+	l, s, kept := c.addSession(mark, s)
 	if kept {
 		c.addHandle(hash, cachedHandle{host, l})
 	}
-	return l
+	return l, s
 }
 
-func (c *cache) addSession(mark uint64, s *Session) (l *live, kept bool) {
+func (c *cache) addSession(mark uint64, s *Session) (l *live, current *Session, kept bool) {
 	shard := c.sessionShard(s.ID)
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
 	l, known := shard.m[s.ID]
 	if c.drops.Load() != mark {
-		return newLive(s, l), false
+		return newLive(s, l), s, false
 	}
 	if !known {
 		shard.makeRoomLocked()
 		l = newLive(s, nil)
 		shard.m[s.ID] = l
-		return l, true
+		return l, s, true
 	}
 	advance(&l.seen, s.Seen.UnixNano())
-	if old := l.session.Load(); old.Version < s.Version {
-		l.session.Store(s)
+	if old := l.session.Load(); old.Version >= s.Version {
+		return l, old, true
 	}
-	return l, true
+	l.session.Store(s)
+	return l, s, true
 }
 
 // newLive takes over what is known here of the session's last use.

@@ -14,7 +14,7 @@ func TestCacheIsBounded(t *testing.T) {
 		var hash Hash
 		rand.Read(hash[:])
 		s := &Session{ID: rand.Text(), Seen: time.Unix(int64(i), 0)}
-		if l := c.add(c.mark(), hash, fmt.Sprint(i), s); l.session.Load() != s {
+		if _, got := c.add(c.mark(), hash, fmt.Sprint(i), s); got != s {
 			t.Fatal("a session read is not the session returned")
 		}
 	}
@@ -58,7 +58,7 @@ func TestDroppedSessionIsGoneForAllItsHandles(t *testing.T) {
 	if l, _ := c.get(Hash{9}); l == nil || l.session.Load() == nil {
 		t.Error("another session is gone too")
 	}
-	if l := c.add(mark, Hash{5}, "", &Session{ID: "one"}); l.session.Load() == nil {
+	if _, s := c.add(mark, Hash{5}, "", &Session{ID: "one"}); s == nil {
 		t.Error("what was read cannot be used once")
 	}
 	if l, _ := c.get(Hash{5}); l != nil {

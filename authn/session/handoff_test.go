@@ -71,6 +71,24 @@ func TestHandOffExpires(t *testing.T) {
 	})
 }
 
+// A clock that is set back must not make codes live long: their ids may have been forgotten.
+func TestHandOffFromTheFutureHasExpired(t *testing.T) {
+	now := time.Now()
+	k, err := session.NewKeeper(limits, sessiontest.NewMemory(), func() time.Time { return now }, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, s := signIn(t, k, "ada")
+	code, err := k.HandOff(t.Context(), s.ID, wiki, session.BackHash("verifier"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(-time.Hour)
+	if _, _, err := k.Redeem(t.Context(), code, wiki, "verifier"); !errors.Is(err, session.ErrCodeExpired) {
+		t.Errorf("Redeem an hour before it was made: %v, want ErrCodeExpired", err)
+	}
+}
+
 func TestHandOffOfAnEndedSession(t *testing.T) {
 	k := keeper(t, sessiontest.NewMemory())
 	_, s := signIn(t, k, "ada")

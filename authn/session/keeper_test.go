@@ -29,6 +29,7 @@ type counted struct {
 	gets, touched atomic.Int64
 	broken        atomic.Bool // every call fails
 	deaf          atomic.Bool // Watch fails
+	forgetful     bool        // Watch begins anew each time
 	afterGet      func()      // called between reading and returning
 }
 
@@ -59,6 +60,9 @@ func (s *counted) Touch(ctx context.Context, seen map[string]time.Time) error {
 func (s *counted) Watch(ctx context.Context, after session.Position, report func(session.News)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	if s.forgetful {
+		after = ""
+	}
 	err := s.Memory.Watch(ctx, after, func(n session.News) {
 		if s.deaf.Load() || s.broken.Load() {
 			cancel(errBroken)
@@ -378,6 +382,37 @@ func TestIdleSessionEnds(t *testing.T) {
 	})
 }
 
+// A handle shown on a host where it is not valid says nothing about whether its owner is still there.
+func TestHandleOnTheWrongHostKeepsNothingAlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := keeper(t, sessiontest.NewMemory())
+		run(t, k)
+		_, s := signIn(t, k, "ada")
+		handle := child(t, k, s.ID, wiki)
+		time.Sleep(limits.Idle - time.Minute)
+		expectOut(t, k, payroll, handle)
+		time.Sleep(time.Minute)
+		expectOut(t, k, wiki, handle)
+	})
+}
+
+func TestSeenIsKnownBeforeItIsWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := keeper(t, sessiontest.NewMemory())
+		run(t, k)
+		time.Sleep(2500 * time.Millisecond) // in the middle of two writings, which are 5 s apart
+		_, s := signIn(t, k, "ada")
+		handle := child(t, k, s.ID, wiki)
+		time.Sleep(limits.Idle - time.Second)
+		expectIn(t, k, wiki, handle, s.ID)
+		if _, err := k.Renew(t.Context(), s.ID, 1, s.Identity, ""); err != nil { // which drops it from memory
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		expectIn(t, k, wiki, handle, s.ID)
+	})
+}
+
 func TestLimitsChangeForSessionsThatExist(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := keeper(t, sessiontest.NewMemory())
@@ -446,6 +481,35 @@ func TestDeafKeeperReadsThenRefuses(t *testing.T) {
 		time.Sleep(time.Second)
 		expectIn(t, k, wiki, kept, s2.ID)
 		expectOut(t, k, wiki, revoked)
+	})
+}
+
+// When the store has forgotten what happened meanwhile, the keeper asks about each session that it knew.
+func TestEndsMissedAreToldWhenNewsIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newCounted()
+		store.forgetful = true
+		k, other := keeper(t, store), keeper(t, store.Memory)
+		run(t, k)
+		synctest.Wait()
+		var told ends
+		k.OnEnd(told.add)
+		_, gone := signIn(t, k, "ada")
+		_, stays := signIn(t, k, "bob")
+		for _, s := range []*session.Session{gone, stays} {
+			expectIn(t, k, wiki, child(t, k, s.ID, wiki), s.ID)
+		}
+		store.deaf.Store(true)
+		time.Sleep(time.Second)
+		if err := other.SignOut(t.Context(), gone.ID); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		store.deaf.Store(false)
+		time.Sleep(time.Second)
+		if got := told.take(); len(got) != 1 || got[0].SessionID != gone.ID {
+			t.Errorf("told %v, want the end of %s once", got, gone.ID)
+		}
 	})
 }
 

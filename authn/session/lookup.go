@@ -53,7 +53,7 @@ func (k *Keeper) lookup(ctx context.Context, host, handle string) (*Session, err
 	}
 	if fresh {
 		if l, at := k.cache.get(hash); l != nil && at == host {
-			if s := k.use(l); s != nil {
+			if s := l.session.Load(); s != nil && k.use(l, s) {
 				return s, nil
 			}
 		}
@@ -77,8 +77,8 @@ func (k *Keeper) lookupStored(ctx context.Context, host, handle string, hash Has
 		return nil, unavailable("reading a session", err)
 	}
 	e.Seen = k.touches.latest(e.ID, e.Seen)
-	s := k.use(k.cache.add(mark, hash, at, e.session()))
-	if s == nil || at != host {
+	l, s := k.cache.add(mark, hash, at, e.session())
+	if at != host || !k.use(l, s) { // on another host it does not count as seen
 		return nil, ErrNoSession
 	}
 	return s, nil
@@ -96,15 +96,14 @@ func (k *Keeper) get(ctx context.Context, hash Hash) (Entry, string, error) {
 	return k.store.Get(ctx, hash)
 }
 
-// use returns the session for one request, or nil if it was dropped or has expired. The snapshot returned is from
-// before this request: its Seen tells how long the person was away.
-func (k *Keeper) use(l *live) *Session {
-	s := l.session.Load()
+// use counts a request of the session, unless it has expired. The caller's snapshot is from before the request: its
+// Seen tells how long the person was away.
+func (k *Keeper) use(l *live, s *Session) bool {
 	now := k.now()
 	t := now.UnixNano()
 	seen := l.seen.Load()
-	if s == nil || k.limits.Load().expired(now, s.Created, time.Unix(0, seen)) {
-		return nil
+	if k.limits.Load().expired(now, s.Created, time.Unix(0, seen)) {
+		return false
 	}
 	if t-seen >= int64(time.Second) { // to the second, so that a busy session is not written by every request
 		advance(&l.seen, t)
@@ -115,7 +114,7 @@ func (k *Keeper) use(l *live) *Session {
 		later.Seen = now.UTC().Round(0)
 		l.session.CompareAndSwap(s, &later)
 	}
-	return s
+	return true
 }
 
 // touches are the last-seen times that wait to be written. Until they are, they are known here.

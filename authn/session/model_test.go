@@ -78,6 +78,7 @@ type world struct {
 	sessions map[string]*modelSession
 	handles  map[string]modelHandle // also of what has ended
 	codes    []modelCode
+	made     []string // ids and handles in the order in which they were made
 }
 
 // modelSession was last seen at a time between the two: what was not yet written down may be forgotten, up to a minute.
@@ -146,11 +147,14 @@ func (w *world) use(t *rapid.T, what, id string, err error) {
 	}
 }
 
-func pick[V any](t *rapid.T, m map[string]V) string {
-	if len(m) == 0 {
+// pick draws one of what is there in the order in which it was made, so that a failure can be reproduced although ids
+// and handles are random.
+func pick[V any](t *rapid.T, m map[string]V, made []string) string {
+	made = slices.DeleteFunc(slices.Clone(made), func(key string) bool { _, there := m[key]; return !there })
+	if len(made) == 0 {
 		t.Skip("nothing there")
 	}
-	return rapid.SampledFrom(slices.Sorted(maps.Keys(m))).Draw(t, "one")
+	return made[rapid.IntRange(0, len(made)-1).Draw(t, "one")]
 }
 
 func host(t *rapid.T) string { return rapid.SampledFrom([]string{wiki, payroll}).Draw(t, "host") }
@@ -165,10 +169,11 @@ func (w *world) SignIn(t *rapid.T) {
 		person: name, created: w.now(), least: w.now(), most: w.now(), version: 1, hosts: make(map[string]bool),
 	}
 	w.handles[handle] = modelHandle{s.ID, ""}
+	w.made = append(w.made, s.ID, handle)
 }
 
 func (w *world) HandOff(t *rapid.T) {
-	id, to := pick(t, w.sessions), host(t)
+	id, to := pick(t, w.sessions, w.made), host(t)
 	code, err := w.k.HandOff(t.Context(), id, to, session.BackHash("verifier"))
 	if w.judge(t, "HandOff", id, err) {
 		w.codes = append(w.codes, modelCode{code: code, session: id, host: to, expires: w.now().Add(session.HandOffTime)})
@@ -199,6 +204,7 @@ func (w *world) Redeem(t *rapid.T) {
 	case err == nil && may:
 		c.spent = true
 		w.handles[handle] = modelHandle{c.session, c.host}
+		w.made = append(w.made, handle)
 		w.sessions[c.session].hosts[c.host] = true
 	case must || !errors.Is(err, session.ErrNoSession):
 		t.Fatalf("Redeem: %v, session must live %v, may live %v", err, must, may)
@@ -206,7 +212,7 @@ func (w *world) Redeem(t *rapid.T) {
 }
 
 func (w *world) Lookup(t *rapid.T) {
-	handle := pick(t, w.handles)
+	handle := pick(t, w.handles, w.made)
 	h := w.handles[handle]
 	at := host(t)
 	s, err := w.k.Lookup(t.Context(), at, handle)
@@ -223,7 +229,7 @@ func (w *world) Lookup(t *rapid.T) {
 }
 
 func (w *world) SignedIn(t *rapid.T) {
-	handle := pick(t, w.handles)
+	handle := pick(t, w.handles, w.made)
 	h := w.handles[handle]
 	_, err := w.k.SignedIn(t.Context(), handle)
 	if h.host != "" {
@@ -236,7 +242,7 @@ func (w *world) SignedIn(t *rapid.T) {
 }
 
 func (w *world) SignOut(t *rapid.T) {
-	id := pick(t, w.sessions)
+	id := pick(t, w.sessions, w.made)
 	if err := w.k.SignOut(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +250,7 @@ func (w *world) SignOut(t *rapid.T) {
 }
 
 func (w *world) SignOutHost(t *rapid.T) {
-	handle := pick(t, w.handles)
+	handle := pick(t, w.handles, w.made)
 	h := w.handles[handle]
 	if h.host == "" || w.sessions[h.session] == nil || !w.sessions[h.session].hosts[h.host] {
 		if _, err := w.k.SignOutHost(t.Context(), wiki, handle); !errors.Is(err, session.ErrNoSession) {
@@ -272,7 +278,7 @@ func (w *world) Revoke(t *rapid.T) {
 }
 
 func (w *world) Renew(t *rapid.T) {
-	id := pick(t, w.sessions)
+	id := pick(t, w.sessions, w.made)
 	token, version, err := w.k.RefreshToken(t.Context(), id)
 	if !w.judge(t, "RefreshToken", id, err) {
 		return
