@@ -27,7 +27,7 @@ const (
 
 // TooLargeError says that a request cannot be decided because it cannot be recorded.
 type TooLargeError struct {
-	Field string // the input field
+	Field string // the input field; input for all short ones together
 	Limit int    // in bytes of JSON
 }
 
@@ -89,35 +89,35 @@ func (in *Input) boundWords() error {
 		}
 		total += n
 	}
-	var scratch [maxSmall]byte
-	documents := [...]struct {
-		field string
-		size  int
-	}{
-		{"subject.authn", documentSize(s.Authn, scratch[:0])},
-		{"subject.session", documentSize(s.Session, scratch[:0])},
-		{"subject.device", documentSize(s.Device, scratch[:0])},
-		{"subject.cert", documentSize(s.Cert, scratch[:0])},
-		{"context.tls", documentSize(c.TLS, scratch[:0])},
-		{"context.shield", documentSize(c.Shield, scratch[:0])},
-	}
-	for _, d := range documents {
-		if total += d.size; total > maxSmall {
-			return &TooLargeError{Field: d.field, Limit: maxSmall}
-		}
+	var space [maxSmall]byte
+	if total+len(in.appendSmall(space[:0])) > maxSmall {
+		return &TooLargeError{Field: "input", Limit: maxSmall}
 	}
 	return nil
 }
 
-// documentSize is the length of d's JSON form, 0 when d is absent.
-func documentSize[T any, D interface {
-	*T
-	appendJSON([]byte) []byte
-}](d D, scratch []byte) int {
-	if d == nil {
-		return 0
+// appendSmall appends the small documents, to measure them.
+func (in *Input) appendSmall(b []byte) []byte {
+	s, c := &in.Subject, &in.Context
+	if s.Authn != nil {
+		b = s.Authn.appendJSON(b)
 	}
-	return len(d.appendJSON(scratch))
+	if s.Session != nil {
+		b = s.Session.appendJSON(b)
+	}
+	if s.Device != nil {
+		b = s.Device.appendJSON(b)
+	}
+	if s.Cert != nil {
+		b = s.Cert.appendJSON(b)
+	}
+	if c.TLS != nil {
+		b = c.TLS.appendJSON(b)
+	}
+	if c.Shield != nil {
+		b = c.Shield.appendJSON(b)
+	}
+	return b
 }
 
 func boundGroups(groups []string, incomplete bool) ([]string, bool) {

@@ -190,9 +190,15 @@ func (in *Input) appendField(b []byte, f field) []byte {
 	case fieldSessionID, fieldSessionAge, fieldSessionIdle:
 		return s.Session.appendField(b, f)
 	case fieldDevice:
-		return appendDocument(b, s.Device)
+		if s.Device == nil {
+			return append(b, 0)
+		}
+		return s.Device.appendJSON(append(b, 1))
 	case fieldCert:
-		return appendDocument(b, s.Cert)
+		if s.Cert == nil {
+			return append(b, 0)
+		}
+		return s.Cert.appendJSON(append(b, 1))
 	case fieldGrants:
 		b = binary.AppendUvarint(b, uint64(len(s.Grants)))
 		for i := range s.Grants {
@@ -240,7 +246,10 @@ func (in *Input) appendField(b []byte, f field) []byte {
 	case fieldClientCountry:
 		return appendText(b, c.Client.Country)
 	case fieldTLS:
-		return appendDocument(b, c.TLS)
+		if c.TLS == nil {
+			return append(b, 0)
+		}
+		return c.TLS.appendJSON(append(b, 1))
 	case fieldRequestID:
 		return appendText(b, c.Request.ID)
 	case fieldContentType:
@@ -259,7 +268,10 @@ func (in *Input) appendField(b []byte, f field) []byte {
 	case fieldHeaders:
 		return appendStringMap(b, c.Request.Headers)
 	case fieldShield:
-		return appendDocument(b, c.Shield)
+		if c.Shield == nil {
+			return append(b, 0)
+		}
+		return c.Shield.appendJSON(append(b, 1))
 	}
 	panic("BUG: input field without projection: " + fieldPaths[f])
 }
@@ -323,15 +335,4 @@ func appendFlag(b []byte, set bool) []byte {
 
 func appendMinutes(b []byte, a Age) []byte {
 	return binary.AppendVarint(appendFlag(b, a.known), a.seconds)
-}
-
-// appendDocument appends a small document, as JSON, which says itself where it ends.
-func appendDocument[T any, D interface {
-	*T
-	appendJSON([]byte) []byte
-}](b []byte, d D) []byte {
-	if d == nil {
-		return append(b, 0)
-	}
-	return d.appendJSON(append(b, 1))
 }

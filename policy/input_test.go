@@ -256,8 +256,7 @@ func TestBoundRefusesWhatCannotBeShortened(t *testing.T) {
 		"resource.segments": func(in *Input) { in.Resource.Segments = make([]string, 3<<10) },
 		"subject.id":        func(in *Input) { in.Subject.ID = strings.Repeat("a", 1<<10) },
 		"action.method":     func(in *Input) { in.Action.Method = strings.Repeat("A", 1<<10) },
-		"subject.authn":     func(in *Input) { in.Subject.Authn.ACR = strings.Repeat("a", maxSmall) },
-		"subject.cert":      func(in *Input) { in.Subject.Cert = &Cert{DNSNames: make([]string, maxSmall)} },
+		"input":             func(in *Input) { in.Subject.Authn.ACR = strings.Repeat("a", maxSmall) },
 	} {
 		in := person("wiki")
 		set(in)
