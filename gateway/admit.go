@@ -14,6 +14,9 @@ func (x *exchange) admit() error {
 		return err
 	}
 	x.req = req
+	if req.Close {
+		x.w.Header().Set("Connection", "close")
+	}
 	if !x.knownHost() {
 		return &Refusal{Status: http.StatusMisdirectedRequest, Effect: audit.Reject, Reason: "misdirected",
 			Public: "This gateway does not serve that name."}

@@ -66,7 +66,7 @@ func (x *exchange) noticeChanges() {
 // outgoingHeader is what the app sees: what the client may say, and what the gateway vouches for.
 func (x *exchange) outgoingHeader() (http.Header, error) {
 	out := x.req.Header
-	headers.SetForwarded(out, headers.Forwarded{For: x.req.Peer.Addr(), Host: x.req.Authority, Proto: "https", Port: uint16(x.snap.PublicPort)})
+	headers.SetForwarded(out, headers.Forwarded{For: x.req.Peer.Addr(), Host: x.app.authority, Proto: "https", Port: uint16(x.snap.PublicPort)})
 	out.Set("X-Request-Id", x.id)
 	if x.req.Upgrade != "" {
 		headers.SetUpgrade(out, x.req.Upgrade)
@@ -122,7 +122,7 @@ func newProxy(app *App, pool *upstream.Pool, buffers *bufferPool, quiet *log.Log
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			x := pr.In.Context().Value(exchangeKey{}).(*exchange)
 			pr.Out.URL = &url.URL{Path: x.path, RawPath: x.escapedPath, RawQuery: x.req.Query}
-			pr.Out.Host = x.req.Authority
+			pr.Out.Host = app.authority
 			pr.Out.Header = x.outgoing
 		},
 		ModifyResponse: func(res *http.Response) error {

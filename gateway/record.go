@@ -25,6 +25,9 @@ func (x *exchange) record() error {
 	receipt, err := x.server.decisions.Append(x.ctx, record)
 	if err != nil {
 		x.auditFailed = true
+		if x.ctx.Err() != nil { // the client left while its record was on the way to the disk
+			return x.interrupted()
+		}
 		return unrecorded(err)
 	}
 	x.receipt = receipt

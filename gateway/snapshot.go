@@ -39,6 +39,7 @@ type Snapshot struct {
 type App struct {
 	*route.App
 	origin          string // https://host[:port]
+	authority       string // host[:port], what the app sees as Host whatever port the client wrote
 	upstreamOrigins []string
 	pool            *upstream.Pool
 	proxy           *httputil.ReverseProxy
@@ -59,7 +60,7 @@ func (s *Snapshot) Connect(previous *Snapshot) error {
 		if err != nil {
 			return fmt.Errorf("app %s: %w", r.Name, err)
 		}
-		app := &App{App: r, origin: s.Origin(r.Host), pool: pool, secrets: policy.DefaultSecrets.With(r.SecretParams...)}
+		app := &App{App: r, origin: s.Origin(r.Host), authority: strings.TrimPrefix(s.Origin(r.Host), "https://"), pool: pool, secrets: policy.DefaultSecrets.With(r.SecretParams...)}
 		for _, u := range r.Upstreams {
 			app.upstreamOrigins = append(app.upstreamOrigins, u.String())
 		}
