@@ -170,6 +170,21 @@ func TestOIDC08SessionIsNewAtSignIn(t *testing.T) {
 	}
 }
 
+// A session of the same person from before the sign-in began may have been planted as well: its handle dies.
+func TestOIDC08OlderSessionOfTheSamePersonIsReplaced(t *testing.T) {
+	b := newBed(t)
+	elsewhere, br := b.browser(), b.browser()
+	elsewhere.open(authOrigin + "/")
+	planted := elsewhere.cookies(authOrigin)[signin.SessionCookie]
+	b.later(time.Second)
+	callback := br.until(wikiOrigin+"/", "/callback/")
+	br.plant(authOrigin, signin.SessionCookie, planted)
+	br.open(callback).wantUser(t, "alice-1", wikiOrigin+"/")
+	if _, err := b.keeper.SignedIn(t.Context(), planted); !errors.Is(err, session.ErrNoSession) || br.cookies(authOrigin)[signin.SessionCookie] == planted {
+		t.Errorf("the older session lives on: %v", err)
+	}
+}
+
 func TestOtherPersonsSessionOnAnAppHostEndsWhenTheHostIsEnteredAnew(t *testing.T) {
 	b := newBed(t)
 	mallory, alice := b.browser(), b.browser()
@@ -208,9 +223,11 @@ func TestOIDC09TabsFinishInAnyOrder(t *testing.T) {
 			if len(sessions) != 1 {
 				t.Errorf("%d sessions in one browser, want one to sign out of", len(sessions))
 			}
-			for name := range br.cookies(authOrigin) {
-				if strings.Contains(name, "-flow-") {
-					t.Errorf("cookie %s was left", name)
+			for _, origin := range []string{authOrigin, wikiOrigin, payOrigin} {
+				for name := range br.cookies(origin) {
+					if name != signin.SessionCookie && name != "__Host-sallyport-back-loop" {
+						t.Errorf("cookie %s was left", name)
+					}
 				}
 			}
 		})
