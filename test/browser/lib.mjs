@@ -1,0 +1,111 @@
+// What every scenario uses: a browser that trusts the demo's CA, pages that report what goes wrong in them, pictures, and
+// the accessibility check.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { chromium } from "playwright-core";
+
+const here = path.dirname(fileURLToPath(import.meta.url));
+const axe = readFileSync(path.join(here, "node_modules/axe-core/axe.min.js"), "utf8");
+
+// patience is how long anything on a page may take, in milliseconds.
+export const patience = 15000;
+
+// Stage is one scenario's browser. Everything that a page should not do is collected and fails the scenario at its end.
+export class Stage {
+  constructor(browser, settings) {
+    this.browser = browser;
+    this.settings = settings;
+    this.complaints = [];
+  }
+
+  static async open(settings) {
+    const args = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+      "--disable-component-update", "--disable-sync", "--hide-scrollbars"];
+    const browser = await chromium.launch({
+      executablePath: settings.chromium,
+      chromiumSandbox: process.getuid() !== 0, // Chromium's own sandbox does not run as root
+      args,
+      env: { ...process.env, HOME: settings.home },
+    });
+    return new Stage(browser, settings);
+  }
+
+  // person is a browser profile of its own: nobody is signed in.
+  async person(options = {}) {
+    const context = await this.browser.newContext({ viewport: { width: 1100, height: 780 }, ...options });
+    context.setDefaultTimeout(patience);
+    context.on("page", (page) => this.watch(page));
+    return context;
+  }
+
+  watch(page) {
+    page.on("pageerror", (error) => this.complaints.push(`${page.url()}: script error: ${error.message}`));
+    page.on("console", (message) => {
+      if (/Content Security Policy|Refused to/.test(message.text())) this.complaints.push(`${page.url()}: ${message.text()}`);
+    });
+  }
+
+  origin(name) { return `https://${name}.sallyport.localhost:${this.settings.port}`; }
+
+  // picture saves what the page looks like, light and dark, and checks both for accessibility and small screens.
+  async picture(page, name) {
+    for (const scheme of ["light", "dark"]) {
+      await page.emulateMedia({ colorScheme: scheme, reducedMotion: "reduce" });
+      await page.screenshot({ path: path.join(this.settings.screenshots, `${name}-${scheme}.png`), fullPage: true });
+      await this.accessible(page, `${name} (${scheme})`);
+    }
+    await page.emulateMedia({ colorScheme: null });
+    const size = page.viewportSize();
+    await page.setViewportSize({ width: 320, height: 640 });
+    const width = await page.evaluate(() => document.documentElement.scrollWidth);
+    await page.screenshot({ path: path.join(this.settings.screenshots, `${name}-narrow.png`), fullPage: true });
+    await page.setViewportSize(size);
+    assert.ok(width <= 320, `${name} is ${width} pixels wide on a screen of 320`);
+  }
+
+  // accessible fails on what axe calls serious or critical. It runs in a world of its own, which no page's policy stops.
+  async accessible(page, name) {
+    const session = await page.context().newCDPSession(page);
+    try {
+      const { frameTree } = await session.send("Page.getFrameTree");
+      const { executionContextId } = await session.send("Page.createIsolatedWorld", { frameId: frameTree.frame.id, worldName: "axe" });
+      const run = async (expression) => {
+        const { result, exceptionDetails } = await session.send("Runtime.evaluate", { expression, contextId: executionContextId, awaitPromise: true, returnByValue: true });
+        assert.ok(!exceptionDetails, `axe on ${name}: ${exceptionDetails?.exception?.description}`);
+        return result.value;
+      };
+      await run(axe + "; true");
+      const found = await run(`axe.run(document, { resultTypes: ["violations"] }).then((r) => ({ checked: r.passes.length,
+        bad: r.violations.filter((v) => v.impact === "serious" || v.impact === "critical")
+          .map((v) => v.id + ": " + v.help + " " + v.nodes.map((n) => n.target.join(" ")).join(", ")) }))`);
+      assert.ok(found.checked > 5, `axe checked next to nothing on ${name}`);
+      assert.deepEqual(found.bad, [], `accessibility of ${name}`);
+    } finally {
+      await session.detach();
+    }
+  }
+
+  async close() {
+    await this.browser.close();
+    assert.deepEqual(this.complaints, [], "pages did what they should not");
+  }
+}
+
+// signIn gives a user name and a password on the provider's page, which must be showing.
+export async function signIn(page, username, password = "sallyport") {
+  await page.getByLabel("User name").fill(username);
+  await page.getByLabel("Password", { exact: true }).fill(password);
+  await page.getByRole("button", { name: "Sign in" }).click();
+}
+
+// heading waits for the page's one h1 and checks what it says.
+export async function heading(page, text) {
+  await page.getByRole("heading", { level: 1, name: text, exact: true }).waitFor();
+}
+
+// reference is the id that a page asks people to quote.
+export async function reference(page) {
+  return (await page.locator("dt:text-is('Reference') + dd").innerText()).trim();
+}
