@@ -41,7 +41,7 @@ type Script struct {
 	Callback  func(answer url.Values)       // changes what the browser brings back
 	Claims    func(claims jwt.MapClaims)    // changes the claims of the ID token before it is signed
 	Sign      func(claims jwt.MapClaims) string
-	TokenBody func(body map[string]any)                        // changes the token answer
+	TokenBody func(body map[string]any)                         // changes the token answer
 	Token     func(w http.ResponseWriter, r *http.Request) bool // answers in place of the token endpoint when it returns true
 	JWKS      func(w http.ResponseWriter, r *http.Request) bool
 	Userinfo  func(claims map[string]any)
