@@ -143,7 +143,7 @@ func (in *invocation) readLog(command string, f *recordFilter, asJSON bool, choo
 		return err
 	}
 	defer log.Close()
-	print := newRecordPrinter(in.out, asJSON)
+	print := newRecordPrinter(in.out, f.Log, asJSON)
 	for entry, err := range choose(in.ctx, log) {
 		if err != nil {
 			return err

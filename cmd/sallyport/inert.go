@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// cellMax bounds what a table shows of one value, in characters.
-const cellMax = 100
+// shortMax bounds what a row shows of one value that a stranger may have chosen, in characters.
+const shortMax = 200
 
 // inert returns text that a stranger may have chosen so that a terminal shows it and does nothing else: control
 // characters (escape sequences begin with one), marks that reorder their neighbours or cannot be seen, and broken UTF-8
@@ -42,18 +42,23 @@ func inertLines(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-// cell is one value in a table: inert, not too long, and never empty.
+// cell is one value in a table: inert and never empty.
 func cell(text string) string {
 	if text == "" {
 		return "-"
 	}
-	if short, cut := firstRunes(text, cellMax); cut {
-		text = short + "…"
-	}
 	return inert(text)
 }
 
-func firstRunes(text string, count int) (short string, cut bool) {
+// short is a cell that is not too long.
+func short(text string) string {
+	if begin, cut := firstRunes(text, shortMax); cut {
+		text = begin + "…"
+	}
+	return cell(text)
+}
+
+func firstRunes(text string, count int) (begin string, cut bool) {
 	for i := range text {
 		if count == 0 {
 			return text[:i], true

@@ -21,7 +21,7 @@ func TestINJ_TextsOfStrangersAreInertInATerminal(t *testing.T) {
 			t.Errorf("%q is shown as %q, want %q", text, got, want)
 		}
 	}
-	if got := cell(strings.Repeat("ü", 200)); got != strings.Repeat("ü", cellMax)+"…" {
+	if got := short(strings.Repeat("ü", 300)); got != strings.Repeat("ü", shortMax)+"…" {
 		t.Errorf("a long value is shown as %q", got)
 	}
 }

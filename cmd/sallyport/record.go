@@ -14,18 +14,27 @@ import (
 type recordPrinter struct {
 	out    *bufio.Writer
 	asJSON bool
+	format string // of a row
 	headed bool
 }
 
-func newRecordPrinter(out io.Writer, asJSON bool) *recordPrinter {
-	return &recordPrinter{out: bufio.NewWriter(out), asJSON: asJSON}
+// The formats of rows keep columns in place without knowing the rows to come; what is wider moves the rest of its row.
+// Codes of the control log are longer than effects, and have no reason or app.
+const (
+	decisionFormat = "%-19[1]s  %-11[2]s  %-16[3]s  %-14[4]s  %-26[5]s  %[6]s\n"
+	controlFormat  = "%-19[1]s  %-22[2]s  %-26[5]s  %[6]s\n"
+)
+
+func newRecordPrinter(out io.Writer, log string, asJSON bool) *recordPrinter {
+	p := &recordPrinter{out: bufio.NewWriter(out), asJSON: asJSON, format: decisionFormat}
+	if log == audit.ControlLog {
+		p.format = controlFormat
+	}
+	return p
 }
 
-// rowFormat keeps columns in place without knowing the rows to come. What is wider moves the rest of its row.
-const rowFormat = "%-19s  %-7s  %-16s  %-14s  %-26s  %s\n"
-
 // entry prints one record. Everything that a stranger may have put into it is inert: the log escapes control characters
-// in the JSON it stores, cell does in tables.
+// in the JSON it stores, short does in tables.
 func (p *recordPrinter) entry(e audit.Entry) error {
 	if p.asJSON {
 		p.out.Write(e.Raw)
@@ -36,14 +45,16 @@ func (p *recordPrinter) entry(e audit.Entry) error {
 		p.head()
 	}
 	row := recordRow(e.Record)
-	fmt.Fprintf(p.out, rowFormat, moment(e.Record.Time), cell(row.what), cell(row.reason), cell(row.app), cell(row.who), cell(row.detail))
+	p.row(moment(e.Record.Time), short(row.what), short(row.reason), short(row.app), short(row.who), short(row.detail))
 	return p.out.Flush()
 }
 
 func (p *recordPrinter) head() {
-	fmt.Fprintf(p.out, rowFormat, "TIME", "WHAT", "REASON", "APP", "WHO", "DETAIL")
+	p.row("TIME", "WHAT", "REASON", "APP", "WHO", "DETAIL")
 	p.headed = true
 }
+
+func (p *recordPrinter) row(cells ...any) { fmt.Fprintf(p.out, p.format, cells...) }
 
 // close prints the head of an empty table.
 func (p *recordPrinter) close() error {
