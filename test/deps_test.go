@@ -22,17 +22,18 @@ import (
 const picture = `
 	policies, audit, certs/internal/wire, authn < nothing
 	policy                  < policies
-	certs                   < nothing
 	certs/keyring           < certs/internal/wire
+	certs                   < certs/keyring
 	certs/keyd              < certs/internal/wire
+	certs/keyd/keydtest     < nothing
 	authn/session           < authn
 	authn/session/sqlite    < authn/session
 	authn/session/sessiontest < authn/session
-	authn/oidc              < authn
-	authn/token             < authn
+	authn/token             < authn/session
+	authn/oidc              < authn/token
 
-	gateway/canon           < gateway/headers
 	gateway/headers         < nothing
+	gateway/canon           < gateway/headers
 	gateway/ui              < nothing
 	gateway/upstream        < nothing
 	gateway/route           < policy
@@ -45,7 +46,8 @@ const picture = `
 
 	cmd/sallyport           < gateway/boot
 	cmd/keyd                < certs/keyd
-	cmd/demo                < certs/keyd
+	cmd/demo/apps, cmd/demo/provider < nothing
+	cmd/demo                < certs/keyd, cmd/demo/apps, cmd/demo/provider
 `
 
 const module = "sallyport/"
