@@ -73,13 +73,6 @@ func BenchmarkLookup200k(b *testing.B) {
 			}
 		}
 	})
-	b.Run("revoke all", func(b *testing.B) { // of which there are as many as are left
-		for b.Loop() {
-			if _, err := k.Revoke(b.Context(), session.Filter{All: true}); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
 }
 
 func fill(b *testing.B, s *Store, n int) []string {

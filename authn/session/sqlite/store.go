@@ -118,7 +118,9 @@ func create(path string) error {
 }
 
 func (s *Store) open(ctx context.Context) (err error) {
-	if s.write, err = connect(s.path, 1, writing, "synchronous(FULL)", "foreign_keys(ON)", "journal_size_limit(67108864)"); err != nil {
+	// 64 MB of cache, used only when much is written: ending 500 of 200,000 sessions takes half the time it takes with 8.
+	if s.write, err = connect(s.path, 1, writing, "synchronous(FULL)", "foreign_keys(ON)", "cache_size(-64000)",
+		"journal_size_limit(67108864)"); err != nil {
 		return err
 	}
 	if err := migrate(ctx, s.write, migrations); err != nil {
@@ -167,7 +169,7 @@ const (
 
 func connect(path string, connections int, begin string, pragmas ...string) (*sql.DB, error) {
 	query := url.Values{"_txlock": {begin}}
-	for _, p := range append(pragmas, fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()), "cache_size(-8000)") {
+	for _, p := range append([]string{fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()), "cache_size(-8000)"}, pragmas...) {
 		query.Add("_pragma", p)
 	}
 	dsn := url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}
