@@ -10,12 +10,14 @@
 package policy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -108,13 +110,17 @@ func (a Access) Check() error {
 		if err := r.Check(); err != nil {
 			return fmt.Errorf("access rule %d: %w", i+1, err)
 		}
-		if first, taken := named[r.ID]; taken && r.ID != "" {
-			return fmt.Errorf("access rule %d: its id %q is that of rule %d", i+1, r.ID, first)
+		id := r.id(i)
+		if first, taken := named[id]; taken {
+			return fmt.Errorf("access rule %d: its id %q is that of rule %d", i+1, id, first)
 		}
-		named[r.ID] = i + 1
+		named[id] = i + 1
 	}
 	return nil
 }
+
+// id is the rule's name in decisions; place counts from 0.
+func (r *Rule) id(place int) string { return cmp.Or(r.ID, "access/"+strconv.Itoa(place+1)) }
 
 // Rule is one rule of an Access. Methods and Paths say which requests it decides. Groups, Emails and Domains are
 // alternatives: one is enough. MFA, ACR, MaxAge, Hours and Networks must all hold besides. A rule with paths or methods

@@ -91,7 +91,7 @@ func (a *App) data(own bool) appData {
 
 func (r *Rule) data(place int) ruleData {
 	d := ruleData{
-		ID:      r.ID,
+		ID:      r.id(place),
 		After:   make([]int, place),
 		Any:     len(r.Methods)+len(r.Paths) == 0,
 		Plain:   !r.restricts(),
@@ -100,9 +100,6 @@ func (r *Rule) data(place int) ruleData {
 		Paths:   pathsData(r.Paths),
 		Groups:  sortedSet(r.Groups),
 		Emails:  lowerSet(r.Emails),
-	}
-	if d.ID == "" {
-		d.ID = "access/" + strconv.Itoa(place+1)
 	}
 	for i := range d.After {
 		d.After[i] = i

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -41,8 +42,21 @@ func problemsOf(errs ast.Errors) Problems {
 			ps[i].Text += recursionAdvice
 		}
 		ps[i].Text = strings.ReplaceAll(ps[i].Text, guardPrefix, "")
+		if name, ok := strings.CutPrefix(ps[i].Text, "undefined function "); ok {
+			ps[i].Text += whyDenied(name)
+		}
 	}
 	return ps
+}
+
+// whyDenied explains a built-in function that OPA has and policies here do not.
+func whyDenied(name string) string {
+	for why, names := range denied {
+		if slices.Contains(names, name) {
+			return ": it " + why
+		}
+	}
+	return ""
 }
 
 // recursionAdvice explains what usually lies behind a recursion error.
