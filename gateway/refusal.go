@@ -81,7 +81,11 @@ func unrecorded(err error) *Refusal {
 // answer writes the refusal in the form its reader understands.
 func (x *exchange) answer(refusal *Refusal) {
 	header := x.w.Header()
+	cookies := header["Set-Cookie"] // the sign-in takes its own back also when it fails
 	clear(header)
+	if cookies != nil {
+		header["Set-Cookie"] = cookies
+	}
 	header.Set("X-Request-Id", x.id)
 	x.setTransportSecurity(header)
 	if refusal.Close || x.r.ContentLength != 0 && x.r.ProtoMajor == 1 {
@@ -90,14 +94,15 @@ func (x *exchange) answer(refusal *Refusal) {
 	if refusal.Status == http.StatusServiceUnavailable || refusal.Status == http.StatusTooManyRequests {
 		header.Set("Retry-After", strconv.Itoa(retryAfterSeconds))
 	}
-	navigation, framed := false, false
+	var navigation, page, framed bool
 	if x.req != nil {
-		navigation, framed = x.req.Navigation()
+		navigation, _ = x.req.Navigation()
+		page, framed = x.req.ReadsPages()
 	}
 	switch {
 	case refusal.SignIn && navigation && !framed:
-		x.startSignIn(refusal)
-	case navigation:
+		x.startSignIn()
+	case page:
 		x.server.pages.Render(x.w, refusal.Status, x.page(refusal, framed))
 	default:
 		x.writeJSON(refusal)
@@ -109,7 +114,7 @@ func (x *exchange) answer(refusal *Refusal) {
 const retryAfterSeconds = 5
 
 // startSignIn redirects to the identity provider, by way of the sign-in host.
-func (x *exchange) startSignIn(refusal *Refusal) {
+func (x *exchange) startSignIn() {
 	err := x.snap.SignIn.Start(x.w, x.r, x.req.Host, x.returnTarget())
 	if err == nil {
 		return
@@ -132,6 +137,12 @@ func (x *exchange) page(refusal *Refusal, framed bool) ui.Page {
 		return ui.Message{Tone: ui.Neutral, Label: "Sign-in", Title: "Sign in to continue", Framed: true,
 			Text:    "This part of the page needs you to be signed in, which browsers do not allow inside a frame.",
 			Actions: []ui.Action{{Label: "Open in a new tab", URL: x.returnTarget()}}}
+	}
+	if refusal.SignIn && x.req.Method != http.MethodGet && x.req.Method != http.MethodHead {
+		return ui.Message{Tone: ui.Problem, Label: "Sign-in", Title: "You are not signed in any more", Reference: x.id,
+			Text:    "Your session had ended, so what you sent was not passed on to the app.",
+			Advice:  []string{"Sign in, go back to the form and send it again."},
+			Actions: []ui.Action{{Label: "Sign in", URL: x.returnTarget()}}}
 	}
 	if refusal.Page != nil {
 		return refusal.Page
@@ -168,12 +179,26 @@ func (x *exchange) writeJSON(refusal *Refusal) {
 
 // fromProblem gives a sign-in problem its page.
 func fromProblem(x *exchange, p *signin.Problem) *Refusal {
-	page := ui.SignInProblem{Title: p.Title, Text: p.Text, Reference: x.id, FormAction: x.snap.FormOrigins}
+	return &Refusal{Status: p.Status, Effect: audit.Reject, Reason: p.Code, Public: p.Text, Err: p.Err, Page: x.problemPage(p)}
+}
+
+func (x *exchange) problemPage(p *signin.Problem) ui.Page {
+	if p.Code == signin.CodeSignedOut {
+		page := ui.SignedOut{App: p.App, Portal: x.snap.portalURL()}
+		if p.App == "" {
+			page.SignIn, page.Portal = x.snap.portalURL(), ""
+		}
+		return page
+	}
+	page := ui.Message{Tone: ui.Problem, Label: "Sign-in", Title: p.Title, Text: p.Text, Reference: x.id, FormAction: x.snap.FormOrigins}
 	if p.Advice != "" {
 		page.Advice = []string{p.Advice}
 	}
 	if p.Action != nil {
-		page.Retry = p.Action.URL
+		page.Actions = append(page.Actions, ui.Action(*p.Action))
 	}
-	return &Refusal{Status: p.Status, Effect: audit.Reject, Reason: p.Code, Public: p.Text, Err: p.Err, Page: page}
+	for _, choice := range p.Choices {
+		page.Actions = append(page.Actions, ui.Action(choice))
+	}
+	return page
 }

@@ -5,13 +5,22 @@ import (
 	"strings"
 )
 
-// Navigation reports whether a person is opening a page, which is when a redirect to the sign-in or a page with words
-// makes sense. framed says that the page would open inside another one, where no sign-in may be shown.
+// Navigation reports whether a person is opening a page, which is when a redirect to the sign-in makes sense. framed
+// says that the page would open inside another one, where no sign-in may be shown.
+func (q *Request) Navigation() (navigation, framed bool) {
+	if q.Method != http.MethodGet && q.Method != http.MethodHead {
+		return false, false
+	}
+	return q.ReadsPages()
+}
+
+// ReadsPages reports whether a person will read the answer: a navigation, or a form that was sent. Programs, scripts of
+// a page and the parts of a page read something else.
 //
 // Browsers say so by Sec-Fetch-Mode and Sec-Fetch-Dest (https://www.w3.org/TR/fetch-metadata/). From a client that
-// sends neither, a GET or HEAD that names text/html in Accept and brings no Authorization is taken for one.
-func (q *Request) Navigation() (navigation, framed bool) {
-	if q.Method != http.MethodGet && q.Method != http.MethodHead || q.Upgrade != "" {
+// sends neither, a request that names text/html in Accept and brings no Authorization is taken for one.
+func (q *Request) ReadsPages() (page, framed bool) {
+	if q.Upgrade != "" {
 		return false, false
 	}
 	if q.FetchMode() == "" && q.FetchDest() == "" && q.FetchSite() == "" {
