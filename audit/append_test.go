@@ -67,3 +67,21 @@ func TestParallelAppendsLeaveNoGap(t *testing.T) {
 		seen[seq] = true
 	}
 }
+
+func TestConfigIsChecked(t *testing.T) {
+	for name, c := range map[string]Config{
+		"no dir":    {},
+		"too small": {Dir: "x", SegmentSize: 1},
+		"too large": {Dir: "x", SegmentSize: 1 << 40},
+	} {
+		if c.Check() == nil {
+			t.Errorf("%s: accepted", name)
+		}
+		if _, err := Open(c, Options{}); err == nil {
+			t.Errorf("%s: opened", name)
+		}
+	}
+	if err := (Config{Dir: "x"}).Check(); err != nil {
+		t.Errorf("defaults: %v", err)
+	}
+}

@@ -41,7 +41,6 @@ type blanks struct {
 	ready  chan *blank
 	stop   chan struct{}
 	wg     sync.WaitGroup
-	err    error // of the end, for close
 }
 
 func newBlanks(fs FileSystem, folder string, size int64, log *slog.Logger) *blanks {
@@ -59,9 +58,9 @@ func (b *blanks) close() error {
 	b.wg.Wait()
 	select {
 	case left := <-b.ready:
-		return errors.Join(b.err, left.discard(b.fs))
+		return left.discard(b.fs)
 	default:
-		return b.err
+		return nil
 	}
 }
 

@@ -144,24 +144,30 @@ func TestReaderOfTheGroup(t *testing.T) {
 	}
 	child := exec.Command(binary, "-test.run", "^TestReaderOfTheGroup$")
 	if os.Getuid() == 0 {
-		for _, d := range []string{dir, filepath.Join(dir, "audit")} {
-			if err := os.MkdirAll(d, directoryMode); err == nil {
-				err = os.Chown(d, 0, group)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := os.Chmod(d, directoryMode|os.ModeSetgid); err != nil {
-				t.Fatal(err)
-			}
-		}
-		child.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 4242, Gid: group, NoSetGroups: false}}
+		shareWithGroup(t, dir, group)
+		shareWithGroup(t, filepath.Join(dir, "audit"), group)
+		child.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 4242, Gid: group}}
 	}
 	a := openTest(t, filepath.Join(dir, "audit"), Options{})
 	mustAppend(t, a.Decisions(), "/")
 	child.Env = append(os.Environ(), readerEnv+"="+filepath.Join(dir, "audit"))
 	if out, err := child.CombinedOutput(); err != nil {
 		t.Errorf("reading as an auditor: %v\n%s", err, out)
+	}
+}
+
+// shareWithGroup makes a folder whose files belong to the group.
+func shareWithGroup(t *testing.T, dir string, group int) {
+	t.Helper()
+	err := os.MkdirAll(dir, directoryMode)
+	if err == nil {
+		err = os.Chown(dir, 0, group)
+	}
+	if err == nil {
+		err = os.Chmod(dir, directoryMode|os.ModeSetgid)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -63,7 +63,7 @@ func (l *Log) stalled() {
 		l.mu.Unlock()
 		return
 	}
-	err := fmt.Errorf("%w: %w: a commit takes more than %v", ErrUnavailable, ErrSlow, l.slow)
+	err := unavailable(fmt.Errorf("%w: a commit takes more than %v", ErrSlow, l.slow))
 	l.failing.Store(&failure{err: err, since: l.now(), stalled: true})
 	l.mu.Unlock()
 	l.log.Error("audit log does not answer", "log", l.name, "limit", l.slow)
@@ -72,7 +72,7 @@ func (l *Log) stalled() {
 
 // fail refuses everybody who waits, and from now on. What was posted stays for later.
 func (l *Log) fail(cause error, batch []*entry) {
-	f := &failure{err: fmt.Errorf("%w: %w", ErrUnavailable, cause), since: l.now()}
+	f := &failure{err: unavailable(cause), since: l.now()}
 	l.mu.Lock()
 	if stall := l.failing.Load(); stall != nil {
 		f.since = stall.since
@@ -132,6 +132,7 @@ func (l *Log) probe() bool {
 	}
 	if err := l.commit([]*entry{e}); err != nil {
 		l.release(e)
+		l.setCause(err)
 		return false
 	}
 	l.mu.Lock()
@@ -141,6 +142,17 @@ func (l *Log) probe() bool {
 	l.healed(f)
 	return true
 }
+
+// setCause keeps the present reason of an outage: a disk that failed may be full by now.
+func (l *Log) setCause(cause error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f := *l.failing.Load()
+	f.err = unavailable(cause)
+	l.failing.Store(&f)
+}
+
+func unavailable(cause error) error { return fmt.Errorf("%w: %w", ErrUnavailable, cause) }
 
 // healLocked ends the outage and closes its account.
 func (l *Log) healLocked() *failure {

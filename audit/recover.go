@@ -161,14 +161,16 @@ func verifySealed(fs FileSystem, log string, h, successor *header) error {
 	return measureSealed(f, name, h, successor)
 }
 
-// record is the recovered record for a torn tail; nil when the log ended cleanly.
+// record is the recovered record for a torn tail; nil when the log ended cleanly. No power cut makes a segment shorter,
+// but a copy that was interrupted does, and that must not pass in silence even where it ends between two batches.
 func (h *history) record() *Record {
-	if h.dropped == 0 {
+	if h.dropped == 0 && h.missing == 0 {
 		return nil
 	}
 	return &Record{Type: TypeRecovered, Code: CodeTornTail, Detail: detail(struct {
 		File    string `json:"file"`
 		Offset  int64  `json:"offset"`
 		Dropped int64  `json:"dropped_bytes"`
-	}{h.name, h.end, h.dropped})}
+		Missing int64  `json:"missing_bytes"`
+	}{h.name, h.end, h.dropped, h.missing})}
 }

@@ -81,6 +81,7 @@ func TestTornTailIsDroppedAndNoted(t *testing.T) {
 		"only the last sector": func(b []byte, at, end int64) []byte { return zero(b, at, at+6*sector) },
 		"bad checksum":         func(b []byte, at, end int64) []byte { b[at+4] ^= 1; return b },
 		"bad byte":             func(b []byte, at, end int64) []byte { b[at+2000] ^= 1; return b },
+		"cut between batches":  func(b []byte, at, end int64) []byte { return b[:at] },
 		"bad length":           func(b []byte, at, end int64) []byte { b[at+23] = 0xff; return b },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -106,11 +107,12 @@ func checkDropped(t *testing.T, r *Record, offset int64) {
 		File    string
 		Offset  int64
 		Dropped int64 `json:"dropped_bytes"`
+		Missing int64 `json:"missing_bytes"`
 	}
 	if err := json.Unmarshal(r.Detail, &d); err != nil {
 		t.Fatal(err)
 	}
-	if d.File != segmentName(DecisionLog, 1) || d.Offset != offset || d.Dropped <= 0 {
+	if d.File != segmentName(DecisionLog, 1) || d.Offset != offset || d.Dropped+d.Missing <= 0 {
 		t.Errorf("recovered record says %+v, want offset %d", d, offset)
 	}
 }

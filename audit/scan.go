@@ -102,6 +102,7 @@ type extent struct {
 	sum     [sha256.Size]byte
 	lastAt  int64 // where the last frame starts; 0 when there is none
 	dropped int64 // bytes of an incomplete batch beyond end
+	missing int64 // bytes by which the file is shorter than it was made
 }
 
 // measureSealed reads a segment up to the end that its successor states and checks all that the successor says.
@@ -126,6 +127,7 @@ func measureLast(f File, name string, h *header) (*extent, error) {
 	}
 	s := newScanner(f, name, h)
 	x, err := s.measure(h, size)
+	x.missing = max(0, h.size-size)
 	damage, torn := errors.AsType[*Damage](err)
 	switch {
 	case err == nil:
