@@ -325,3 +325,27 @@ stone: ""
 		t.Errorf("shown (-want +got):\n%s", diff)
 	}
 }
+
+func TestASyntaxErrorInALargeFileIsFoundInAMoment(t *testing.T) {
+	text := "name: \"" + strings.Repeat("never closed\n", maxFile/16)
+	began := time.Now()
+	_, _, err := load(t, text)
+	if problems, ok := errors.AsType[Errors](err); !ok || problems[0].Line < 1 {
+		t.Errorf("got %v, want a problem with a line", err)
+	}
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
+func TestALargeConfigurationLoadsInAMoment(t *testing.T) {
+	text := "name: a\nrooms:\n" + strings.Repeat("  - {name: x, beds: [{width: 1}, {width: 2}]}\n", 20_000)
+	began := time.Now()
+	got, _, err := load(t, text)
+	if err != nil || len(got.Rooms) != 20_000 {
+		t.Fatalf("loaded %v", err)
+	}
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("took %v", took)
+	}
+}

@@ -10,8 +10,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// maxSyntaxTries bounds the search for the line of a syntax error.
-const maxSyntaxTries = 256
+// maxSearched bounds the search for the line of a syntax error, in bytes parsed: a moment, whatever the file.
+const maxSearched = 16 << 20
 
 // documents parses every document of a YAML stream.
 func documents(data []byte) ([]*yaml.Node, error) {
@@ -36,12 +36,14 @@ func syntaxProblem(file string, data []byte, err error) Problem {
 	said, text := parserLine(err)
 	lines := bytes.SplitAfter(data, []byte("\n"))
 	line := min(said, len(lines))
-	end := consumed(lines)
-	for tries := 0; end > 0 && tries < maxSyntaxTries; end, tries = end-1, tries+1 {
-		if _, err := documents(bytes.Join(lines[:end-1], nil)); err == nil {
+	searched := 0
+	for end := consumed(lines); end > 0 && searched < maxSearched; end-- {
+		beginning := bytes.Join(lines[:end-1], nil)
+		if _, err := documents(beginning); err == nil {
 			line = end
 			break
 		}
+		searched += len(beginning)
 	}
 	return Problem{File: file, Line: line, Column: indentation(lines[line-1]) + 1, Text: "not valid YAML: " + text}
 }
