@@ -84,6 +84,8 @@ func New(id Identity) (*Identity, error) {
 	if len(id.Email) > maxEmail || checkName(id.Email, maxEmail) != nil {
 		id.Email, id.EmailVerified = "", false
 	}
+	// An address with two @ ends in one domain and belongs to another: nobody's policy may read it as verified.
+	id.EmailVerified = id.EmailVerified && EmailDomain(id.Email) != ""
 	id.Name = clip(id.Name, maxName)
 	id.ACR = clip(id.ACR, maxName)
 	id.AMR = slices.Clone(id.AMR[:min(len(id.AMR), maxAMR)])
