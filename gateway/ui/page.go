@@ -177,14 +177,16 @@ func (p SignInProblem) sheet() sheet {
 
 func (p SignedOut) sheet() sheet {
 	s := sheet{
-		Tone:  Done,
-		Label: "Signed out",
-		Title: "You are signed out everywhere",
-		Text:  "Your session has ended in every app on this browser. Open pages stop working within seconds.",
+		Tone:   Done,
+		Label:  "Signed out",
+		Title:  "You are signed out everywhere",
+		Text:   "Your session has ended in every app on this browser. Open pages stop working within seconds.",
+		Advice: []string{"On a shared device sign out at your identity provider too: it may still know you in this browser."},
 	}
 	if p.App != "" {
 		s.Title = "You are signed out of " + p.App
-		s.Text = "Your other apps are not affected."
+		s.Text = "In your other apps you are still signed in."
+		s.Advice = []string{"To end it everywhere, sign out on the page of your apps."}
 	}
 	s.addAction("Sign in again", p.SignIn, "GET")
 	s.addAction("Your apps", p.Portal, "GET")

@@ -281,10 +281,18 @@ func TestInspectShowsWhatArrived(t *testing.T) {
 	}
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest(http.MethodPost, "/deep/seen.json", nil)
+	r.Header.Set("X-Sallyport-User", "demo|ines")
+	r.Header.Set("Accept", "*/*")
 	inspect.ServeHTTP(w, r)
-	var seen struct{ Method, Target, Problem string }
+	var seen struct {
+		Method, Target, Problem string
+		Gateway, Client         []struct{ Name, Value string }
+	}
 	if err := json.Unmarshal(w.Body.Bytes(), &seen); err != nil || seen.Method != "POST" || seen.Target != "/deep/seen.json" || seen.Problem == "" {
 		t.Errorf("JSON says %+v, %v", seen, err)
+	}
+	if len(seen.Gateway) != 1 || seen.Gateway[0].Value != "demo|ines" || len(seen.Client) != 1 || seen.Client[0].Name != "Accept" {
+		t.Errorf("headers are sorted as %+v and %+v", seen.Gateway, seen.Client)
 	}
 }
 

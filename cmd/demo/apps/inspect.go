@@ -43,7 +43,8 @@ type seen struct {
 	Target   string   `json:"target"` // the request line's, byte for byte
 	Protocol string   `json:"protocol"`
 	Host     string   `json:"host"`
-	Headers  []header `json:"headers"`
+	Gateway  []header `json:"gateway"`           // headers that only the gateway can have written
+	Client   []header `json:"client"`            // headers that came from the browser, as far as the gateway let them
 	Claims   string   `json:"claims,omitempty"`  // of the assertion, indented
 	Problem  string   `json:"problem,omitempty"` // why the assertion proves nothing
 }
@@ -52,10 +53,18 @@ func receive(r *http.Request) seen {
 	s := seen{Method: r.Method, Target: r.RequestURI, Protocol: r.Proto, Host: r.Host, Claims: claims(r.Header.Get("X-Sallyport-Assertion"))}
 	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
 		for _, value := range r.Header[name] {
-			s.Headers = append(s.Headers, header{name, value})
+			if ofGateway(name) {
+				s.Gateway = append(s.Gateway, header{name, value})
+			} else {
+				s.Client = append(s.Client, header{name, value})
+			}
 		}
 	}
 	return s
+}
+
+func ofGateway(name string) bool {
+	return strings.HasPrefix(name, "X-Sallyport-") || strings.HasPrefix(name, "X-Forwarded-") || name == "X-Request-Id"
 }
 
 // claims is the middle part of a JWT, for reading only: the Gatekeeper says whether it is true.
