@@ -216,7 +216,7 @@ func FuzzEmailDomain(f *testing.F) {
 // OIDC-18: what has no readable domain is not verified, whatever the provider says.
 func TestAddressWithoutReadableDomainIsNotVerified(t *testing.T) {
 	for _, email := range []string{"mallory@evil.example@corp.example", `"a b"@corp.example`, "ada@corp.example.", "ada", "@corp.example"} {
-		id, err := New(Identity{Kind: User, Provider: "corp", Subject: "1", Email: email, EmailVerified: true})
+		id, err := authn.New(authn.Identity{Kind: authn.User, Provider: "corp", Subject: "1", Email: email, EmailVerified: true})
 		if err != nil {
 			t.Fatal(err)
 		}
