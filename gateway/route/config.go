@@ -34,10 +34,10 @@ type App struct {
 	Access policy.Access `yaml:"access" config:"single"`
 	// Authorization says to whom the Authorization header belongs: "app" forwards it untouched beside a session,
 	// "gateway" reads it as a gateway token and never forwards it. Default "app".
-	Authorization Authorization `yaml:"authorization" default:"app"`
+	Authorization Authorization `yaml:"authorization" default:"app" enum:"app,gateway"`
 	// HostHeader is the Host the app sees: "public" is the name in the browser's address bar, "upstream" is the
 	// upstream's own. Default "public".
-	HostHeader HostHeader `yaml:"host_header" default:"public"`
+	HostHeader HostHeader `yaml:"host_header" default:"public" enum:"public,upstream"`
 	// StripPrefix is removed from the path before the policy judges it and the app receives it; it matches only at
 	// a segment border, and requests outside it are refused. Starts with a slash, ends without. Default: nothing.
 	StripPrefix string `yaml:"strip_prefix"`
