@@ -11,17 +11,22 @@ import (
 )
 
 // connections notices what never becomes a request: handshakes that fail and heads that net/http's own parser
-// refuses. Nothing of those was forwarded, and no handler sees them, so they are counted when their connection
-// closes.
+// refuses. Nothing of those was forwarded and no handler sees them, so they are counted: when bytes arrived, the
+// connection fell idle or closed again, and no request had reached the handler in between. In HTTP/2 a single malformed
+// head among others, or one that does not even open a stream, ends without a trace here.
 type connections struct {
 	open    sync.Map // net.Conn → *connection
 	refused func(reason string, peer netip.Addr)
 }
 
-// connection is one client connection. Its fields are touched by the server's goroutine for it and by its handlers.
+// connection is one client connection.
 type connection struct {
-	started atomic.Int64 // requests whose first byte arrived (HTTP/1.1), or 1 (HTTP/2)
-	handled atomic.Int64 // requests that reached the handler
+	handled atomic.Int64 // requests that reached the handler; several at once in HTTP/2
+
+	// The rest belongs to the server's goroutine for the connection, in which net/http reports its states.
+	active  bool
+	before  int64 // handled, when the connection became active
+	greeted bool  // an HTTP/2 connection became active and idle once without a request, for its preface
 }
 
 type connectionKey struct{}
@@ -42,27 +47,33 @@ func (c *connections) state(conn net.Conn, state http.ConnState) {
 	info := known.(*connection)
 	switch state {
 	case http.StateActive:
-		info.started.Add(1)
+		info.active, info.before = true, info.handled.Load()
+		return
 	case http.StateHijacked:
 		c.open.Delete(conn)
+		return
 	case http.StateClosed:
 		c.open.Delete(conn)
-		if reason := info.refusal(conn); reason != "" {
-			c.refused(reason, peerOf(conn))
-		}
 	}
+	if reason := info.refusal(conn, state); reason != "" {
+		c.refused(reason, peerOf(conn))
+	}
+	info.active = false
 }
 
-// refusal is why a closed connection ended without its last request reaching the handler, or empty.
-func (info *connection) refusal(conn net.Conn) string {
+// refusal is why a connection that fell idle or closed did so without a request, or empty.
+func (info *connection) refusal(conn net.Conn, state http.ConnState) string {
 	secured, isTLS := conn.(*tls.Conn)
 	switch {
-	case isTLS && !secured.ConnectionState().HandshakeComplete:
+	case isTLS && state == http.StateClosed && !secured.ConnectionState().HandshakeComplete:
 		return "tls_handshake"
-	case info.started.Load() > info.handled.Load():
-		return "malformed_request"
+	case !info.active || info.handled.Load() > info.before:
+		return ""
+	case isTLS && !info.greeted && secured.ConnectionState().NegotiatedProtocol == "h2":
+		info.greeted = true
+		return ""
 	}
-	return ""
+	return "malformed_request"
 }
 
 // handled notes that a request reached the handler.
