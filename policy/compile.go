@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 )
 
@@ -112,10 +113,6 @@ func Compile(ctx context.Context, b *Bundle) (*Engine, error) {
 			return nil, err
 		}
 	}
-	config, err := ast.ValueFromReader(bytes.NewReader(b.contents.data))
-	if err != nil {
-		return nil, fmt.Errorf("reading the policy's data: %w", err)
-	}
 	query, err := compiler.QueryCompiler().Compile(ast.MustParseBody("result = data.sallyport.authz.decision"))
 	if err != nil {
 		return nil, fmt.Errorf("preparing the policy: %w", err)
@@ -126,9 +123,6 @@ func Compile(ctx context.Context, b *Bundle) (*Engine, error) {
 		query:    query,
 		builtins: guardedBuiltins(),
 		deadline: b.deadline,
-		// The store keeps the data in the evaluator's own form and is never written again.
-		store: inmem.NewFromASTObject(ast.NewObject(ast.Item(key("sallyport"),
-			ast.ObjectTerm(ast.Item(key("config"), ast.NewTerm(config)))))),
 	}
 	if e.deadline == 0 {
 		e.deadline = DefaultDeadline
@@ -136,13 +130,29 @@ func Compile(ctx context.Context, b *Bundle) (*Engine, error) {
 	if b.memo {
 		e.memo = newMemo()
 	}
+	if e.store, err = storeOf(b.contents.data); err != nil {
+		return nil, fmt.Errorf("reading the policy's data: %w", err)
+	}
 	if e.plans, err = plansFor(b.contents.data); err != nil {
 		return nil, fmt.Errorf("reading the policy's data: %w", err)
+	}
+	if e.analyst, err = newAnalyst(compiler, &b.contents); err != nil {
+		return nil, fmt.Errorf("preparing the policy: %w", err)
 	}
 	if e.txn, err = e.store.NewTransaction(ctx); err != nil {
 		return nil, fmt.Errorf("preparing the policy: %w", err)
 	}
 	return e, nil
+}
+
+// storeOf keeps data.sallyport.config in the evaluator's own form. Nobody writes to it.
+func storeOf(config []byte) (storage.Store, error) {
+	value, err := ast.ValueFromReader(bytes.NewReader(config))
+	if err != nil {
+		return nil, err
+	}
+	return inmem.NewFromASTObject(ast.NewObject(ast.Item(key("sallyport"),
+		ast.ObjectTerm(ast.Item(key("config"), ast.NewTerm(value)))))), nil
 }
 
 func plansFor(data []byte) (map[string]*plan, error) {

@@ -2,28 +2,76 @@ package policy
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
+	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/metrics"
+	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
-// dependencies finds the input fields that the decision on one app can depend on, or why that cannot be said.
+// analyst finds the input fields that the decision on one app can depend on, or why that cannot be said.
 //
 // What an app's own package reads, and all rules it leads to, is taken from the text of the rules: every reference to
 // input in any of them counts, whether a given request gets there or not. What data.sallyport.authz.access reads is
 // taken from its partial evaluation with the app's id and data, which leaves out the conditions that the app's rules do
 // not have. Dropping branches may also drop an error that they would have raised; the shipped Rego, which alone is
 // treated so, is written and tested to raise none.
+//
+// Partial evaluation in OPA rewrites the terms it meets, data included, in place. It therefore has a compiler of its own
+// for the shipped modules, a copy of the app's data for each run, and runs alone.
+type analyst struct {
+	mu       sync.Mutex
+	live     *ast.Compiler // read only
+	shipped  *ast.Compiler
+	timezone string
+	apps     map[string]json.RawMessage
+}
+
+func newAnalyst(live *ast.Compiler, c *contents) (*analyst, error) {
+	shipped := *c
+	shipped.modules = slices.DeleteFunc(slices.Clone(c.modules), func(m module) bool {
+		return strings.HasPrefix(m.name, operatorPrefix)
+	})
+	compiler, err := shipped.compile()
+	if err != nil {
+		return nil, err
+	}
+	var config struct {
+		Timezone string                     `json:"timezone"`
+		Apps     map[string]json.RawMessage `json:"apps"`
+	}
+	if err := json.Unmarshal(c.data, &config); err != nil {
+		return nil, err
+	}
+	return &analyst{live: live, shipped: compiler, timezone: config.Timezone, apps: config.Apps}, nil
+}
+
+// store is data.sallyport.config as far as it concerns one app.
+func (a *analyst) store(app string) (storage.Store, error) {
+	config, err := json.Marshal(map[string]any{
+		"timezone": a.timezone,
+		"apps":     map[string]json.RawMessage{app: a.apps[app]},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return storeOf(config)
+}
+
+// dependencies is one analysis.
 type dependencies struct {
-	engine  *Engine
-	fields  fieldSet
-	visited map[*ast.Rule]bool
-	own     bool // walking the operator's rules
-	access  bool // they ask data.sallyport.authz.access
-	err     error
+	compiler *ast.Compiler // whose rules are walked
+	fields   fieldSet
+	visited  map[*ast.Rule]bool
+	own      bool // walking the operator's rules
+	access   bool // they ask data.sallyport.authz.access
+	err      error
 }
 
 var (
@@ -47,18 +95,20 @@ var (
 // partialNamespace is where a partial evaluation puts the rules it makes.
 const partialNamespace = "__sallyport_partial"
 
-// dependenciesOf analyses the policy for one app.
-func (e *Engine) dependenciesOf(ctx context.Context, app string, own bool) ([]field, error) {
-	d := &dependencies{engine: e, visited: make(map[*ast.Rule]bool)}
+// dependenciesLocked analyses the policy for one app.
+func (a *analyst) dependenciesLocked(ctx context.Context, app string, own bool) ([]field, error) {
+	d := &dependencies{compiler: a.live, visited: make(map[*ast.Rule]bool)}
 	d.fields[fieldResourceID] = true
 	if own {
 		d.fields[fieldSubjectType] = true // a stranger without an answer is asked to sign in
 		d.own = true
 		d.reference(append(refApp.Copy(), ast.StringTerm(app), ast.StringTerm("decision")))
-		d.own = false
 	}
 	if !own || d.access {
-		d.partial(ctx, app)
+		d.compiler, d.own = a.shipped, false
+		if err := a.partialLocked(ctx, app, d); err != nil {
+			return nil, fmt.Errorf("the policy cannot be evaluated in part: %w", err)
+		}
 	}
 	if d.err != nil {
 		return nil, d.err
@@ -75,25 +125,33 @@ func (e *Engine) dependenciesOf(ctx context.Context, app string, own bool) ([]fi
 // partialLimit bounds the partial evaluation for one app.
 const partialLimit = 5_000_000 // polls of the evaluator
 
-// partial evaluates data.sallyport.authz.access as far as the app's name and data lead, and walks what is left.
-func (d *dependencies) partial(ctx context.Context, app string) {
-	query, err := d.engine.compiler.QueryCompiler().Compile(ast.MustParseBody("data.sallyport.authz.access"))
+// partialLocked evaluates data.sallyport.authz.access as far as the app's name and data lead, and walks what is left.
+func (a *analyst) partialLocked(ctx context.Context, app string, d *dependencies) error {
+	query, err := a.shipped.QueryCompiler().Compile(ast.MustParseBody("data.sallyport.authz.access"))
 	if err != nil {
-		d.fail(err)
-		return
+		return err
 	}
+	store, err := a.store(app)
+	if err != nil {
+		return err
+	}
+	txn, err := store.NewTransaction(ctx)
+	if err != nil {
+		return err
+	}
+	defer store.Abort(ctx, txn)
 	var unknown []*ast.Term
 	for f := range fields {
 		if f != fieldResourceID {
 			unknown = append(unknown, ast.MustParseTerm("input."+fieldPaths[f]))
 		}
 	}
-	known := ast.ObjectTerm(ast.Item(keys.resource, ast.ObjectTerm(ast.Item(keys.id, ast.StringTerm(app)))))
+	known := ast.ObjectTerm(ast.Item(key("resource"), ast.ObjectTerm(ast.Item(key("id"), ast.StringTerm(app)))))
 	queries, support, err := topdown.NewQuery(query).
-		WithCompiler(d.engine.compiler).
-		WithStore(d.engine.store).
-		WithTransaction(d.engine.txn).
-		WithBuiltins(d.engine.builtins).
+		WithCompiler(a.shipped).
+		WithStore(store).
+		WithTransaction(txn).
+		WithBuiltins(guardedBuiltins()).
 		WithStrictBuiltinErrors(true).
 		WithMetrics(metrics.NoOp()).
 		WithTime(neverNow).
@@ -103,8 +161,7 @@ func (d *dependencies) partial(ctx context.Context, app string) {
 		WithInput(known).
 		PartialRun(ctx)
 	if err != nil {
-		d.fail(fmt.Errorf("the policy cannot be evaluated in part: %w", err))
-		return
+		return err
 	}
 	for _, q := range queries {
 		d.walk(q)
@@ -114,6 +171,7 @@ func (d *dependencies) partial(ctx context.Context, app string) {
 			d.walk(r)
 		}
 	}
+	return nil
 }
 
 // budget is a topdown.Cancel that counts, so that the same policy always ends the same way.
@@ -171,7 +229,7 @@ func (d *dependencies) reference(r ast.Ref) {
 	case d.own && refAuthz.HasPrefix(r.ConstantPrefix()):
 		d.fail(errReadsPolicy)
 	case r[0].Equal(ast.DefaultRootDocument):
-		for _, rule := range d.engine.compiler.GetRulesDynamicWithOpts(r, ast.RulesOptions{IncludeHiddenModules: true}) {
+		for _, rule := range d.compiler.GetRulesDynamicWithOpts(r, ast.RulesOptions{IncludeHiddenModules: true}) {
 			d.rule(rule)
 		}
 	}

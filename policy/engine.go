@@ -21,7 +21,8 @@ type Engine struct {
 	txn      storage.Transaction // one for all: nothing is ever written
 	deadline time.Duration
 	plans    map[string]*plan // by app
-	memo     *memo            // nil: nothing is remembered
+	analyst  *analyst
+	memo     *memo // nil: nothing is remembered
 }
 
 // Digest names the policy in records.
@@ -67,8 +68,9 @@ func (e *Engine) projection(ctx context.Context, app string) ([]field, bool) {
 		return nil, false
 	}
 	r := p.result.Load()
-	if r == nil && p.claimed.CompareAndSwap(false, true) {
-		r = e.planFor(ctx, app, p)
+	if r == nil && e.analyst.mu.TryLock() { // whoever comes while an analysis runs is evaluated
+		r = e.planLocked(ctx, app, p)
+		e.analyst.mu.Unlock()
 	}
 	if r == nil || r.err != nil {
 		return nil, false
@@ -76,9 +78,12 @@ func (e *Engine) projection(ctx context.Context, app string) ([]field, bool) {
 	return r.fields, true
 }
 
-func (e *Engine) planFor(ctx context.Context, app string, p *plan) *planResult {
+func (e *Engine) planLocked(ctx context.Context, app string, p *plan) *planResult {
+	if r := p.result.Load(); r != nil {
+		return r
+	}
 	r := new(planResult)
-	r.fields, r.err = e.dependenciesOf(context.WithoutCancel(ctx), app, p.own)
+	r.fields, r.err = e.analyst.dependenciesLocked(context.WithoutCancel(ctx), app, p.own)
 	p.result.Store(r)
 	return r
 }
@@ -90,10 +95,9 @@ func (e *Engine) Dependencies(ctx context.Context, app string) ([]string, error)
 	if p == nil {
 		return nil, fmt.Errorf("no app %q", app)
 	}
-	r := p.result.Load()
-	if r == nil {
-		r = e.planFor(ctx, app, p)
-	}
+	e.analyst.mu.Lock()
+	r := e.planLocked(ctx, app, p)
+	e.analyst.mu.Unlock()
 	if r.err != nil {
 		return nil, r.err
 	}

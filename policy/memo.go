@@ -83,12 +83,10 @@ func (s *memoShard) forgetLocked(hash uint64) {
 // size estimates what an entry holds on to: the key, the document, about as much again for its decoded form.
 func (e memoEntry) size() int { return len(e.key) + 3*len(e.verdict.JSON) + 256 }
 
-// plan is what is known of one app's dependencies. The first decision on the app finds it out; those that come
-// meanwhile are evaluated.
+// plan is what is known of one app's dependencies. An early decision on the app finds it out.
 type plan struct {
-	own     bool
-	claimed atomic.Bool
-	result  atomic.Pointer[planResult]
+	own    bool
+	result atomic.Pointer[planResult]
 }
 
 type planResult struct {

@@ -7,9 +7,11 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/open-policy-agent/opa/v1/ast"
 )
 
 // memoApps are apps of every kind: access rules, and packages that read the input in every way Rego has.
@@ -128,6 +130,56 @@ func TestAccessDependsOnWhatItsRulesName(t *testing.T) {
 	if _, err := e.Dependencies(t.Context(), "nowhere"); err == nil {
 		t.Error("an unknown app has dependencies")
 	}
+}
+
+// TestAnalysisLeavesThePolicyAsItWas: partial evaluation rewrites terms in place, so it must not meet ours, and the
+// order in which apps are analysed must not matter.
+func TestAnalysisLeavesThePolicyAsItWas(t *testing.T) {
+	text := func(c *ast.Compiler) string {
+		var b strings.Builder
+		for _, name := range sortedNames(c.Modules) {
+			b.WriteString(c.Modules[name].String())
+		}
+		return b.String()
+	}
+	e := memoApps(t)
+	live, shipped := text(e.compiler), text(e.analyst.shipped)
+	backwards := sortedNames(e.plans)
+	slices.Reverse(backwards)
+	other := memoApps(t)
+	for _, app := range backwards {
+		_, _ = other.Dependencies(t.Context(), app)
+	}
+	for _, app := range sortedNames(e.plans) {
+		got, err := e.Dependencies(t.Context(), app)
+		want, otherErr := other.Dependencies(t.Context(), app)
+		if !slices.Equal(got, want) || (err == nil) != (otherErr == nil) {
+			t.Errorf("%s: %v (%v) or %v (%v), by order", app, got, err, want, otherErr)
+		}
+	}
+	if text(e.compiler) != live || text(e.analyst.shipped) != shipped {
+		t.Error("the policy is not what it was")
+	}
+}
+
+// TestConcurrentDecisions decides on many apps at once while they are analysed for the first time.
+func TestConcurrentDecisions(t *testing.T) {
+	e := memoApps(t)
+	var wg sync.WaitGroup
+	seed := random(t).Uint64()
+	for i := range uint64(4) {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(seed, i))
+			for range rounds(500) {
+				in := randomInput(r, sortedNames(e.plans)...)
+				got := e.Decide(t.Context(), in)
+				if want := e.evaluate(t.Context(), in, maxDeadline); string(got.JSON) != string(want.JSON) {
+					t.Errorf("got %s, want %s", got.JSON, want.JSON)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // POL-11: what is remembered is what a fresh evaluation says, on random inputs that often agree.
