@@ -17,6 +17,10 @@ import (
 // is not the sign-in's is a 404 and never forwarded.
 const jwksPath = signin.Prefix + "jwks.json"
 
+// clientJWKSPath is where identity providers find the keys that the gateway proves itself with (private_key_jwt): the
+// client's jwks_uri.
+const clientJWKSPath = signin.Prefix + "client.jwks.json"
+
 // own is the handler for the gateway's own endpoints, or nil when the request is for an app.
 func (x *exchange) own() func(*exchange) error {
 	isAuth := x.req.Host == x.snap.AuthHost
@@ -31,7 +35,9 @@ func (x *exchange) own() func(*exchange) error {
 	case isAuth && x.req.Path == "/":
 		return (*exchange).servePortal
 	case isAuth && x.req.Path == jwksPath:
-		return (*exchange).serveJWKS
+		return func(x *exchange) error { return x.serveJWKS(x.server.assertions.JWKS()) }
+	case isAuth && x.req.Path == clientJWKSPath:
+		return func(x *exchange) error { return x.serveJWKS(x.server.clientKeys) }
 	case isAuth:
 		return func(x *exchange) error { return x.snap.SignIn.ServeAuth(x.w, x.r) }
 	case x.req.Path == signin.ReturnPath:
@@ -91,8 +97,8 @@ func (x *exchange) tiles() []ui.AppTile {
 	return tiles
 }
 
-// serveJWKS publishes the key that apps verify X-Sallyport-Assertion with (RFC 7517).
-func (x *exchange) serveJWKS() error {
+// serveJWKS publishes public keys (RFC 7517).
+func (x *exchange) serveJWKS(document []byte) error {
 	if err := x.onlyGet(); err != nil {
 		return err
 	}
@@ -100,7 +106,7 @@ func (x *exchange) serveJWKS() error {
 	h.Set("Content-Type", "application/jwk-set+json")
 	h.Set("Cache-Control", "public, max-age=300")
 	h.Set("X-Content-Type-Options", "nosniff")
-	x.w.Write(x.server.assertions.JWKS()) // the client may have gone; there is nobody else to tell
+	x.w.Write(document) // the client may have gone; there is nobody else to tell
 	return nil
 }
 

@@ -47,6 +47,7 @@ type Options struct {
 	Window     *audit.Window
 	Sessions   Sessions
 	Assertions Assertions
+	ClientKeys []byte // JSON Web Key Set of the keys that identity providers know us by
 	Pages      *ui.Pages
 	Metrics    *prometheus.Registry
 	Log        *slog.Logger
@@ -59,6 +60,7 @@ type Server struct {
 	decisions   Decisions
 	sessions    Sessions
 	assertions  Assertions
+	clientKeys  []byte
 	pages       *ui.Pages
 	metrics     *metrics
 	log         *slog.Logger
@@ -77,7 +79,7 @@ type Server struct {
 // New builds a server that serves the given snapshot.
 func New(opts Options, first *Snapshot) *Server {
 	s := &Server{
-		decisions: opts.Decisions, sessions: opts.Sessions, assertions: opts.Assertions, pages: opts.Pages,
+		decisions: opts.Decisions, sessions: opts.Sessions, assertions: opts.Assertions, clientKeys: opts.ClientKeys, pages: opts.Pages,
 		metrics: newMetrics(opts.Metrics), log: opts.Log, now: opts.Now, streams: newStreams(),
 		swapped: make(chan struct{}, 1),
 	}

@@ -9,6 +9,8 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	_ "embed"
+	"encoding/base64"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -22,6 +24,8 @@ import (
 	"strings"
 	"text/template"
 	"time"
+
+	"sallyport/certs/internal/wire"
 )
 
 // InitOptions say what Init creates. Only Dir, Domain and Hosts are required.
@@ -60,6 +64,7 @@ type InitResult struct {
 	Socket       string            // where keyd will listen
 	CA           string            // the development CA's certificate, for browsers to trust
 	Certificates string            // glob of the chains, for the gateway's tls.certificates
+	ClientKeys   string            // JSON Web Key Set to register with the identity provider, for private_key_jwt
 	Chains       map[string]string // chain file by host
 }
 
@@ -156,6 +161,7 @@ func (o *InitOptions) make() (*fileSet, *InitResult, error) {
 		Socket:       o.Listen,
 		CA:           filepath.Join(o.Public, "ca.pem"),
 		Certificates: filepath.Join(o.Public, "certs", "*.pem"),
+		ClientKeys:   filepath.Join(o.Public, "oidc-client.jwks.json"),
 		Chains:       map[string]string{},
 	}
 	set := &fileSet{}
@@ -186,11 +192,18 @@ func (o *InitOptions) make() (*fileSet, *InitResult, error) {
 		chain := append(pemBlock("CERTIFICATE", leaf), pemBlock("CERTIFICATE", ca.cert.Raw)...)
 		set.file(res.Chains[host], chain, 0o644)
 	}
-	for _, name := range []string{"assertion", "oidc-client"} {
-		if _, err := o.addKey(set, name); err != nil {
-			return nil, nil, err
-		}
+	if _, err := o.addKey(set, "assertion"); err != nil {
+		return nil, nil, err
 	}
+	client, err := o.addKey(set, "oidc-client")
+	if err != nil {
+		return nil, nil, err
+	}
+	keySet, err := publicKeySet(client)
+	if err != nil {
+		return nil, nil, err
+	}
+	set.file(res.ClientKeys, keySet, 0o644)
 	config, err := o.config()
 	if err != nil {
 		return nil, nil, err
@@ -211,6 +224,22 @@ func (o *InitOptions) addKey(set *fileSet, name string) (crypto.PublicKey, error
 	}
 	set.file(filepath.Join(o.Dir, "keys", name+".pem"), pemBlock("PRIVATE KEY", der), 0o600)
 	return private.Public(), nil
+}
+
+// publicKeySet is the JSON Web Key Set (RFC 7517 §5) of one P-256 key.
+func publicKeySet(public crypto.PublicKey) ([]byte, error) {
+	id, err := wire.ID(public)
+	if err != nil {
+		return nil, err
+	}
+	point, err := public.(*ecdsa.PublicKey).Bytes() // 0x04, X, Y
+	if err != nil {
+		return nil, err
+	}
+	b64 := base64.RawURLEncoding.EncodeToString
+	return json.MarshalIndent(map[string]any{"keys": []map[string]string{{
+		"kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": id.String(), "x": b64(point[1:33]), "y": b64(point[33:]),
+	}}}, "", "  ")
 }
 
 // fileName is a host as a file name: a wildcard is spelled out, so that globs and shells leave it alone.

@@ -142,6 +142,10 @@ func (a *assembly) build(ctx context.Context) (*listeners, error) {
 	if err := a.openAssertions(ctx, cfg); err != nil {
 		return nil, err
 	}
+	clientKeys, err := a.clientKeys(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if err := a.connect(ctx, frozen, nil); err != nil {
 		return nil, err
 	}
@@ -149,7 +153,7 @@ func (a *assembly) build(ctx context.Context) (*listeners, error) {
 	a.group.Go(func() error { return window.Run(a.ctx) })
 	a.server = gateway.New(gateway.Options{
 		Decisions: a.opts.WrapDecisions(a.audit.Decisions()), Window: window, Sessions: a.sessions, Assertions: a.minter,
-		Pages: ui.New(ui.Options{}), Metrics: a.metrics, Log: a.opts.Log, Now: a.opts.Now,
+		ClientKeys: clientKeys, Pages: ui.New(ui.Options{}), Metrics: a.metrics, Log: a.opts.Log, Now: a.opts.Now,
 	}, frozen.snapshot)
 	a.sessions.OnEnd(a.server.SessionEnded)
 	a.group.Go(func() error { return a.server.Run(a.ctx) })
@@ -204,6 +208,25 @@ func (a *assembly) openAssertions(ctx context.Context, cfg *config.Config) (err 
 	}
 	a.minter, err = token.NewMinter(token.MinterConfig{Issuer: cfg.AuthOrigin(), Signer: signer, Now: a.opts.Now})
 	return err
+}
+
+// clientKeys is the public side of every key that identity providers know us by.
+func (a *assembly) clientKeys(ctx context.Context) ([]byte, error) {
+	keys, err := a.keys.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var signers []token.Signer
+	for _, k := range keys {
+		if k.Purpose == keyring.PurposeOIDCClient {
+			signer, err := a.keys.Assertion(k.Name)
+			if err != nil {
+				return nil, err
+			}
+			signers = append(signers, signer)
+		}
+	}
+	return token.JWKS(signers...)
 }
 
 // signer finds a JWT key of the key process by what it is for: the gateway's configuration names no key.
