@@ -6,16 +6,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
-	"net"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -24,7 +18,7 @@ import (
 // SALLYPORT_SCREENSHOTS names a folder for the pictures; by default they are thrown away.
 func TestDemoInABrowser(t *testing.T) {
 	needTools(t)
-	d := startDemo(t)
+	d := startDemo(t, "--listen", "127.0.0.1:0", "--dir", filepath.Join(shortTempDir(t), "demo"))
 	browser := newBrowser(t, d)
 
 	t.Run("staff member works and is refused payroll", func(t *testing.T) {
@@ -89,140 +83,6 @@ func chromium() string {
 	return ""
 }
 
-// demo is a running bin/demo.
-type demo struct {
-	dir, bin string
-	port     string
-	cmd      *exec.Cmd
-	output   *transcript
-}
-
-// startDemo builds the programs into one folder, as make build does, and starts the demo on a free port.
-func startDemo(t *testing.T) *demo {
-	t.Helper()
-	d := &demo{dir: filepath.Join(shortTempDir(t), "demo"), bin: t.TempDir(), output: newTranscript()}
-	build := exec.Command("go", "build", "-trimpath", "-o", d.bin+"/", "./cmd/...")
-	build.Dir, build.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building: %v\n%s", err, out)
-	}
-	d.cmd = exec.Command(filepath.Join(d.bin, "demo"), "--listen", "127.0.0.1:0", "--dir", d.dir, "--no-browser")
-	d.cmd.Stdout, d.cmd.Stderr = d.output, d.output
-	if err := d.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() { d.cmd.Wait(); close(ended) }()
-	t.Cleanup(func() {
-		d.cmd.Process.Signal(syscall.SIGTERM)
-		<-ended
-		if t.Failed() {
-			t.Logf("the demo said:\n%s", d.output)
-		}
-	})
-	portal := d.output.wait(t, regexp.MustCompile(`https://auth\.sallyport\.localhost:\d+`))
-	d.output.wait(t, regexp.MustCompile(`audit query`))
-	address, err := url.Parse(portal)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.port = address.Port()
-	return d
-}
-
-// shortTempDir is short enough for the path of a Unix socket, which t.TempDir of a long test name may not be.
-func shortTempDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "sp-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}
-
-// record is what the tests read of a decision.
-type record struct {
-	App, Effect, Reason string
-	Input               struct {
-		Subject  struct{ Email string }
-		Resource struct{ Path string }
-	}
-}
-
-// query is `sallyport audit query`.
-func (d *demo) query(t *testing.T, filter ...string) []record {
-	t.Helper()
-	var records []record
-	for line := range bytes.Lines(d.sallyport(t, append([]string{"audit", "query", "--json"}, filter...)...)) {
-		var r record
-		if err := json.Unmarshal(line, &r); err != nil {
-			t.Fatalf("audit query printed %q: %v", line, err)
-		}
-		records = append(records, r)
-	}
-	return records
-}
-
-func (d *demo) sallyport(t *testing.T, args ...string) []byte {
-	t.Helper()
-	cmd := exec.Command(filepath.Join(d.bin, "sallyport"), append([]string{"--config", filepath.Join(d.dir, "sallyport.yaml")}, args...)...)
-	var errors strings.Builder
-	cmd.Stderr = &errors
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("sallyport %s: %v\n%s", strings.Join(args, " "), err, &errors)
-	}
-	return out
-}
-
-// breakPayroll points payroll at a port where nobody listens, as an operator would.
-func (d *demo) breakPayroll(t *testing.T) {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead := listener.Addr().String()
-	listener.Close()
-	path := filepath.Join(d.dir, "sallyport.yaml")
-	config, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	payroll := regexp.MustCompile(`(host: payroll\.sallyport\.localhost\n\s+upstreams: )\[.*\]`)
-	changed := payroll.ReplaceAll(config, fmt.Appendf(nil, `${1}["http://%s"]`, dead))
-	if bytes.Equal(changed, config) {
-		t.Fatal("the demo's configuration has no upstream of payroll to change")
-	}
-	if err := os.WriteFile(path, changed, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	d.sallyport(t, "reload")
-}
-
-// stop is Ctrl-C: the demo ends well and leaves nothing running.
-func (d *demo) stop(t *testing.T) {
-	t.Helper()
-	if err := d.cmd.Process.Signal(syscall.SIGINT); err != nil {
-		t.Fatal(err)
-	}
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		connection, err := net.Dial("tcp", "127.0.0.1:"+d.port)
-		if err != nil && d.cmd.Process.Signal(syscall.Signal(0)) != nil {
-			return
-		}
-		if err == nil {
-			connection.Close()
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the demo runs on 20 s after Ctrl-C")
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-}
-
 // browser plays scenarios in Chromium.
 type browser struct{ settings map[string]any }
 
@@ -278,47 +138,5 @@ func (b *browser) play(t *testing.T, scenario string, result any) {
 	}
 	if err := json.Unmarshal(out, result); err != nil {
 		t.Fatalf("scenario %s returned %q: %v", scenario, out, err)
-	}
-}
-
-// transcript keeps what a program prints and lets tests wait for words.
-type transcript struct {
-	mu    sync.Mutex
-	text  bytes.Buffer
-	grown chan struct{}
-}
-
-func newTranscript() *transcript { return &transcript{grown: make(chan struct{})} }
-
-func (t *transcript) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	close(t.grown)
-	t.grown = make(chan struct{})
-	return t.text.Write(p)
-}
-
-func (t *transcript) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.text.String()
-}
-
-// wait returns the first match, as soon as there is one.
-func (t *transcript) wait(tb testing.TB, words *regexp.Regexp) string {
-	tb.Helper()
-	patience := time.After(60 * time.Second)
-	for {
-		t.mu.Lock()
-		found, grown := words.FindString(t.text.String()), t.grown
-		t.mu.Unlock()
-		if found != "" {
-			return found
-		}
-		select {
-		case <-grown:
-		case <-patience:
-			tb.Fatalf("waited for %q, and the program said:\n%s", words, t)
-		}
 	}
 }

@@ -128,6 +128,9 @@ export async function signOut(stage) {
   await signIn(wiki, "ines");
   await wiki.locator("#live-state", { hasText: /^live$/ }).waitFor();
 
+  const form = await person.newPage();
+  await form.goto(stage.origin("wiki") + "/p/welcome/edit");
+
   const portal = await person.newPage();
   await portal.goto(stage.origin("auth") + "/");
   await portal.getByRole("button", { name: "Sign out everywhere" }).click();
@@ -136,6 +139,11 @@ export async function signOut(stage) {
   await wiki.locator("#live-state", { hasText: "not connected" }).waitFor({ timeout: 2500 });
   const felt = Date.now() - at;
   await stage.picture(portal, "signed-out");
+
+  await form.getByLabel("Text").fill("Sent too late.");
+  await form.getByRole("button", { name: "Save" }).click();
+  await heading(form, "You are not signed in any more");
+  await stage.picture(form, "form-too-late");
 
   await wiki.goto(stage.origin("wiki") + "/p/welcome");
   await heading(wiki, "Sign in");
@@ -184,6 +192,19 @@ export async function problems(stage) {
   assert.ok(asked.includes("<script>"), `the path is shown as ${asked}`);
   assert.ok(asked.includes("U+202E") || asked.includes("%E2%80%AE"), `a bidi mark is not visible in ${asked}`);
   assert.notEqual(await page.title(), "x");
+  await framed(stage);
+}
+
+// framed: inside another page there is no sign-in, only a link that leads to one.
+async function framed(stage) {
+  const person = await stage.person();
+  const page = await person.newPage();
+  await page.setContent(`<h1>Dashboard</h1><iframe title="wiki" width="700" height="500" src="${stage.origin("wiki")}/p/welcome"></iframe>`);
+  const frame = page.frameLocator("iframe");
+  await frame.getByRole("heading", { name: "Sign in to continue" }).waitFor();
+  const link = frame.getByRole("link", { name: "Open in a new tab" });
+  const [opened] = await Promise.all([person.waitForEvent("page"), link.click()]);
+  await heading(opened, "Sign in");
 }
 
 // unavailable: an app that does not answer. The Go test has pointed payroll at a dead port.
