@@ -134,7 +134,7 @@ func guardRegex(pattern, text int) func(args []*ast.Term) error {
 	return func(args []*ast.Term) error {
 		p, ok := args[pattern].Value.(ast.String)
 		length := stringLen(args[text])
-		if !ok || length*len(p) <= maxRegexSteps>>10 { // a byte of pattern compiles to at most 1,000 instructions or so
+		if !ok || length*len(p) <= maxRegexSteps>>8 { // a byte of pattern compiles to fewer than 256 instructions
 			return nil
 		}
 		parsed, err := syntax.Parse(string(p), syntax.Perl)

@@ -22,6 +22,7 @@ import (
 type Bundle struct {
 	Digest   string // "sha256:" and the hexadecimal SHA-256 of Archive
 	Revision string // what the operator's .manifest says, else the first 12 digits of the digest
+	OPA      string // the version of OPA that built it; another one may read its Rego differently
 
 	archive  []byte
 	contents contents
@@ -135,7 +136,7 @@ func (c *contents) bundle() (*Bundle, error) {
 	}
 	sum := sha256.Sum256(archive)
 	digits := hex.EncodeToString(sum[:])
-	b := &Bundle{Digest: "sha256:" + digits, Revision: c.manifest.Revision, archive: archive, contents: *c}
+	b := &Bundle{Digest: "sha256:" + digits, Revision: c.manifest.Revision, OPA: c.manifest.OPA, archive: archive, contents: *c}
 	if b.Revision == "" {
 		b.Revision = digits[:12]
 	}

@@ -3,6 +3,7 @@ package policy
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -27,11 +28,14 @@ func (a Age) Seconds() (int64, bool) { return a.seconds, a.known }
 // MarshalJSON writes the seconds.
 func (a Age) MarshalJSON() ([]byte, error) { return strconv.AppendInt(nil, a.seconds, 10), nil }
 
-// UnmarshalJSON reads seconds.
+// UnmarshalJSON reads seconds, whole minutes of them.
 func (a *Age) UnmarshalJSON(b []byte) error {
 	var s int64
 	if err := json.Unmarshal(b, &s); err != nil {
 		return err
+	}
+	if s < 0 || s%60 != 0 {
+		return fmt.Errorf("an age of %d seconds is not in whole minutes", s)
 	}
 	*a = Age{seconds: s, known: true}
 	return nil

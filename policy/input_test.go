@@ -48,9 +48,9 @@ func fillNils(v reflect.Value) {
 			v.Set(c)
 		}
 	case reflect.Struct:
-		for i := range v.NumField() {
-			if v.Field(i).CanSet() {
-				fillNils(v.Field(i))
+		for _, field := range v.Fields() {
+			if field.CanSet() {
+				fillNils(field)
 			}
 		}
 	case reflect.Slice:
@@ -141,6 +141,8 @@ func TestParseInputRefusesOtherForms(t *testing.T) {
 		"null document":     change(`"grants":[]`, `"cert":null,"grants":[]`),
 		"empty optional":    change(`"method":"GET"`, `"method":"\u0047ET"`),
 		"fractional age":    change(`"age_s":1800`, `"age_s":1800.5`),
+		"age in seconds":    change(`"age_s":1800`, `"age_s":1801`),
+		"negative age":      change(`"age_s":1800`, `"age_s":-60`),
 		"something after":   doc + "{}",
 		"whitespace after":  doc + "\n",
 		"raw invalid UTF-8": change(`"staff"`, "\"\xff\""),

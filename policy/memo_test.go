@@ -358,9 +358,9 @@ func TestEveryInputFieldIsProjected(t *testing.T) {
 			missing = append(missing, path)
 			return
 		}
-		for i := range typ.NumField() {
-			tag, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
-			visit(typ.Field(i).Type, strings.TrimPrefix(path+"."+tag, "."))
+		for field := range typ.Fields() {
+			tag, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+			visit(field.Type, strings.TrimPrefix(path+"."+tag, "."))
 		}
 	}
 	visit(reflect.TypeFor[Input](), "")

@@ -8,6 +8,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
 // POL-01: an app package without a default, no rule of which matches.
@@ -159,6 +162,20 @@ func TestCancelledContextDenies(t *testing.T) {
 	cancel()
 	e := ownPolicy(t, `decision := {"allow": count([1 | some a in numbers.range(1, 100000); some b in numbers.range(1, 100000); a * b == 0]) == 0}`)
 	wantVerdict(t, e.Decide(ctx, person("wiki", "staff")), ReasonError, ReasonError)
+}
+
+// TestPanicDenies: a defect in a built-in function costs one request its answer, not the gateway its life.
+func TestPanicDenies(t *testing.T) {
+	e := ownPolicy(t, `decision := {"allow": true} if regex.match("a", input.resource.path)`)
+	e.builtins = map[string]*topdown.Builtin{guardPrefix + "regex.match": {
+		Decl: e.builtins[guardPrefix+"regex.match"].Decl,
+		Func: func(topdown.BuiltinContext, []*ast.Term, func(*ast.Term) error) error { panic("boom") },
+	}}
+	v := e.Decide(t.Context(), person("wiki", "staff"))
+	wantVerdict(t, v, ReasonError, ReasonError)
+	if !strings.Contains(v.Err.Error(), "boom") {
+		t.Errorf("got %v", v.Err)
+	}
 }
 
 // POL-05: what holds no decision does not become active.
