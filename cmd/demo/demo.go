@@ -57,8 +57,14 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.folder.close()) }()
-	if err := d.folder.makeKeys(ctx, d.programs.keyd, d.listen); err != nil {
-		return err
+	login, err := net.Listen("tcp", d.folder.providerAddress())
+	if err != nil {
+		return fmt.Errorf("the identity provider of this folder: %w", err)
+	}
+	_, port, _ := net.SplitHostPort(login.Addr().String())
+	d.issuer = "http://localhost:" + port
+	if err := d.folder.makeKeys(ctx, d); err != nil {
+		return errors.Join(err, login.Close())
 	}
 
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
@@ -67,40 +73,35 @@ func (d *demo) run(ctx context.Context) (err error) {
 		stopServing()
 		err = errors.Join(err, servers.Wait())
 	}()
-	client, err := d.client()
-	if err != nil {
+	if err := d.startProvider(serving, servers, login); err != nil {
 		return err
 	}
-	secret, err := d.startProvider(serving, servers)
+	client, err := d.client()
 	if err != nil {
 		return err
 	}
 	if err := d.startApps(serving, servers, client); err != nil {
 		return err
 	}
-	if err := d.folder.configure(d, secret); err != nil {
+	if err := d.folder.configure(d); err != nil {
 		return err
 	}
 	return d.runGateway(ctx, serving, client)
 }
 
-// startProvider runs the identity provider and returns the gateway's secret with it.
-func (d *demo) startProvider(ctx context.Context, servers *errgroup.Group) (secret string, err error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+// startProvider runs the identity provider on listener.
+func (d *demo) startProvider(ctx context.Context, servers *errgroup.Group, listener net.Listener) error {
+	keys, err := os.ReadFile(d.folder.clientKeys())
 	if err != nil {
-		return "", err
+		return errors.Join(err, listener.Close())
 	}
-	_, port, _ := net.SplitHostPort(listener.Addr().String())
-	d.issuer = "http://localhost:" + port
-	secret = newSecret()
-	handler, err := provider.New(provider.Options{Issuer: d.issuer, ClientID: clientID, ClientSecret: secret,
+	handler, err := provider.New(provider.Options{Issuer: d.issuer, ClientID: clientID, ClientKeys: keys,
 		RedirectURL: d.origin("auth") + "/.sallyport/callback/demo", People: people()})
 	if err != nil {
-		listener.Close()
-		return "", err
+		return errors.Join(err, listener.Close())
 	}
 	serve(ctx, servers, listener, handler)
-	return secret, nil
+	return nil
 }
 
 // startApps runs every app on a port of its own.

@@ -72,19 +72,23 @@ func TestTemporaryFolderGoesAndNamedOneStays(t *testing.T) {
 	}
 }
 
-func TestKeptKeysAreForOnePort(t *testing.T) {
+func TestKeptFolderIsForItsPorts(t *testing.T) {
 	for issuer, port := range map[string]string{`issuer: "https://auth.sallyport.localhost:9443"`: "9443", `issuer: "https://auth.sallyport.localhost"`: "443"} {
 		f := &folder{dir: t.TempDir()}
 		if err := os.MkdirAll(f.path("keyd"), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(f.path("keyd", "keyd.yaml"), []byte("assertion:\n  "+issuer+"\n"), 0o600); err != nil {
+		config := "    audiences: [\"http://localhost:40123\"]\nassertion:\n  " + issuer + "\n"
+		if err := os.WriteFile(f.path("keyd", "keyd.yaml"), []byte(config), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := f.makeKeys(t.Context(), "/nonexistent", "127.0.0.1:"+port); err != nil {
+		if got, want := f.providerAddress(), "127.0.0.1:40123"; got != want {
+			t.Errorf("the provider comes back at %s, want %s", got, want)
+		}
+		if err := f.makeKeys(t.Context(), &demo{listen: "127.0.0.1:" + port}); err != nil {
 			t.Errorf("keys made for port %s are not reused there: %v", port, err)
 		}
-		if err := f.makeKeys(t.Context(), "/nonexistent", "127.0.0.1:8443"); err == nil || !strings.Contains(err.Error(), "port "+port) {
+		if err := f.makeKeys(t.Context(), &demo{listen: "127.0.0.1:8443"}); err == nil || !strings.Contains(err.Error(), "port "+port) {
 			t.Errorf("keys made for port %s on another: %v, want an error that names the port", port, err)
 		}
 	}

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"crypto/rand"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -56,43 +56,66 @@ func (f *folder) path(elements ...string) string {
 // ca is the development CA's certificate.
 func (f *folder) ca() string { return f.path("keyd", "public", "ca.pem") }
 
+// clientKeys are the public keys that the gateway proves itself to the provider with.
+func (f *folder) clientKeys() string { return f.path("keyd", "public", "oidc-client.jwks.json") }
+
 func (f *folder) hasKeys() bool {
 	_, err := os.Stat(f.path("keyd", "keyd.yaml"))
 	return err == nil
 }
 
-var issuerPort = regexp.MustCompile(`issuer: "https://auth\.sallyport\.localhost(?::(\d+))?"`)
+// What keyd may sign names the ports of the gateway and of the provider, so a folder is made for these two.
+var (
+	gatewayPort  = regexp.MustCompile(`issuer: "https://auth\.sallyport\.localhost(?::(\d+))?"`)
+	providerPort = regexp.MustCompile(`audiences: \["http://localhost:(\d+)"\]`)
+)
+
+// madeFor returns the ports that the folder's keys are for.
+func (f *folder) madeFor() (gateway, provider string, err error) {
+	name := f.path("keyd", "keyd.yaml")
+	config, err := os.ReadFile(name)
+	if err != nil {
+		return "", "", err
+	}
+	g, p := gatewayPort.FindSubmatch(config), providerPort.FindSubmatch(config)
+	if g == nil || p == nil {
+		return "", "", fmt.Errorf("%s was not made by this demo", name)
+	}
+	return cmp.Or(string(g[1]), "443"), string(p[1]), nil
+}
+
+// providerAddress is where the provider was at the last start, or else any free port.
+func (f *folder) providerAddress() string {
+	_, port, err := f.madeFor()
+	if err != nil {
+		port = "0" // a new folder; whatever else is wrong, makeKeys will say
+	}
+	return net.JoinHostPort("127.0.0.1", port)
+}
 
 // makeKeys has keyd make keys, the CA and certificates, unless a former run did. Their private halves are never in this
 // process.
-func (f *folder) makeKeys(ctx context.Context, keyd, listen string) error {
-	_, port, _ := net.SplitHostPort(listen)
+func (f *folder) makeKeys(ctx context.Context, d *demo) error {
+	_, port, _ := net.SplitHostPort(d.listen)
 	if f.hasKeys() {
 		return f.checkPort(port)
 	}
-	args := []string{"init", "--dir", f.path("keyd"), "--domain", domain, "--port", port, "--client-id", clientID, "--host", "auth." + domain}
+	args := []string{"init", "--dir", f.path("keyd"), "--domain", domain, "--port", port,
+		"--client-id", clientID, "--client-audience", d.issuer, "--host", "auth." + domain}
 	for _, a := range appList() {
 		args = append(args, "--host", a.Name+"."+domain)
 	}
-	if out, err := exec.CommandContext(ctx, keyd, args...).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, d.programs.keyd, args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("making keys: %w\n%s", err, out)
 	}
 	return nil
 }
 
-// checkPort refuses another port than the keys were made for: what keyd signs names the port.
+// checkPort refuses another port than the keys were made for.
 func (f *folder) checkPort(port string) error {
-	config, err := os.ReadFile(f.path("keyd", "keyd.yaml"))
+	made, _, err := f.madeFor()
 	if err != nil {
 		return err
-	}
-	found := issuerPort.FindSubmatch(config)
-	if found == nil {
-		return fmt.Errorf("%s was not made by this demo", f.path("keyd", "keyd.yaml"))
-	}
-	made := string(found[1])
-	if made == "" {
-		made = "443"
 	}
 	if made != port {
 		return fmt.Errorf("--dir %s was made for port %s: use --listen with that port, or another folder", f.dir, made)
@@ -100,14 +123,11 @@ func (f *folder) checkPort(port string) error {
 	return nil
 }
 
-// newSecret is fresh at each start, like the provider's own key.
-func newSecret() string { return rand.Text() }
-
 //go:embed sallyport.yaml.tmpl
 var configTemplate string
 
 // configure writes the gateway's configuration.
-func (f *folder) configure(d *demo, secret string) error {
+func (f *folder) configure(d *demo) error {
 	t, err := template.New("sallyport.yaml").Parse(configTemplate)
 	if err != nil {
 		return err
@@ -122,5 +142,5 @@ func (f *folder) configure(d *demo, secret string) error {
 		return err
 	}
 	err = t.Execute(file, map[string]any{"Domain": domain, "Listen": d.listen, "Issuer": d.issuer, "ClientID": clientID, "Keyd": d.programs.keyd, "Places": d.places})
-	return errors.Join(err, file.Close(), os.WriteFile(f.path("client-secret"), []byte(secret+"\n"), 0o600))
+	return errors.Join(err, file.Close())
 }

@@ -2,7 +2,7 @@ package ui
 
 import "slices"
 
-// Page is what can be rendered: one of [Portal], [Denied], [SignInProblem], [SignedOut], [Unavailable] and [Message].
+// Page is what can be rendered: one of [Portal], [Denied], [SignedOut], [Unavailable] and [Message].
 type Page interface{ sheet() sheet }
 
 // Portal lists the apps that a signed-in person may open.
@@ -37,16 +37,6 @@ type Denied struct {
 	FormAction   []string // as in [Portal]
 }
 
-// SignInProblem tells that signing in did not come to an end.
-type SignInProblem struct {
-	Title      string   // empty: "We could not sign you in"
-	Text       string   // what happened, in a sentence or two
-	Advice     []string // what to do; empty: what usually helps
-	Reference  string
-	Retry      string   // URL that starts again; empty: no such button
-	FormAction []string // as in [Portal]
-}
-
 // SignedOut confirms a sign-out.
 type SignedOut struct {
 	App    string // the app that was signed out of; empty: everywhere
@@ -62,7 +52,7 @@ type Unavailable struct {
 	Portal    string // URL of the portal; empty: no such link
 }
 
-// Message is every other page.
+// Message is every other page, such as a problem with signing in.
 type Message struct {
 	Tone      Tone
 	Label     string   // a word or two above the title; empty: none
@@ -153,26 +143,6 @@ func (p Denied) advice() []string {
 		advice = append(advice, "If you have another account that may open this, sign out and use that one.")
 	}
 	return advice
-}
-
-func (p SignInProblem) sheet() sheet {
-	s := sheet{
-		Tone:       Problem,
-		Label:      "Sign-in",
-		Title:      p.Title,
-		Text:       p.Text,
-		Advice:     p.Advice,
-		FormAction: p.FormAction,
-	}
-	if s.Title == "" {
-		s.Title = "We could not sign you in"
-	}
-	if len(s.Advice) == 0 {
-		s.Advice = []string{"Try again. If it keeps happening, tell your administrator and quote the reference below."}
-	}
-	s.addFact("Reference", p.Reference, true)
-	s.addAction("Sign in again", p.Retry, "GET")
-	return s
 }
 
 func (p SignedOut) sheet() sheet {

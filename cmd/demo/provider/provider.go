@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
 	"github.com/zitadel/oidc/v3/pkg/oidc"
 	"github.com/zitadel/oidc/v3/pkg/op"
 )
@@ -27,11 +28,11 @@ type Person struct {
 
 // Options say who the provider is and whom it knows.
 type Options struct {
-	Issuer       string // http://localhost:PORT
-	ClientID     string // the gateway
-	ClientSecret string
-	RedirectURL  string // where the gateway takes the code
-	People       []Person
+	Issuer      string // http://localhost:PORT
+	ClientID    string // the gateway
+	ClientKeys  []byte // JSON Web Key Set that the gateway proves itself with (private_key_jwt)
+	RedirectURL string // where the gateway takes the code
+	People      []Person
 }
 
 // New makes a provider with a fresh signing key.
@@ -40,8 +41,11 @@ func New(opts Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	store := newStore(opts, key)
-	config := &op.Config{CodeMethodS256: true, AuthMethodPost: true, SupportedScopes: scopes, SupportedClaims: claims}
+	store, err := newStore(opts, key)
+	if err != nil {
+		return nil, err
+	}
+	config := &op.Config{CodeMethodS256: true, AuthMethodPrivateKeyJWT: true, SupportedScopes: scopes, SupportedClaims: claims}
 	rand.Read(config.CryptoKey[:])
 	provider, err := op.NewProvider(config, store, op.StaticIssuer(opts.Issuer),
 		op.WithAllowInsecure(),  // http, on loopback
@@ -85,9 +89,11 @@ func discover(ctx context.Context, w http.ResponseWriter, provider *op.Provider,
 		GrantTypesSupported:               []oidc.GrantType{oidc.GrantTypeCode},
 		SubjectTypesSupported:             full.SubjectTypesSupported,
 		IDTokenSigningAlgValuesSupported:  full.IDTokenSigningAlgValuesSupported,
-		TokenEndpointAuthMethodsSupported: full.TokenEndpointAuthMethodsSupported,
+		TokenEndpointAuthMethodsSupported: []oidc.AuthMethod{oidc.AuthMethodPrivateKeyJWT},
 		ClaimsSupported:                   full.ClaimsSupported,
 		CodeChallengeMethodsSupported:     full.CodeChallengeMethodsSupported,
+
+		TokenEndpointAuthSigningAlgValuesSupported: []string{string(jose.ES256)},
 	})
 }
 
@@ -98,7 +104,7 @@ func (c client) GetID() string                       { return c.opts.ClientID }
 func (c client) RedirectURIs() []string              { return []string{c.opts.RedirectURL} }
 func (c client) PostLogoutRedirectURIs() []string    { return nil }
 func (c client) ApplicationType() op.ApplicationType { return op.ApplicationTypeWeb }
-func (c client) AuthMethod() oidc.AuthMethod         { return oidc.AuthMethodBasic }
+func (c client) AuthMethod() oidc.AuthMethod         { return oidc.AuthMethodPrivateKeyJWT }
 func (c client) ResponseTypes() []oidc.ResponseType {
 	return []oidc.ResponseType{oidc.ResponseTypeCode}
 }

@@ -2,6 +2,9 @@ package provider_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -11,8 +14,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/go-jose/go-jose/v4"
 	"golang.org/x/oauth2"
 
 	"sallyport/cmd/demo/provider"
@@ -22,19 +27,60 @@ const redirectURL = "https://auth.sallyport.localhost:8443/.sallyport/callback/d
 
 var ines = provider.Person{Username: "ines", Password: "right", Name: "Ines Okafor", Email: "ines@harbour.example", Groups: []string{"staff"}}
 
-// start serves a provider and returns its issuer and a client that follows no redirect.
-func start(t *testing.T) (issuer string, browser *http.Client) {
+// newKey is a key of the gateway's: its signer and the set that publishes it.
+func newKey(t *testing.T) (jose.Signer, []byte) {
 	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: private, KeyID: "client"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: private.Public(), KeyID: "client", Algorithm: "ES256", Use: "sig"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer, set
+}
+
+// proof authenticates the gateway at the token endpoint: RFC 7523 §2.2.
+func proof(t *testing.T, signer jose.Signer, issuer string) []oauth2.AuthCodeOption {
+	t.Helper()
+	claims, err := json.Marshal(map[string]any{"iss": "sallyport", "sub": "sallyport", "aud": issuer, "jti": rand.Text(),
+		"iat": time.Now().Unix(), "exp": time.Now().Add(time.Minute).Unix()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := signer.Sign(claims)
+	if err != nil {
+		t.Fatal(err)
+	}
+	assertion, err := signed.CompactSerialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []oauth2.AuthCodeOption{
+		oauth2.SetAuthURLParam("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+		oauth2.SetAuthURLParam("client_assertion", assertion),
+	}
+}
+
+// start serves a provider and returns its issuer, the gateway's key and a client that follows no redirect.
+func start(t *testing.T) (issuer string, key jose.Signer, browser *http.Client) {
+	t.Helper()
+	key, published := newKey(t)
 	server := httptest.NewUnstartedServer(nil)
 	issuer = "http://" + server.Listener.Addr().String()
-	handler, err := provider.New(provider.Options{Issuer: issuer, ClientID: "sallyport", ClientSecret: "s3cret", RedirectURL: redirectURL, People: []provider.Person{ines}})
+	handler, err := provider.New(provider.Options{Issuer: issuer, ClientID: "sallyport", ClientKeys: published, RedirectURL: redirectURL, People: []provider.Person{ines}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	server.Config.Handler = handler
 	server.Start()
 	t.Cleanup(server.Close)
-	return issuer, &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return issuer, key, &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
 func gateway(t *testing.T, issuer string) (*oidc.Provider, *oauth2.Config) {
@@ -43,16 +89,16 @@ func gateway(t *testing.T, issuer string) (*oidc.Provider, *oauth2.Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p, &oauth2.Config{ClientID: "sallyport", ClientSecret: "s3cret", Endpoint: p.Endpoint(), RedirectURL: redirectURL, Scopes: []string{"openid", "profile", "email"}}
+	return p, &oauth2.Config{ClientID: "sallyport", Endpoint: p.Endpoint(), RedirectURL: redirectURL, Scopes: []string{"openid", "profile", "email"}}
 }
 
 func TestCodeFlowTellsWhoSignedIn(t *testing.T) {
-	issuer, browser := start(t)
+	issuer, key, browser := start(t)
 	p, config := gateway(t, issuer)
 	verifier := oauth2.GenerateVerifier()
 	code := signIn(t, browser, config.AuthCodeURL("the-state", oauth2.S256ChallengeOption(verifier), oidc.Nonce("the-nonce")))
 
-	tokens, err := config.Exchange(t.Context(), code, oauth2.VerifierOption(verifier))
+	tokens, err := config.Exchange(t.Context(), code, append(proof(t, key, issuer), oauth2.VerifierOption(verifier))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,36 +117,39 @@ func TestCodeFlowTellsWhoSignedIn(t *testing.T) {
 	if idToken.Subject != "ines" || claims.Nonce != "the-nonce" || claims.Name != ines.Name || claims.Email != ines.Email || !claims.Verified || !slices.Equal(claims.Groups, ines.Groups) {
 		t.Errorf("ID token says %q, %+v", idToken.Subject, claims)
 	}
-	if _, err := config.Exchange(t.Context(), code, oauth2.VerifierOption(verifier)); err == nil {
+	if _, err := config.Exchange(t.Context(), code, append(proof(t, key, issuer), oauth2.VerifierOption(verifier))...); err == nil {
 		t.Error("a code was redeemed twice")
 	}
 }
 
 func TestCodeIsRedeemedOnlyByItsClient(t *testing.T) {
-	issuer, browser := start(t)
+	issuer, key, browser := start(t)
 	_, config := gateway(t, issuer)
-	thief := *config
-	thief.ClientSecret = "guessed"
-	for name, redeem := range map[string]func(code, verifier string) error{
-		"another verifier": func(code, _ string) error {
-			_, err := config.Exchange(t.Context(), code, oauth2.VerifierOption(oauth2.GenerateVerifier()))
-			return err
+	stranger, _ := newKey(t)
+	for name, options := range map[string]func(verifier string) []oauth2.AuthCodeOption{
+		"another verifier": func(string) []oauth2.AuthCodeOption {
+			return append(proof(t, key, issuer), oauth2.VerifierOption(oauth2.GenerateVerifier()))
 		},
-		"another secret": func(code, verifier string) error {
-			_, err := thief.Exchange(t.Context(), code, oauth2.VerifierOption(verifier))
-			return err
+		"another key": func(verifier string) []oauth2.AuthCodeOption {
+			return append(proof(t, stranger, issuer), oauth2.VerifierOption(verifier))
+		},
+		"a proof for another provider": func(verifier string) []oauth2.AuthCodeOption {
+			return append(proof(t, key, "https://login.corp.example"), oauth2.VerifierOption(verifier))
+		},
+		"no proof": func(verifier string) []oauth2.AuthCodeOption {
+			return []oauth2.AuthCodeOption{oauth2.VerifierOption(verifier)}
 		},
 	} {
 		verifier := oauth2.GenerateVerifier()
 		code := signIn(t, browser, config.AuthCodeURL("s", oauth2.S256ChallengeOption(verifier)))
-		if redeem(code, verifier) == nil {
+		if _, err := config.Exchange(t.Context(), code, options(verifier)...); err == nil {
 			t.Errorf("%s: the code was redeemed", name)
 		}
 	}
 }
 
 func TestSignInNeedsPKCEAndTheRegisteredAddress(t *testing.T) {
-	issuer, browser := start(t)
+	issuer, _, browser := start(t)
 	_, config := gateway(t, issuer)
 	if to := get(t, browser, config.AuthCodeURL("s")).Header.Get("Location"); !strings.Contains(to, "error=invalid_request") {
 		t.Errorf("without PKCE the browser went to %q, want an error", to)
@@ -114,7 +163,7 @@ func TestSignInNeedsPKCEAndTheRegisteredAddress(t *testing.T) {
 }
 
 func TestWrongPasswordStaysOnThePage(t *testing.T) {
-	issuer, browser := start(t)
+	issuer, _, browser := start(t)
 	_, config := gateway(t, issuer)
 	page := get(t, browser, config.AuthCodeURL("s", oauth2.S256ChallengeOption(oauth2.GenerateVerifier()))).Header.Get("Location")
 	response := submit(t, browser, issuer, page, "wrong")
@@ -132,7 +181,7 @@ func TestWrongPasswordStaysOnThePage(t *testing.T) {
 }
 
 func TestDiscoveryNamesWhatIsServed(t *testing.T) {
-	issuer, browser := start(t)
+	issuer, _, browser := start(t)
 	var doc map[string]any
 	if err := json.Unmarshal([]byte(read(t, get(t, browser, issuer+"/.well-known/openid-configuration"))), &doc); err != nil {
 		t.Fatal(err)

@@ -5,7 +5,9 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/subtle"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -64,6 +66,7 @@ type store struct {
 	opts   Options
 	people map[string]Person
 	key    signingKey
+	client jose.JSONWebKeySet // the gateway's
 
 	mu       sync.Mutex
 	requests map[string]*request
@@ -71,12 +74,15 @@ type store struct {
 
 var _ op.Storage = (*store)(nil)
 
-func newStore(opts Options, key *ecdsa.PrivateKey) *store {
+func newStore(opts Options, key *ecdsa.PrivateKey) (*store, error) {
 	s := &store{opts: opts, people: map[string]Person{}, key: signingKey{rand.Text(), key}, requests: map[string]*request{}}
 	for _, p := range opts.People {
 		s.people[p.Username] = p
 	}
-	return s
+	if err := json.Unmarshal(opts.ClientKeys, &s.client); err != nil {
+		return nil, fmt.Errorf("reading the client's keys: %w", err)
+	}
+	return s, nil
 }
 
 // prove notes that the person of a sign-in gave the right password.
@@ -205,11 +211,12 @@ func (s *store) GetClientByClientID(_ context.Context, id string) (op.Client, er
 	return client{s.opts}, nil
 }
 
-func (s *store) AuthorizeClientIDSecret(_ context.Context, id, secret string) error {
-	if id != s.opts.ClientID || subtle.ConstantTimeCompare([]byte(secret), []byte(s.opts.ClientSecret)) != 1 {
-		return errors.New("wrong client or secret")
+// GetKeyByIDAndClientID finds the key of a client assertion: RFC 7523 §3.
+func (s *store) GetKeyByIDAndClientID(_ context.Context, keyID, clientID string) (*jose.JSONWebKey, error) {
+	if keys := s.client.Key(keyID); clientID == s.opts.ClientID && len(keys) == 1 {
+		return &keys[0], nil
 	}
-	return nil
+	return nil, errors.New("unknown client or key")
 }
 
 // signingKey is the provider's key, for signing and, as publicKey, for publishing.
@@ -263,8 +270,8 @@ func (s *store) SetIntrospectionFromToken(context.Context, *oidc.IntrospectionRe
 func (s *store) GetPrivateClaimsFromScopes(context.Context, string, string, []string) (map[string]any, error) {
 	return nil, nil // access tokens are opaque
 }
-func (s *store) GetKeyByIDAndClientID(context.Context, string, string) (*jose.JSONWebKey, error) {
-	return nil, errCut
+func (s *store) AuthorizeClientIDSecret(context.Context, string, string) error {
+	return errCut // the client has a key and no secret
 }
 func (s *store) ValidateJWTProfileScopes(context.Context, string, []string) ([]string, error) {
 	return nil, errCut
