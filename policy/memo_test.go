@@ -282,7 +282,7 @@ func TestPOL11EachFieldAlone(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		for range rounds(3) {
+		for range max(3, rounds(90)/len(e.plans)) {
 			base := randomInput(r, app)
 			key := base.project(nil, e.plans[app].result.Load().fields)
 			want := e.evaluate(t.Context(), base, maxDeadline)
