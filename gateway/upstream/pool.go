@@ -15,6 +15,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"net/url"
 	"os"
@@ -82,7 +83,7 @@ func New(cfg Config) (*Pool, error) {
 	dialer := &net.Dialer{Timeout: cfg.Connect, ControlContext: refuseForbidden}
 	p.transport = &http.Transport{
 		Proxy:                  nil,
-		DialContext:            dialer.DialContext,
+		DialContext:            dialWith(dialer),
 		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    cfg.Connect,
 		ResponseHeaderTimeout:  cfg.Response,
@@ -147,7 +148,7 @@ func (p *Pool) Endpoints() []Endpoint {
 }
 
 func (p *Pool) try(req *http.Request, e *endpoint, body *heldBody) (*http.Response, error) {
-	out := req.WithContext(req.Context())
+	out := req.WithContext(httptrace.WithClientTrace(req.Context(), beforeReuse))
 	target := *req.URL
 	target.Scheme, target.Host = e.url.Scheme, e.url.Host
 	out.URL = &target
