@@ -29,8 +29,10 @@ func TestConnectionsCountWhatNeverBecomesARequest(t *testing.T) {
 		"HTTP/2":                {func(t *testing.T, s *httptest.Server) { ask(t, s, "h2", 3) }, nil},
 		"nobody asks, HTTP/1.1": {func(t *testing.T, s *httptest.Server) { say(t, s, "http/1.1", "") }, nil},
 		"nobody asks, HTTP/2":   {func(t *testing.T, s *httptest.Server) { say(t, s, "h2", preface(t)) }, nil},
-		"a bad head":            {func(t *testing.T, s *httptest.Server) { say(t, s, "http/1.1", "GET / HTTP/1.1\r\nHost: a\r\nX A: b\r\n\r\n") }, []string{"malformed_request"}},
-		"half a head":           {func(t *testing.T, s *httptest.Server) { say(t, s, "http/1.1", "GET / HT") }, []string{"malformed_request"}},
+		"a bad head": {func(t *testing.T, s *httptest.Server) {
+			say(t, s, "http/1.1", "GET / HTTP/1.1\r\nHost: a\r\nX A: b\r\n\r\n")
+		}, []string{"malformed_request"}},
+		"half a head": {func(t *testing.T, s *httptest.Server) { say(t, s, "http/1.1", "GET / HT") }, []string{"malformed_request"}},
 		"a request, then a bad head": {func(t *testing.T, s *httptest.Server) {
 			say(t, s, "http/1.1", "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nX A: b\r\n\r\n")
 		}, []string{"malformed_request"}},

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"net/http"
@@ -12,7 +13,8 @@ import (
 	"sallyport/policy"
 )
 
-// decide asks the one judge. What the policy sees is the very text that is recorded.
+// decide asks the one judge. What the policy sees is the very text that is recorded. A client that leaves does not
+// interrupt it: the verdict must be the one that anybody recomputes from the record.
 func (x *exchange) decide() error {
 	x.input = x.inputFor(x.app, x.path)
 	if err := x.input.Bound(); err != nil {
@@ -23,7 +25,7 @@ func (x *exchange) decide() error {
 		return err
 	}
 	x.encoded = x.input.AppendJSON(nil)
-	x.verdict = x.snap.Policy.Decide(x.ctx, x.input)
+	x.verdict = x.snap.Policy.Decide(context.WithoutCancel(x.ctx), x.input)
 	return nil
 }
 

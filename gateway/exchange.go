@@ -36,6 +36,7 @@ type exchange struct {
 	encoded     []byte           // decide: the input's very bytes
 	verdict     *policy.Verdict
 	receipt     audit.Receipt // record
+	recorded    audit.Effect  // of the one decision record; empty while there is none
 	refusal     *Refusal
 	isOwn       bool // an endpoint of the gateway itself: no policy decision
 	served      bool // forwarded to the app

@@ -5,19 +5,26 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 
 	"sallyport/audit"
 )
 
 // finish closes the exchange: outcome event, metrics, one log line. A panic of a stage becomes a recorded 500 and a
-// closed connection; ReverseProxy's own abort, which only cuts the connection, passes through.
+// closed connection, or only the latter when the answer had begun; so does ReverseProxy's own abort.
 func (x *exchange) finish() {
 	abort := recover()
-	if abort != nil && abort != http.ErrAbortHandler && x.w.status == 0 && !x.w.hijacked {
-		x.refuse(&Refusal{Status: http.StatusInternalServerError, Effect: audit.Reject, Reason: "internal_error",
-			Public: "Something went wrong inside the gateway.", Err: fmt.Errorf("panic: %v", abort), Close: true})
+	if abort != nil && abort != http.ErrAbortHandler {
+		err := fmt.Errorf("panic: %v\n%s", abort, debug.Stack())
+		if x.w.status == 0 {
+			x.refuse(&Refusal{Status: http.StatusInternalServerError, Effect: audit.Reject, Reason: "internal_error",
+				Public: "Something went wrong inside the gateway.", Err: err, Close: true})
+			abort = nil // net/http drops what it has not sent yet when a handler panics
+		} else {
+			x.server.log.LogAttrs(x.ctx, slog.LevelError, "answer broken off", slog.String("request_id", x.id), slog.Any("error", err))
+		}
 	}
-	if x.served {
+	if x.recorded == audit.Allow {
 		x.recordOutcome(abort != nil)
 	}
 	elapsed := x.server.now().Sub(x.start)
@@ -29,12 +36,15 @@ func (x *exchange) finish() {
 	}
 }
 
-// recordOutcome says how a forwarded exchange ended. It is posted, not waited for: the decision it belongs to is
-// durable already.
+// recordOutcome says how an allowed exchange ended, not_forwarded and why if the app never saw it. It is posted, not
+// waited for: the decision it belongs to is durable already.
 func (x *exchange) recordOutcome(aborted bool) {
 	outcome := &audit.Outcome{Of: x.receipt.ID, Status: x.w.status, BytesIn: x.bytesIn(), BytesOut: x.w.bytesOut.Load(),
 		DurationNS: x.server.now().Sub(x.start).Nanoseconds(), Error: x.outcomeError(aborted)}
 	record := &audit.Record{Type: audit.TypeOutcome, RequestID: x.id, Session: x.sessionID(), App: string(x.app.Name), Outcome: outcome}
+	if !x.served && x.refusal != nil {
+		outcome.Error, record.Reason = audit.NotForwarded, x.refusal.Reason
+	}
 	if len(x.blockedCookies) > 0 {
 		record.Code = "upstream_cookie_blocked"
 	}

@@ -27,6 +27,9 @@ const (
 
 type exchangeKey struct{}
 
+// forwarding is the context of an exchange on its way to the app.
+func (x *exchange) forwarding() context.Context { return context.WithValue(x.ctx, exchangeKey{}, x) }
+
 // forward sends the decided request to the app and its answer to the client. It runs after the allow record is
 // durable and nowhere else.
 func (x *exchange) forward() error {
@@ -44,7 +47,7 @@ func (x *exchange) forward() error {
 		return x.interrupted()
 	}
 	x.served = true
-	x.app.proxy.ServeHTTP(x.w, x.r.WithContext(context.WithValue(x.ctx, exchangeKey{}, x)))
+	x.app.proxy.ServeHTTP(x.w, x.r.WithContext(x.forwarding()))
 	if x.upstreamErr != nil && x.w.status == 0 {
 		return x.unavailable(x.upstreamErr)
 	}
@@ -116,7 +119,7 @@ func (b *countedBody) Read(p []byte) (int, error) {
 // client can name our headers in Connection and have them removed.
 func newProxy(app *App, pool *upstream.Pool, buffers *bufferPool, quiet *log.Logger) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
-		Transport:  pool,
+		Transport:  leg{pool},
 		BufferPool: buffers,
 		ErrorLog:   quiet,
 		Rewrite: func(pr *httputil.ProxyRequest) {
@@ -135,6 +138,15 @@ func newProxy(app *App, pool *upstream.Pool, buffers *bufferPool, quiet *log.Log
 	}
 }
 
+// leg is the pool without ReverseProxy's trace, which would relay informational answers (1xx), whose headers nobody has
+// checked, and with that lift the pool's bound on them.
+type leg struct{ pool *upstream.Pool }
+
+func (l leg) RoundTrip(r *http.Request) (*http.Response, error) {
+	x := r.Context().Value(exchangeKey{}).(*exchange)
+	return l.pool.RoundTrip(r.WithContext(x.forwarding()))
+}
+
 // cleanResponse removes what an app may not say.
 func (x *exchange) cleanResponse(res *http.Response, app *App) error {
 	if res.StatusCode == http.StatusSwitchingProtocols && x.req.Upgrade == "" {
@@ -142,8 +154,24 @@ func (x *exchange) cleanResponse(res *http.Response, app *App) error {
 	}
 	x.blockedCookies = headers.FromApp(res.Header, res.StatusCode, headers.App{Origin: app.origin, Upstreams: app.upstreamOrigins})
 	x.setTransportSecurity(res.Header)
+	if res.StatusCode != http.StatusSwitchingProtocols {
+		res.Trailer, res.Body = nil, trailerless{res.Body, res}
+	}
 	x.eventStream.Store(strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream"))
 	return nil
+}
+
+// trailerless drops the trailer fields that arrive with the end of an app's answer: nobody has checked them, and RFC 9110
+// §6.5.1 lets an intermediary discard them.
+type trailerless struct {
+	io.ReadCloser
+	res *http.Response
+}
+
+func (b trailerless) Close() error {
+	err := b.ReadCloser.Close()
+	b.res.Trailer = nil
+	return err
 }
 
 // unavailable says that the app gave no answer; the text names no address and no error.

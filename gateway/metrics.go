@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,7 +22,7 @@ type metrics struct {
 func newMetrics(registry *prometheus.Registry) *metrics {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sallyport_requests_total",
-			Help: "Requests by app and effect of their decision; own endpoints have app \"\" and effect \"own\"."}, []string{"app", "effect"}),
+			Help: "Requests by app and effect of their decision record; effect \"unrecorded\" has none, and effect \"own\" are own endpoints."}, []string{"app", "effect"}),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sallyport_refusals_total",
 			Help: "Answers that were not the app's, by reason."}, []string{"reason"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "sallyport_request_seconds",
@@ -38,6 +39,9 @@ func newMetrics(registry *prometheus.Registry) *metrics {
 	return m
 }
 
+// unrecordedEffect is the label of requests that were refused because their decision could not be recorded.
+const unrecordedEffect audit.Effect = "unrecorded"
+
 // appMetrics are one app's counters, looked up once.
 type appMetrics struct {
 	effects map[audit.Effect]prometheus.Counter
@@ -46,7 +50,7 @@ type appMetrics struct {
 
 func (m *metrics) forApp(name string) *appMetrics {
 	a := &appMetrics{effects: map[audit.Effect]prometheus.Counter{}, seconds: m.seconds.WithLabelValues(name)}
-	for _, effect := range []audit.Effect{audit.Allow, audit.Deny, audit.Reject} {
+	for _, effect := range []audit.Effect{audit.Allow, audit.Deny, audit.Reject, unrecordedEffect} {
 		a.effects[effect] = m.requests.WithLabelValues(name, string(effect))
 	}
 	return a
@@ -56,14 +60,15 @@ func (m *metrics) observe(x *exchange, elapsed time.Duration) {
 	if x.refusal != nil {
 		m.refusals.WithLabelValues(x.refusal.Reason).Inc()
 	}
+	effect := cmp.Or(x.recorded, unrecordedEffect)
 	switch {
 	case x.isOwn:
 		m.requests.WithLabelValues("", "own").Inc()
 	case x.app == nil:
-		m.requests.WithLabelValues("", string(audit.Reject)).Inc()
+		m.requests.WithLabelValues("", string(effect)).Inc()
 	default:
 		counters := m.forAppCached(x.app)
-		counters.effects[x.effect()].Inc()
+		counters.effects[effect].Inc()
 		counters.seconds.Observe(elapsed.Seconds())
 	}
 }

@@ -11,7 +11,8 @@ import (
 	"sallyport/gateway/ui"
 )
 
-// record writes the decision down. It returns once the record is durable; until then nothing has happened.
+// record writes the decision down. It returns once the record is durable; until then nothing has happened. A client
+// that leaves meanwhile is waited for no less: what it asked for is decided and on record.
 func (x *exchange) record() error {
 	effect := audit.Deny
 	if x.verdict.Allow {
@@ -22,15 +23,12 @@ func (x *exchange) record() error {
 		Effect: effect, Reason: x.verdict.Reason, Input: x.encoded, Decision: x.verdict.JSON, Memo: x.verdict.Memo,
 		Policy: audit.Policy{Digest: x.snap.Policy.Digest(), Revision: x.snap.Policy.Revision()},
 	}
-	receipt, err := x.server.decisions.Append(x.ctx, record)
+	receipt, err := x.server.decisions.Append(context.WithoutCancel(x.ctx), record)
 	if err != nil {
 		x.auditFailed = true
-		if x.ctx.Err() != nil { // the client left while its record was on the way to the disk
-			return x.interrupted()
-		}
 		return unrecorded(err)
 	}
-	x.receipt = receipt
+	x.receipt, x.recorded = receipt, effect
 	x.decided.Store(x.start.UnixNano())
 	return nil
 }
@@ -61,8 +59,13 @@ func (x *exchange) recordReject(r *Refusal) error {
 		record.App = string(x.app.Name)
 	}
 	// The client may be gone already; what it tried is recorded all the same.
-	x.receipt, err = x.server.decisions.Append(context.WithoutCancel(x.ctx), record)
-	return err
+	receipt, err := x.server.decisions.Append(context.WithoutCancel(x.ctx), record)
+	if err != nil {
+		x.auditFailed = true
+		return err
+	}
+	x.receipt, x.recorded = receipt, r.Effect
+	return nil
 }
 
 // verdictRefusal is the policy's no as an answer, or nil.
@@ -98,12 +101,4 @@ func (x *exchange) userReasons() []string {
 		}
 	}
 	return words
-}
-
-// effect is what the decision did in the end, for metrics.
-func (x *exchange) effect() audit.Effect {
-	if x.refusal != nil {
-		return x.refusal.Effect
-	}
-	return audit.Allow
 }

@@ -7,8 +7,7 @@ import (
 	"sync/atomic"
 )
 
-// response is the client's side of an exchange: it counts what was sent and passes on no informational answers,
-// whose headers nobody has checked.
+// response is the client's side of an exchange: it counts what was sent.
 type response struct {
 	http.ResponseWriter
 	status   int
@@ -18,9 +17,6 @@ type response struct {
 }
 
 func (w *response) WriteHeader(status int) {
-	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
-		return
-	}
 	if w.status == 0 {
 		w.status = status
 	}
