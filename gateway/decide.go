@@ -26,6 +26,11 @@ func (x *exchange) decide() error {
 	}
 	x.encoded = x.input.AppendJSON(nil)
 	x.verdict = x.snap.Policy.Decide(context.WithoutCancel(x.ctx), x.input)
+	// Only now, so that a limit tells strangers nothing about what is behind it.
+	if x.verdict.Allow && x.req.ContentLength > int64(x.app.MaxBody) {
+		return &Refusal{Status: http.StatusRequestEntityTooLarge, Effect: audit.Reject, Reason: "body_too_large",
+			Public: "The request is larger than this app accepts.", Close: true}
+	}
 	return nil
 }
 
@@ -36,11 +41,10 @@ func (x *exchange) inputFor(app *App, path string) *policy.Input {
 		Subject: subjectOf(x.session, x.start),
 		Action: policy.Action{Name: policy.ActionName(q.Method, q.Upgrade), Method: q.Method, Protocol: q.Protocol,
 			Upgrade: q.Upgrade},
-		Resource: policy.Resource{Type: policy.TypeApp, ID: string(app.Name), Labels: app.Labels, Sensitivity: app.Sensitivity,
-			Owner: app.Owner, Host: q.Host, Path: path, Segments: segments(path), Query: app.secrets.RedactQuery(q.Query)},
+		Resource: x.resource(app, path),
 		Context: policy.Context{
-			Client:  policy.Client{IP: q.Peer.Addr().String()},
-			Request: x.requestFacts(),
+			Client:  policy.Client{IP: q.Peer.Addr().Unmap().WithZone("").String()},
+			Request: x.requestFacts(app),
 		},
 	}
 	in.Context.TLS = tlsFacts(x.r.TLS)
@@ -48,15 +52,20 @@ func (x *exchange) inputFor(app *App, path string) *policy.Input {
 	return in
 }
 
+func (x *exchange) resource(app *App, path string) policy.Resource {
+	return policy.Resource{Type: policy.TypeApp, ID: string(app.Name), Labels: app.Labels, Sensitivity: app.Sensitivity, Owner: app.Owner,
+		Host: x.req.Host, Path: path, Segments: segments(path), Query: app.secrets.RedactQuery(x.req.Query)}
+}
+
 func tlsFacts(state *tls.ConnectionState) *policy.TLS {
 	return &policy.TLS{Version: strings.TrimPrefix(tls.VersionName(state.Version), "TLS "), Cipher: tls.CipherSuiteName(state.CipherSuite),
 		SNI: state.ServerName, ALPN: state.NegotiatedProtocol}
 }
 
-func (x *exchange) requestFacts() policy.Request {
+func (x *exchange) requestFacts(app *App) policy.Request {
 	q := x.req
 	facts := policy.Request{ID: x.id, ContentType: q.ContentType(), UserAgent: q.UserAgent(),
-		Origin: q.Origin(), FetchSite: q.FetchSite()}
+		Origin: q.Origin(), FetchSite: q.FetchSite(), CrossOrigin: !app.admitsOrigin(q.Header["Origin"])}
 	if q.ContentLength >= 0 {
 		facts.ContentLength = &q.ContentLength
 	}
@@ -76,7 +85,7 @@ func subjectOf(s *session.Session, now time.Time) policy.Subject {
 		Session: &policy.Session{ID: s.ID, AgeS: policy.AgeOf(now.Sub(s.Created)), IdleS: policy.AgeOf(now.Sub(s.Seen))},
 	}
 	if !who.AuthTime.IsZero() {
-		subject.Authn.Time = who.AuthTime.Format(time.RFC3339)
+		subject.Authn.Time = who.AuthTime.UTC().Format(time.RFC3339)
 		subject.Authn.AgeS = policy.AgeOf(now.Sub(who.AuthTime))
 	}
 	return subject

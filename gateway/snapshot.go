@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -130,3 +131,15 @@ func (s *Snapshot) URL(host, path string) string {
 
 // portalURL is where people find all their apps.
 func (s *Snapshot) portalURL() string { return s.URL(s.AuthHost, "/") }
+
+// admitsOrigin reports whether a request with this Origin field may be one of the app's own pages asking: there is no
+// Origin, or it is the app's, or one that the app names.
+func (a *App) admitsOrigin(origin []string) bool {
+	switch len(origin) {
+	case 0:
+		return true
+	case 1:
+		return origin[0] == a.origin || slices.Contains(a.WebSocketOrigins, origin[0])
+	}
+	return false
+}

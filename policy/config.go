@@ -36,8 +36,8 @@ type Config struct {
 
 	// Deadline is the longest time one evaluation may take; one still running then is stopped and denies with reason
 	// timeout. Evaluations of a few steps, which only a stalled machine could slow down, get ten times as long.
-	// Default 1s, generous so that a busy machine refuses nobody; at most 10s.
-	Deadline time.Duration `yaml:"deadline" default:"1s"`
+	// Default 100ms, at most 10s.
+	Deadline time.Duration `yaml:"deadline" default:"100ms"`
 
 	// Memo lets the gateway remember answers within one policy: requests that agree in everything the app's policy
 	// can read share one evaluation. Each is still decided on and recorded. Default true; false evaluates every
@@ -46,7 +46,7 @@ type Config struct {
 }
 
 // DefaultDeadline is Config.Deadline when absent.
-const DefaultDeadline = time.Second
+const DefaultDeadline = 100 * time.Millisecond
 
 const maxDeadline = 10 * time.Second
 

@@ -99,6 +99,7 @@ const partialNamespace = "__sallyport_partial"
 func (a *analyst) dependenciesLocked(ctx context.Context, app string, own bool) ([]field, error) {
 	d := &dependencies{compiler: a.live, visited: make(map[*ast.Rule]bool)}
 	d.fields[fieldResourceID] = true
+	d.fields[fieldActionName], d.fields[fieldCrossOrigin] = true, true // no foreign page opens a WebSocket, in any app
 	if own {
 		d.fields[fieldSubjectType] = true // a stranger without an answer is asked to sign in
 		d.own = true

@@ -57,6 +57,7 @@ const (
 	fieldUserAgent
 	fieldOrigin
 	fieldFetchSite
+	fieldCrossOrigin
 	fieldHeaders
 	fieldShield
 	fields // their number
@@ -110,6 +111,7 @@ var fieldPaths = [fields]string{
 	fieldUserAgent:        "context.request.user_agent",
 	fieldOrigin:           "context.request.origin",
 	fieldFetchSite:        "context.request.fetch_site",
+	fieldCrossOrigin:      "context.request.cross_origin",
 	fieldHeaders:          "context.request.headers",
 	fieldShield:           "context.shield",
 }
@@ -265,6 +267,8 @@ func (in *Input) appendField(b []byte, f field) []byte {
 		return appendText(b, c.Request.Origin)
 	case fieldFetchSite:
 		return appendText(b, c.Request.FetchSite)
+	case fieldCrossOrigin:
+		return appendFlag(b, c.Request.CrossOrigin)
 	case fieldHeaders:
 		return appendStringMap(b, c.Request.Headers)
 	case fieldShield:

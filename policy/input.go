@@ -166,7 +166,8 @@ type Request struct {
 	UserAgent     string            `json:"user_agent"`
 	Origin        string            `json:"origin"`
 	FetchSite     string            `json:"fetch_site"`
-	Headers       map[string]string `json:"headers"` // allow-listed, names in lower case
+	CrossOrigin   bool              `json:"cross_origin"` // Origin is neither the app's own nor one it admits
+	Headers       map[string]string `json:"headers"`      // allow-listed, names in lower case
 }
 
 // Shield is what inspection found. It is a finding, not a verdict.

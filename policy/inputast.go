@@ -148,7 +148,7 @@ func (c *TLS) term(t *slab) *ast.Term {
 }
 
 func (r *Request) term(t *slab) *ast.Term {
-	o := object(7).
+	o := object(8).
 		add(keys.id, t.str(r.ID)).
 		add(keys.contentType, t.str(r.ContentType))
 	if r.ContentLength != nil {
@@ -158,6 +158,7 @@ func (r *Request) term(t *slab) *ast.Term {
 		add(keys.userAgent, t.str(r.UserAgent)).
 		add(keys.origin, t.str(r.Origin)).
 		add(keys.fetchSite, t.str(r.FetchSite)).
+		add(keys.crossOrigin, ast.InternedTerm(r.CrossOrigin)).
 		add(keys.headers, t.strMap(r.Headers)).done(t)
 }
 
@@ -300,7 +301,8 @@ var keys = struct {
 	labels, sensitivity, owner, host, path, segments, query                  *ast.Term
 	timeNS, weekday, hour, client, tls, request, shield                      *ast.Term
 	ip, zone, country, cipher, sni, alpn                                     *ast.Term
-	contentType, contentLength, userAgent, origin, fetchSite, headers        *ast.Term
+	contentType, contentLength, userAgent, origin, fetchSite, crossOrigin    *ast.Term
+	headers                                                                  *ast.Term
 	score, rules, body, timeout                                              *ast.Term
 }{
 	key("subject"), key("action"), key("resource"), key("context"),
@@ -312,7 +314,8 @@ var keys = struct {
 	key("labels"), key("sensitivity"), key("owner"), key("host"), key("path"), key("segments"), key("query"),
 	key("time_ns"), key("weekday"), key("hour"), key("client"), key("tls"), key("request"), key("shield"),
 	key("ip"), key("zone"), key("country"), key("cipher"), key("sni"), key("alpn"),
-	key("content_type"), key("content_length"), key("user_agent"), key("origin"), key("fetch_site"), key("headers"),
+	key("content_type"), key("content_length"), key("user_agent"), key("origin"), key("fetch_site"), key("cross_origin"),
+	key("headers"),
 	key("score"), key("rules"), key("body"), key("timeout"),
 }
 

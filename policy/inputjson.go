@@ -178,6 +178,7 @@ func (r *Request) appendJSON(b []byte) []byte {
 	b = appendString(append(b, `,"user_agent":`...), r.UserAgent)
 	b = appendString(append(b, `,"origin":`...), r.Origin)
 	b = appendString(append(b, `,"fetch_site":`...), r.FetchSite)
+	b = strconv.AppendBool(append(b, `,"cross_origin":`...), r.CrossOrigin)
 	b = appendStringMap(append(b, `,"headers":`...), r.Headers)
 	return append(b, '}')
 }

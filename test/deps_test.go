@@ -47,7 +47,7 @@ const picture = `
 	cmd/sallyport           < gateway/boot
 	cmd/keyd                < certs/keyd
 	cmd/demo/apps, cmd/demo/provider < nothing
-	cmd/demo                < certs/keyd, cmd/demo/apps, cmd/demo/provider
+	cmd/demo                < cmd/demo/apps, cmd/demo/provider
 `
 
 const module = "sallyport/"

@@ -12,15 +12,31 @@ import data.sallyport.lib.say
 
 app := data.sallyport.config.apps[input.resource.id]
 
-decision := access if not app.own
+# A page of another origin cannot open a WebSocket in its reader's name: browsers send cookies with the handshake and
+# leave it to the server to look at Origin (RFC 6455 §10.2). No app package can allow it; an app's websocket_origins can.
+decision := denial("cross_origin", "", say.cross_origin(app.name), say.cross_origin_admin) if hijacking
 
-decision := data.sallyport.app[input.resource.id].decision if app.own
+decision := access if {
+	not hijacking
+	not app.own
+}
+
+decision := data.sallyport.app[input.resource.id].decision if {
+	not hijacking
+	app.own
+}
 
 # An app package that has no answer for a stranger asks them to sign in; for anybody else no answer means no.
 decision := unauthenticated if {
+	not hijacking
 	app.own
 	input.subject.type == "anonymous"
 	not answered
+}
+
+hijacking if {
+	input.action.name == "connect"
+	input.context.request.cross_origin
 }
 
 answered if is_object(data.sallyport.app[input.resource.id].decision)

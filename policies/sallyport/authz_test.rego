@@ -258,3 +258,33 @@ test_silent_app_package_asks_strangers_to_sign_in if {
 }
 
 test_silent_app_package_is_undefined_for_others if not ask(person("own", ["staff"]))
+
+socket(site) := {
+	"subject": {"type": "user", "groups": ["staff"]},
+	"action": {"name": "connect", "method": "GET", "upgrade": "websocket"},
+	"resource": {"id": site, "path": "/"},
+	"context": {"request": {"cross_origin": true}},
+}
+
+test_foreign_page_opens_no_websocket if {
+	d := authz.decision with input as socket("wiki") with data.sallyport.config as config
+	not d.allow
+	d.reasons[0].code == "cross_origin"
+}
+
+test_own_page_opens_a_websocket if {
+	own := json.patch(socket("wiki"), [{"op": "replace", "path": "/context/request/cross_origin", "value": false}])
+	authz.decision.allow with input as own with data.sallyport.config as config
+}
+
+test_foreign_page_may_be_opened if {
+	page := json.patch(socket("wiki"), [{"op": "replace", "path": "/action/name", "value": "read"}])
+	authz.decision.allow with input as page with data.sallyport.config as config
+}
+
+test_no_app_package_opens_a_websocket_to_foreign_pages if {
+	d := authz.decision with input as socket("own")
+		with data.sallyport.config as {"timezone": "UTC", "apps": {"own": {"name": "own", "own": true, "rules": []}}}
+		with data.sallyport.app as {"own": {"decision": {"allow": true}}}
+	d.reasons[0].code == "cross_origin"
+}

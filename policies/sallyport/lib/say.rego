@@ -11,6 +11,10 @@ unauthenticated := "Sign in to continue."
 
 unauthenticated_admin := "nobody is signed in and no public rule decides the request"
 
+cross_origin(app) := sprintf("Only pages of %s itself may open this connection.", [app])
+
+cross_origin_admin := "the Origin of the handshake is neither the app's own nor one of its websocket_origins"
+
 no_rule(app) := sprintf("Nobody may do this in %s.", [app])
 
 no_rule_admin(app) := sprintf("no access rule of %s matches the method and the path", [app])
