@@ -86,7 +86,7 @@ func (x *exchange) verdictRefusal() error {
 		Public: "The access policy does not allow this.",
 		Page: ui.Denied{App: x.app.DisplayName(), Owner: x.app.Owner, Method: x.req.Method, Path: x.path, Person: person,
 			Reasons: x.userReasons(), Reference: x.id, Portal: x.snap.portalURL(),
-			SignOut: signin.SignOutPath, FormAction: x.snap.FormOrigins}}
+			SignOut: signin.SignOutPath + "?scope=" + signin.ScopeEverywhere, FormAction: x.snap.FormOrigins}}
 }
 
 // userReasons are the policy's own words for people.

@@ -169,6 +169,15 @@ export async function withoutScripts(stage) {
   await heading(page, "Your apps");
   await page.getByRole("button", { name: "Sign out everywhere" }).click();
   await heading(page, "You are signed out everywhere");
+
+  await page.goto(stage.origin("payroll") + "/"); // whoever is refused can come back as somebody else
+  await signIn(page, "ines");
+  await heading(page, "Payroll is not open to you");
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await heading(page, "You are signed out everywhere");
+  await page.goto(stage.origin("payroll") + "/");
+  await signIn(page, "ravi");
+  await heading(page, "Salaries");
 }
 
 // problems: what people see when something is wrong, and that what a stranger wrote stays text.
