@@ -63,9 +63,14 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request) *exchange {
 		cancel: cancel,
 	}
 	x.r = r.WithContext(ctx)
+	s.open.Add(1)
 	s.connections.handled(r)
+	x.setTransportSecurity()
 	return x
 }
+
+// endless reports whether the exchange goes on until somebody ends it.
+func (x *exchange) endless() bool { return x.req.Upgrade != "" || x.eventStream.Load() }
 
 func (x *exchange) sessionID() string {
 	if x.session == nil {

@@ -13,6 +13,7 @@ import (
 // finish closes the exchange: outcome event, metrics, one log line. A panic of a stage becomes a recorded 500 and a
 // closed connection, or only the latter when the answer had begun; so does ReverseProxy's own abort.
 func (x *exchange) finish() {
+	defer x.server.open.Add(-1)
 	abort := recover()
 	if abort != nil && abort != http.ErrAbortHandler {
 		err := fmt.Errorf("panic: %v\n%s", abort, debug.Stack())

@@ -58,7 +58,11 @@ func (x *exchange) forward() error {
 // themselves: the end of its session, another policy.
 func (x *exchange) noticeChanges() {
 	if _, err := x.currentSession(); err != nil {
-		x.cancel(ErrSessionRevoked)
+		x.cancel(lookupCause(err))
+		return
+	}
+	if x.endless() && x.server.draining.Load() {
+		x.cancel(ErrShutdown)
 		return
 	}
 	if x.server.snapshot.Load() != x.snap {
@@ -153,11 +157,14 @@ func (x *exchange) cleanResponse(res *http.Response, app *App) error {
 		return errors.New("the app switched protocols without being asked")
 	}
 	x.blockedCookies = headers.FromApp(res.Header, res.StatusCode, headers.App{Origin: app.origin, Upstreams: app.upstreamOrigins})
-	x.setTransportSecurity(res.Header)
 	if res.StatusCode != http.StatusSwitchingProtocols {
 		res.Trailer, res.Body = nil, trailerless{res.Body, res}
 	}
 	x.eventStream.Store(strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream"))
+	if x.endless() && x.server.draining.Load() {
+		x.cancel(ErrShutdown)
+		return ErrShutdown
+	}
 	return nil
 }
 

@@ -4,31 +4,32 @@ import (
 	"net/http"
 
 	"sallyport/audit"
+	"sallyport/gateway/canon"
 	"sallyport/gateway/route"
 )
 
 // match finds the app and the path that policy and app both see. A place of a known host that no app claims is
 // treated like an app that nobody may open, so that strangers cannot tell which exist.
 func (x *exchange) match() error {
-	found := x.snap.Routes.Match(x.req.Host, x.req.Path)
-	if found == nil {
-		return x.nowhere()
-	}
-	path, escaped, ok := x.req.StripPrefix(found.StripPrefix)
+	app, path, escaped, ok := x.snap.appFor(x.req)
 	if !ok {
 		return x.nowhere()
 	}
-	x.app, x.path, x.escapedPath = x.snap.apps[found.Name], path, escaped
-	if found.Authorization == route.AuthorizationGateway {
-		if err := x.req.ClaimAuthorization(); err != nil {
-			return err
-		}
-	}
-	if x.req.ContentLength > int64(found.MaxBody) {
-		return &Refusal{Status: http.StatusRequestEntityTooLarge, Effect: audit.Reject, Reason: "body_too_large",
-			Public: "The request is larger than this app accepts.", Close: true}
+	x.app, x.path, x.escapedPath = app, path, escaped
+	if app.Authorization == route.AuthorizationGateway {
+		return x.req.ClaimAuthorization()
 	}
 	return nil
+}
+
+// appFor is the app that a request is for, and the path that the app sees.
+func (s *Snapshot) appFor(q *canon.Request) (app *App, path, escaped string, ok bool) {
+	found := s.Routes.Match(q.Host, q.Path)
+	if found == nil {
+		return nil, "", "", false
+	}
+	path, escaped, ok = q.StripPrefix(found.StripPrefix)
+	return s.apps[found.Name], path, escaped, ok
 }
 
 func (x *exchange) nowhere() error {

@@ -76,7 +76,6 @@ func (x *exchange) servePortal() error {
 		return x.snap.SignIn.Start(x.w, x.r, x.snap.AuthHost, "/")
 	}
 	who := x.session.Identity
-	x.setTransportSecurity(x.w.Header())
 	x.server.pages.Render(x.w, http.StatusOK, ui.Portal{Person: who.Name, Email: who.Email, Apps: x.tiles(),
 		SignOut: signin.SignOutPath, FormAction: x.snap.FormOrigins})
 	return nil
@@ -110,9 +109,9 @@ func (x *exchange) serveJWKS(document []byte) error {
 	return nil
 }
 
-// setTransportSecurity keeps browsers on https (RFC 6797 §7.1).
-func (x *exchange) setTransportSecurity(h http.Header) {
-	if x.snap.TransportSecurity > 0 && h.Get("Strict-Transport-Security") == "" {
-		h.Set("Strict-Transport-Security", x.snap.hsts)
+// setTransportSecurity keeps browsers on https (RFC 6797 §7.1), whatever the answer will be.
+func (x *exchange) setTransportSecurity() {
+	if x.snap.TransportSecurity > 0 {
+		x.w.Header().Set("Strict-Transport-Security", x.snap.hsts)
 	}
 }

@@ -2,11 +2,13 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"reflect"
-	"time"
 
 	"sallyport/audit"
+	"sallyport/authn/session"
 	"sallyport/policy"
 )
 
@@ -15,28 +17,28 @@ import (
 // what changed in its input.
 func (x *exchange) redecide() {
 	snap := x.server.snapshot.Load()
-	app := snap.apps[x.app.Name]
-	if app == nil {
+	app, path, _, ok := snap.appFor(x.req)
+	if !ok || app.Name != x.app.Name {
 		x.cancel(ErrPolicyChanged)
 		return
 	}
 	current, err := x.currentSession()
 	if err != nil {
-		x.cancel(ErrSessionRevoked)
+		x.cancel(lookupCause(err))
 		return
 	}
 	now := x.server.now()
 	in := *x.input
-	in.Subject = subjectOf(current, now)
-	in.Resource.Labels, in.Resource.Sensitivity, in.Resource.Owner = app.Labels, app.Sensitivity, app.Owner
+	in.Subject, in.Resource = subjectOf(current, now), x.resource(app, path)
 	in.Context.SetTime(now, snap.Zone)
 	if in.Bound() != nil {
 		x.cancel(ErrReauthorize)
 		return
 	}
-	verdict := snap.Policy.Decide(x.ctx, &in)
-	if x.recordAgain(snap, &in, verdict, now) != nil {
-		return // tried again at the next tick; a log that stays away ends every stream
+	verdict := snap.Policy.Decide(context.WithoutCancel(x.ctx), &in)
+	if x.recordAgain(snap, &in, verdict) != nil {
+		x.decided.Store(0) // tried again at the next tick; a log that stays away ends every stream
+		return
 	}
 	x.decided.Store(now.UnixNano())
 	switch {
@@ -48,7 +50,15 @@ func (x *exchange) redecide() {
 	}
 }
 
-func (x *exchange) recordAgain(snap *Snapshot, in *policy.Input, verdict *policy.Verdict, now time.Time) error {
+// lookupCause is why an exchange ends whose session was not found.
+func lookupCause(err error) error {
+	if errors.Is(err, session.ErrNoSession) {
+		return ErrSessionRevoked
+	}
+	return ErrSessionsUnavailable
+}
+
+func (x *exchange) recordAgain(snap *Snapshot, in *policy.Input, verdict *policy.Verdict) error {
 	effect := audit.Deny
 	if verdict.Allow {
 		effect = audit.Allow
@@ -60,12 +70,15 @@ func (x *exchange) recordAgain(snap *Snapshot, in *policy.Input, verdict *policy
 	if err != nil {
 		panic("BUG: " + err.Error())
 	}
-	_, err = x.server.decisions.Append(x.ctx, &audit.Record{
+	// The exchange may end meanwhile; that it was decided again is recorded all the same.
+	_, err = x.server.decisions.Append(context.WithoutCancel(x.ctx), &audit.Record{
 		Type: audit.TypeReevaluated, RequestID: x.id, Session: x.sessionID(), App: string(x.app.Name), Effect: effect,
 		Reason: verdict.Reason, Decision: verdict.JSON, Memo: verdict.Memo, Detail: detail,
 		Policy: audit.Policy{Digest: snap.Policy.Digest(), Revision: snap.Policy.Revision()},
 	})
-	x.server.metrics.reevaluated.WithLabelValues(string(effect)).Inc()
+	if err == nil {
+		x.server.metrics.reevaluated.WithLabelValues(string(effect)).Inc()
+	}
 	return err
 }
 

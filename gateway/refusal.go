@@ -87,7 +87,7 @@ func (x *exchange) answer(refusal *Refusal) {
 		header["Set-Cookie"] = cookies
 	}
 	header.Set("X-Request-Id", x.id)
-	x.setTransportSecurity(header)
+	x.setTransportSecurity()
 	if refusal.Close || x.r.ContentLength != 0 && x.r.ProtoMajor == 1 {
 		header.Set("Connection", "close")
 	}

@@ -2,11 +2,13 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log"
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -70,10 +72,9 @@ type Server struct {
 	connections *connections
 	swapped     chan struct{}
 
-	// unhealthySince belongs to watchStreams.
-	unhealthySince time.Time
-
 	snapshot atomic.Pointer[Snapshot]
+	open     atomic.Int64 // exchanges between begin and finish
+	draining atomic.Bool  // no new streams
 }
 
 // New builds a server that serves the given snapshot.
@@ -112,21 +113,39 @@ func (s *Server) SessionEnded(ended session.Ended) {
 	s.streams.endSession(ended.SessionID, ended.Host, sessionCause(ended.Reason))
 }
 
-// Run watches open exchanges until ctx ends, then ends those that are still open.
+// Run watches open exchanges until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
-	err := s.watchStreams(ctx)
-	s.streams.endAll(ErrShutdown)
-	return err
+	var watchers sync.WaitGroup
+	watchers.Go(func() { s.watchStreams(ctx) })
+	watchers.Go(func() { s.watchLog(ctx) })
+	watchers.Wait()
+	return nil
 }
 
-// EndStreams ends every exchange that would not end by itself: upgraded connections and event streams. Requests that
-// are being answered finish.
+// EndStreams ends every exchange that would not end by itself, upgraded connections and event streams, and those that
+// would become such from now on. Requests that are being answered finish.
 func (s *Server) EndStreams() {
+	s.draining.Store(true)
 	for _, x := range s.streams.all() {
-		if x.req.Upgrade != "" || x.eventStream.Load() {
+		if x.endless() {
 			x.cancel(ErrShutdown)
 		}
 	}
+}
+
+// EndAll ends every exchange and returns when their outcomes are handed to the log, or with ctx's error.
+func (s *Server) EndAll(ctx context.Context) error {
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
+	for s.open.Load() > 0 {
+		s.streams.endAll(ErrShutdown)
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%d requests are still open: %w", s.open.Load(), ctx.Err())
+		case <-poll.C:
+		}
+	}
+	return nil
 }
 
 const (

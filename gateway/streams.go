@@ -7,18 +7,21 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"sallyport/authn/session"
 )
 
 // Causes with which an exchange's context ends before the exchange does.
 var (
-	ErrSessionRevoked   = errors.New(session.Revoked)
-	ErrSignedOut        = errors.New(session.SignedOut)
-	ErrSessionExpired   = errors.New(session.Expired)
-	ErrPolicyChanged    = errors.New("policy_changed")
-	ErrReauthorize      = errors.New("reauthorize")
-	ErrAuditUnavailable = errors.New("audit_unavailable")
-	ErrShutdown         = errors.New("shutdown")
+	ErrSessionRevoked      = errors.New(session.Revoked)
+	ErrSignedOut           = errors.New(session.SignedOut)
+	ErrSessionExpired      = errors.New(session.Expired)
+	ErrSessionsUnavailable = errors.New("sessions_unavailable")
+	ErrPolicyChanged       = errors.New("policy_changed")
+	ErrReauthorize         = errors.New("reauthorize")
+	ErrAuditUnavailable    = errors.New("audit_unavailable")
+	ErrShutdown            = errors.New("shutdown")
 )
 
 // sessionCause is the cause that goes with the reason for which a session ended.
@@ -39,7 +42,11 @@ const (
 	redecideTick = 2 * time.Second
 	// unrecordedGrace is how long open exchanges may outlive a failing audit log.
 	unrecordedGrace = 10 * time.Second
-	streamShards    = 64
+	// healthTick is how often the audit log is asked whether it can be written.
+	healthTick = time.Second
+	// redecideAtOnce is how many re-decisions wait for the log together: they share its commits.
+	redecideAtOnce = 64
+	streamShards   = 64
 )
 
 // streams knows every exchange that is being forwarded, by session, so that it can be ended.
@@ -113,41 +120,52 @@ func (s *streams) all() []*exchange {
 
 // watchStreams decides long exchanges again until ctx ends: each when it has passed another redecideAfter, and all
 // at once when the snapshot changes.
-func (s *Server) watchStreams(ctx context.Context) error {
+func (s *Server) watchStreams(ctx context.Context) {
 	tick := time.NewTicker(redecideTick)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-s.swapped:
 			s.redecide(func(*exchange) bool { return true })
 		case <-tick.C:
-			s.endUnrecordable()
-			now := time.Now()
+			now := s.now()
 			s.redecide(func(x *exchange) bool { return now.Sub(x.decidedAt()) >= redecideAfter })
 		}
 	}
 }
 
 func (s *Server) redecide(due func(*exchange) bool) {
+	var group errgroup.Group
+	group.SetLimit(redecideAtOnce)
 	for _, x := range s.streams.all() {
 		if due(x) {
-			x.redecide()
+			group.Go(func() error { x.redecide(); return nil })
 		}
 	}
+	group.Wait()
 }
 
-// endUnrecordable ends what is open once the audit log has been failing for the grace period.
-func (s *Server) endUnrecordable() {
-	if s.decisions.Healthy() == nil {
-		s.unhealthySince = time.Time{}
-		return
-	}
-	if s.unhealthySince.IsZero() {
-		s.unhealthySince = time.Now()
-	}
-	if time.Since(s.unhealthySince) >= unrecordedGrace {
-		s.streams.endAll(ErrAuditUnavailable)
+// watchLog ends what is open once the audit log has been failing for the grace period, until ctx ends. It waits for
+// nothing else, least of all for the log.
+func (s *Server) watchLog(ctx context.Context) {
+	tick := time.NewTicker(healthTick)
+	defer tick.Stop()
+	var failing time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		switch {
+		case s.decisions.Healthy() == nil:
+			failing = time.Time{}
+		case failing.IsZero():
+			failing = time.Now()
+		case time.Since(failing) >= unrecordedGrace:
+			s.streams.endAll(ErrAuditUnavailable)
+		}
 	}
 }
