@@ -13,7 +13,9 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -87,21 +89,26 @@ type assembly struct {
 	active    *frozen
 	failure   error // of the last reload
 	failedAt  time.Time
-	providers map[string]*runningProvider
+	providers map[string]*provider // that run
 }
 
-// runningProvider is a provider whose discovery runs in the background.
-type runningProvider struct {
+// provider is an identity provider whose discovery runs in the background, once its configuration is in effect.
+type provider struct {
 	*oidc.Provider
-	cfg  oidc.Config
-	stop context.CancelFunc
+	cfg    oidc.Config
+	secret oidc.Secret        // what stood in cfg's file
+	stop   context.CancelFunc // nil: not started
 }
 
 // Run serves the configuration at path until ctx ends, then drains and stops. The error says what could not be built,
 // or which part failed.
 func Run(ctx context.Context, path string, opts Options) (err error) {
 	opts.fill()
-	a := &assembly{opts: opts, path: path, started: opts.Now(), metrics: prometheus.NewRegistry(), providers: map[string]*runningProvider{}}
+	// From the first to the last moment: an early or late SIGHUP would otherwise end the process.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	a := &assembly{opts: opts, path: path, started: opts.Now(), metrics: prometheus.NewRegistry(), providers: map[string]*provider{}}
 	// Background work ends after the listeners are drained, not with ctx: what is being answered still needs it.
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	a.group, a.ctx = errgroup.WithContext(background)
@@ -117,7 +124,7 @@ func Run(ctx context.Context, path string, opts Options) (err error) {
 		"keys": a.active.keyMode()})
 	opts.Log.Info("gateway is serving", "listen", listeners.address(), "domain", a.active.config.Domain, "apps", len(a.active.config.Apps))
 	opts.Ready()
-	err = listeners.serve(a.ctx, ctx)
+	err = listeners.serve(a.ctx, ctx, hangup)
 	a.control(context.WithoutCancel(ctx), "stopped", nil, nil)
 	return err
 }

@@ -30,7 +30,7 @@ type frozen struct {
 
 	snapshot  *gateway.Snapshot
 	certs     *certs.Store
-	providers []*oidc.Provider // in configuration order
+	providers []*provider // in configuration order
 }
 
 // Check builds everything that the configuration at path leads to without starting, binding or writing anything, and
@@ -97,7 +97,11 @@ func (a *assembly) connect(ctx context.Context, f *frozen, previous *frozen) (er
 	if f.providers, err = a.providersFor(ctx, f.config); err != nil {
 		return err
 	}
-	f.snapshot.SignIn = signin.New(signin.Options{AuthOrigin: f.config.AuthOrigin(), Providers: f.providers, Sessions: a.sessions,
+	var providers []*oidc.Provider
+	for _, p := range f.providers {
+		providers = append(providers, p.Provider)
+	}
+	f.snapshot.SignIn = signin.New(signin.Options{AuthOrigin: f.config.AuthOrigin(), Providers: providers, Sessions: a.sessions,
 		Apps: f.app, Record: recorder{a.audit.Control()}, Log: a.opts.Log, Now: a.opts.Now})
 	var old *gateway.Snapshot
 	if previous != nil {
@@ -124,11 +128,12 @@ func (f *frozen) app(host string) (signin.App, bool) {
 
 // providersFor returns the providers of a configuration, in its order: running ones whose settings did not change, new
 // ones for the rest. New ones begin to discover at once, which they may do in vain for a while.
-func (a *assembly) providersFor(ctx context.Context, cfg *config.Config) ([]*oidc.Provider, error) {
-	var list []*oidc.Provider
+func (a *assembly) providersFor(ctx context.Context, cfg *config.Config) ([]*provider, error) {
+	var list []*provider
 	for _, pc := range cfg.Identity.Providers {
-		if running := a.providers[pc.Name]; running != nil && reflect.DeepEqual(running.cfg, pc) && pc.ClientSecretFile == "" {
-			list = append(list, running.Provider)
+		secret := secretOf(pc)
+		if running := a.providers[pc.Name]; running != nil && reflect.DeepEqual(running.cfg, pc) && running.secret == secret {
+			list = append(list, running)
 			continue
 		}
 		opts := oidc.Options{RedirectURL: signin.CallbackURL(cfg.AuthOrigin(), pc.Name), Log: a.opts.Log, Now: a.opts.Now}
@@ -139,13 +144,25 @@ func (a *assembly) providersFor(ctx context.Context, cfg *config.Config) ([]*oid
 			}
 			opts.Assertion = signer
 		}
-		provider, err := oidc.New(pc, opts)
+		made, err := oidc.New(pc, opts)
 		if err != nil {
 			return nil, fmt.Errorf("identity provider %s: %w", pc.Name, err)
 		}
-		list = append(list, provider)
+		list = append(list, &provider{Provider: made, cfg: pc, secret: secret})
 	}
 	return list, nil
+}
+
+// secretOf is what stands in a provider's client_secret_file; what is wrong with the file, oidc.New tells.
+func secretOf(cfg oidc.Config) oidc.Secret {
+	if cfg.ClientSecretFile == "" {
+		return ""
+	}
+	text, err := os.ReadFile(cfg.ClientSecretFile)
+	if err != nil {
+		return ""
+	}
+	return oidc.Secret(text)
 }
 
 // keyMode names how the key process is reached, for status and records.

@@ -9,29 +9,34 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"sallyport/gateway"
 	"sallyport/gateway/config"
 )
 
-// drainTime is how long requests under way may take to finish when the gateway stops; streams are ended at once.
-const drainTime = 10 * time.Second
+const (
+	// drainTime is how long requests under way may take to finish when the gateway stops; streams are ended at once.
+	drainTime = 10 * time.Second
+	// endTime is how long requests that were ended may take to be over.
+	endTime = 5 * time.Second
+)
 
 // listeners are the two front doors: https, and optionally http, which only leads to it.
 type listeners struct {
 	secure, plain        net.Listener
 	secureHTTP, redirect *http.Server
-	endStreams           func()
+	server               *gateway.Server
 	onHangup             func()
 }
 
 // listen binds the configured addresses.
 func (a *assembly) listen(cfg *config.Config) (*listeners, error) {
-	l := &listeners{secureHTTP: a.server.HTTPServer(), endStreams: a.server.EndStreams,
+	l := &listeners{secureHTTP: a.server.HTTPServer(), server: a.server,
 		onHangup: func() { a.reload(a.ctx, "SIGHUP") }} // its failure is on record, in status and on stderr
 	l.secureHTTP.TLSConfig = a.tlsConfig()
 	var err error
@@ -82,10 +87,7 @@ func (a *assembly) tlsConfig() *tls.Config {
 }
 
 // serve accepts until stop ends, and then drains: no new connections, streams ended, requests under way finished.
-func (l *listeners) serve(background, stop context.Context) error {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+func (l *listeners) serve(background, stop context.Context, hangup <-chan os.Signal) error {
 	ctx, cancel := context.WithCancel(background)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
@@ -108,18 +110,23 @@ func (l *listeners) serve(background, stop context.Context) error {
 	return group.Wait()
 }
 
+// drain returns when no request is open any more, so that all outcomes reach the log before it closes.
 func (l *listeners) drain() error {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
-	l.endStreams()
+	l.server.EndStreams()
 	var plain error
 	if l.redirect != nil {
 		plain = l.redirect.Shutdown(ctx)
 	}
-	if err := l.secureHTTP.Shutdown(ctx); err != nil {
-		return errors.Join(plain, l.secureHTTP.Close())
+	overdue := l.secureHTTP.Shutdown(ctx) != nil
+	last, cancel := context.WithTimeout(context.Background(), endTime)
+	defer cancel()
+	err := l.server.EndAll(last)
+	if overdue {
+		err = errors.Join(err, l.secureHTTP.Close())
 	}
-	return plain
+	return errors.Join(plain, err)
 }
 
 func (l *listeners) address() string { return l.secure.Addr().String() }
@@ -131,6 +138,7 @@ func (a *assembly) toHTTPS() http.Handler {
 		if err != nil {
 			host = r.Host
 		}
+		host = strings.ToLower(host)
 		snapshot := a.server.Snapshot()
 		known := host == snapshot.AuthHost || snapshot.Routes.HasHost(host)
 		if !known || r.Method != http.MethodGet && r.Method != http.MethodHead {

@@ -3,9 +3,10 @@ package boot
 import (
 	"context"
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 
-	"sallyport/authn/oidc"
 	"sallyport/gateway/config"
 )
 
@@ -52,7 +53,7 @@ func needsRestart(old, next *config.Config) error {
 		"listen": old.Listen != next.Listen, "listen_http": old.ListenHTTP != next.ListenHTTP,
 		"domain": old.Domain != next.Domain, "public_port": old.PublicPort != next.PublicPort,
 		"admin": old.Admin != next.Admin, "audit": old.Audit != next.Audit, "state": old.State != next.State,
-		"keys": old.Keys.Socket != next.Keys.Socket || old.Keys.Strict != next.Keys.Strict || !sameSpawn(old, next),
+		"keys": !reflect.DeepEqual(old.Keys, next.Keys),
 	} {
 		if changed {
 			names = append(names, name)
@@ -61,12 +62,8 @@ func needsRestart(old, next *config.Config) error {
 	if len(names) == 0 {
 		return nil
 	}
+	slices.Sort(names)
 	return fmt.Errorf("%s cannot change in a running gateway: restart it, or put the old value back", strings.Join(names, ", "))
-}
-
-func sameSpawn(old, next *config.Config) bool {
-	a, b := old.Keys.Spawn, next.Keys.Spawn
-	return a == b || a != nil && b != nil && *a == *b
 }
 
 // activate makes a connected configuration the current one, and its providers the ones that run.
@@ -75,14 +72,12 @@ func (a *assembly) activate(f *frozen) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.active = f
-	running := map[string]*runningProvider{}
-	for i, provider := range f.providers {
-		cfg := f.config.Identity.Providers[i]
-		if old := a.providers[cfg.Name]; old != nil && old.Provider == provider {
-			running[cfg.Name] = old
-			continue
+	running := map[string]*provider{}
+	for _, p := range f.providers {
+		if p.stop == nil {
+			a.start(p)
 		}
-		running[cfg.Name] = a.start(provider, cfg)
+		running[p.cfg.Name] = p
 	}
 	for name, old := range a.providers {
 		if running[name] != old {
@@ -95,10 +90,10 @@ func (a *assembly) activate(f *frozen) {
 	}
 }
 
-func (a *assembly) start(provider *oidc.Provider, cfg oidc.Config) *runningProvider {
-	ctx, stop := context.WithCancel(a.ctx)
-	a.group.Go(func() error { return provider.Run(ctx) })
-	return &runningProvider{Provider: provider, cfg: cfg, stop: stop}
+func (a *assembly) start(p *provider) {
+	var ctx context.Context
+	ctx, p.stop = context.WithCancel(a.ctx)
+	a.group.Go(func() error { return p.Run(ctx) })
 }
 
 func (a *assembly) current() *frozen {
