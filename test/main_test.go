@@ -22,6 +22,8 @@ var mutants = map[string]func(config string) boot.Options{
 		return boot.Options{WrapDecisions: func(d gateway.Decisions) gateway.Decisions { return eager{d} }}
 	},
 	"holds a key": hoard,
+	// No mistake of the gateway, only of its disk.
+	"on a faulty disk": faultyDisk,
 }
 
 const mutantVariable = "SALLYPORT_TEST_MUTANT"
