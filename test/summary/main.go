@@ -54,6 +54,9 @@ func read(lines *bufio.Scanner) (t totals, broken bool) {
 }
 
 func (t *totals) count(e event, output []string) (broken bool) {
+	if e.Test == "" && e.Action == "skip" {
+		return false // a package without tests
+	}
 	if e.Test == "" {
 		fmt.Printf("%-5s %7.1fs  %s\n", e.Action, e.Elapsed, e.Package)
 		if e.Action == "fail" {
