@@ -1,0 +1,70 @@
+package test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"sallyport/gateway/config"
+	"sallyport/policy"
+)
+
+// What the README shows must work: its configuration loads, its Rego builds and decides as its comment says.
+func TestReadmeExamplesWork(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "sallyport.yaml")
+	write(t, file, block(t, "yaml"))
+	cfg, _, err := config.Load[config.Config](file, os.LookupEnv)
+	if err != nil {
+		t.Fatalf("the configuration: %v", err)
+	}
+	if len(cfg.Apps) != 2 || cfg.Apps[1].Name != "payroll" {
+		t.Fatalf("the configuration has the apps %v", cfg.Apps)
+	}
+	write(t, filepath.Join(dir, "policies", "payroll.rego"), block(t, "rego"))
+	bundle, err := policy.Build(policy.Config{Bundle: filepath.Join(dir, "policies")}, []policy.App{cfg.Apps[1].Policy()})
+	if err != nil {
+		t.Fatalf("the policy: %v", err)
+	}
+	engine, err := policy.Compile(t.Context(), bundle)
+	if err != nil {
+		t.Fatalf("the policy: %v", err)
+	}
+	for address, want := range map[string]bool{"10.1.2.3": true, "192.0.2.1": false} {
+		in := &policy.Input{
+			Subject:  policy.Subject{Type: policy.TypeUser, ID: "corp|1", Groups: []string{"finance"}, Authn: &policy.Authn{Provider: "corp", MFA: true}},
+			Action:   policy.Action{Name: policy.ActionRead, Method: "GET"},
+			Resource: policy.Resource{Type: policy.TypeApp, ID: "payroll", Path: "/"},
+			Context:  policy.Context{Client: policy.Client{IP: address}},
+		}
+		if verdict := engine.Decide(t.Context(), in); verdict.Allow != want {
+			t.Errorf("from %s: got %s", address, verdict.JSON)
+		}
+	}
+}
+
+// block is the README's first fenced block of a language.
+func block(t *testing.T, language string) string {
+	t.Helper()
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(readme), "```"+language+"\n")
+	text, _, closed := strings.Cut(rest, "```")
+	if !found || !closed {
+		t.Fatalf("the README has no %s block", language)
+	}
+	return text
+}
+
+func write(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
