@@ -36,7 +36,7 @@ const picture = `
 	gateway/canon           < gateway/headers
 	gateway/ui              < nothing
 	gateway/upstream        < nothing
-	gateway/route           < policy
+	gateway/route           < gateway/upstream, policy
 	gateway/signin          < authn/oidc, authn/session, audit
 	gateway/admin           < audit, authn/session
 	gateway                 < gateway/canon, gateway/headers, gateway/route, gateway/upstream, gateway/signin, gateway/ui,

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"sallyport/gateway/upstream"
 	"sallyport/policy"
 )
 
@@ -172,7 +173,7 @@ func (u *Upstream) UnmarshalText(text []byte) error {
 	case (parsed.Path != "" && parsed.Path != "/") || parsed.RawQuery != "" || parsed.ForceQuery || parsed.Fragment != "":
 		return fmt.Errorf("upstream %q must have no path, query or fragment", text)
 	}
-	if ip, err := netip.ParseAddr(parsed.Hostname()); err == nil && neverAnApp(ip.Unmap()) {
+	if ip, err := netip.ParseAddr(parsed.Hostname()); err == nil && upstream.Forbidden(ip) {
 		return fmt.Errorf("upstream %q is a link-local, multicast or unspecified address", text)
 	}
 	u.URL = url.URL{Scheme: parsed.Scheme, Host: strings.ToLower(parsed.Host)}
@@ -181,11 +182,6 @@ func (u *Upstream) UnmarshalText(text []byte) error {
 
 // MarshalText is the address as configured.
 func (u Upstream) MarshalText() ([]byte, error) { return []byte(u.URL.String()), nil }
-
-// neverAnApp holds the addresses at which cloud metadata services and nothing else live.
-func neverAnApp(ip netip.Addr) bool {
-	return ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified()
-}
 
 func validName(s string) bool {
 	if s == "" || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func upstream(t *testing.T, address string) Upstream {
+func at(t *testing.T, address string) Upstream {
 	t.Helper()
 	var u Upstream
 	if err := u.UnmarshalText([]byte(address)); err != nil {
@@ -67,14 +67,14 @@ func TestUpstreamAddressesAreOrigins(t *testing.T) {
 			t.Errorf("%q was accepted", bad)
 		}
 	}
-	u := upstream(t, "http://App.Internal:8080/")
+	u := at(t, "http://App.Internal:8080/")
 	if got := u.String(); got != "http://app.internal:8080" {
 		t.Errorf("got %q", got)
 	}
 }
 
 func TestAppSettingsAreChecked(t *testing.T) {
-	good := App{Name: "wiki", Host: "wiki.corp.example", Upstreams: []Upstream{upstream(t, "http://10.0.0.5")}}
+	good := App{Name: "wiki", Host: "wiki.corp.example", Upstreams: []Upstream{at(t, "http://10.0.0.5")}}
 	if err := good.Check(); err != nil {
 		t.Fatalf("a good app: %v", err)
 	}

@@ -258,11 +258,17 @@ func refuseForbidden(_ context.Context, _, address string, _ syscall.RawConn) er
 	if err != nil {
 		return fmt.Errorf("reading the resolved address %q: %w", address, err)
 	}
-	ip := ap.Addr().Unmap()
-	if ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified() {
+	if Forbidden(ap.Addr()) {
 		return ErrForbiddenAddress
 	}
 	return nil
+}
+
+// Forbidden holds for addresses no app lives at: link-local ones, where cloud metadata services are, multicast and
+// unspecified ones.
+func Forbidden(ip netip.Addr) bool {
+	ip = ip.Unmap()
+	return ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified()
 }
 
 func loadRoots(file string) (*x509.CertPool, error) {
