@@ -58,7 +58,8 @@ type nameChange struct {
 }
 
 func newDisk(rnd *rand.Rand) *disk {
-	return &disk{rnd: rnd, names: map[string]*inode{}, durable: map[string]*inode{}, opsLeft: -1}
+	own := rand.New(rand.NewPCG(rnd.Uint64(), 0)) // cuts happen in the committer's goroutine, beside the test's
+	return &disk{rnd: own, names: map[string]*inode{}, durable: map[string]*inode{}, opsLeft: -1}
 }
 
 // machine is a FileSystem that lives until its disk loses power.
