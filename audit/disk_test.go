@@ -58,7 +58,10 @@ type nameChange struct {
 }
 
 func newDisk(rnd *rand.Rand) *disk {
-	own := rand.New(rand.NewPCG(rnd.Uint64(), 0)) // cuts happen in the committer's goroutine, beside the test's
+	var own *rand.Rand // nil for a disk whose power stays on
+	if rnd != nil {
+		own = rand.New(rand.NewPCG(rnd.Uint64(), 0)) // cuts happen in the committer's goroutine, beside the test's
+	}
 	return &disk{rnd: own, names: map[string]*inode{}, durable: map[string]*inode{}, opsLeft: -1}
 }
 
