@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"time"
 
 	"sallyport/audit"
 )
@@ -32,8 +33,21 @@ func (x *exchange) finish() {
 	x.server.metrics.observe(x, elapsed)
 	x.logLine(elapsed)
 	x.cancel(nil)
+	x.linger()
 	if abort != nil {
 		panic(http.ErrAbortHandler)
+	}
+}
+
+// lingering is how long a client may go on sending a body that nobody reads any more: long enough to notice the answer.
+const lingering = 2 * time.Second
+
+// linger bounds what net/http does next: it reads the rest of an HTTP/1.1 body, however long that takes to arrive, so that
+// a stranger could hold a connection for ever by not sending what it announced.
+func (x *exchange) linger() {
+	if x.r.ProtoMajor == 1 && x.r.ContentLength != 0 && !x.w.hijacked {
+		// The error says that the connection cannot, which none of ours is.
+		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(lingering))
 	}
 }
 

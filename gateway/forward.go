@@ -105,6 +105,11 @@ func (x *exchange) limitBody() {
 	}
 	x.bodyIn = &countedBody{ReadCloser: http.MaxBytesReader(x.w, x.r.Body, int64(x.app.MaxBody))}
 	x.r.Body = x.bodyIn
+	if x.r.ProtoMajor == 1 {
+		// An app may answer before it has read the whole body. Without this net/http would throw the rest of the body away
+		// at the first byte of the answer. The error says that the connection cannot, which none of ours is.
+		_ = http.NewResponseController(x.w).EnableFullDuplex()
+	}
 }
 
 // countedBody counts what the client sent.

@@ -170,3 +170,36 @@ func countEarly(ctx context.Context, n *atomic.Int64) context.Context {
 		return nil
 	}})
 }
+
+// An app may answer before it has read the body: nothing of the body is lost on the way, over either protocol.
+func TestAnswerBeforeTheEndOfTheBody(t *testing.T) {
+	b := newBed(t, func(w http.ResponseWriter, r *http.Request) {
+		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+			t.Error(err)
+		}
+		io.WriteString(w, "begun:")
+		w.(http.Flusher).Flush()
+		io.Copy(w, r.Body)
+	})
+	want := strings.Repeat("body", 20_000)
+	for _, protocol := range []string{"http/1.1", "h2"} {
+		body, rest := io.Pipe()
+		r := b.request(t, "POST", "/page", "ada", body)
+		r.ContentLength = int64(len(want))
+		res, err := b.client(t, protocol).Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begun := make([]byte, len("begun:"))
+		if _, err := io.ReadFull(res.Body, begun); err != nil {
+			t.Fatalf("%s: the answer does not begin: %v", protocol, err)
+		}
+		io.WriteString(rest, want)
+		rest.Close()
+		got, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if string(got) != want || err != nil {
+			t.Errorf("%s: %d of %d bytes came back, %v", protocol, len(got), len(want), err)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"sallyport/audit"
 	"sallyport/gateway/canon"
 	"sallyport/gateway/route"
+	"sallyport/policy"
 )
 
 // match finds the app and the path that policy and app both see. A place of a known host that no app claims is
@@ -20,6 +21,12 @@ func (x *exchange) match() error {
 		return x.req.ClaimAuthorization()
 	}
 	return nil
+}
+
+// unauthenticated is what every stranger is told whom no rule admits, whatever they asked for.
+func unauthenticated() *Refusal {
+	return &Refusal{Status: http.StatusUnauthorized, Effect: audit.Deny, Reason: policy.ReasonUnauthenticated, SignIn: true,
+		Public: "You are not signed in."}
 }
 
 // appFor is the app that a request is for, and the path that the app sees.
@@ -37,7 +44,7 @@ func (x *exchange) nowhere() error {
 		return err
 	}
 	if x.session == nil {
-		return &Refusal{Status: http.StatusUnauthorized, Effect: audit.Deny, Reason: "unauthenticated", SignIn: true, Public: "You are not signed in."}
+		return unauthenticated()
 	}
 	return &Refusal{Status: http.StatusNotFound, Effect: audit.Reject, Reason: "no_route", Public: "There is no app at this address."}
 }

@@ -74,8 +74,7 @@ func (x *exchange) verdictRefusal() error {
 		return nil
 	}
 	if x.session == nil {
-		return &Refusal{Status: http.StatusUnauthorized, Effect: audit.Deny, Reason: x.verdict.Reason, SignIn: true,
-			Public: "You are not signed in."}
+		return unauthenticated()
 	}
 	who := x.session.Identity
 	person := who.Email
@@ -87,6 +86,14 @@ func (x *exchange) verdictRefusal() error {
 		Page: ui.Denied{App: x.app.DisplayName(), Owner: x.app.Owner, Method: x.req.Method, Path: x.path, Person: person,
 			Reasons: x.userReasons(), Reference: x.id, Portal: x.snap.portalURL(),
 			SignOut: signin.SignOutPath + "?scope=" + signin.ScopeEverywhere, FormAction: x.snap.FormOrigins}}
+}
+
+// reasonsFor are the policy's words to add to a refusal; strangers are told none, which would tell them what exists.
+func (x *exchange) reasonsFor(refusal *Refusal) []string {
+	if refusal.SignIn {
+		return nil
+	}
+	return x.userReasons()
 }
 
 // userReasons are the policy's own words for people.

@@ -166,7 +166,7 @@ func (x *exchange) writeJSON(refusal *Refusal) {
 		Message   string   `json:"message"`
 		Why       []string `json:"why,omitempty"`
 		Reference string   `json:"reference"`
-	}{refusal.Reason, refusal.Public, x.userReasons(), x.id})
+	}{refusal.Reason, refusal.Public, x.reasonsFor(refusal), x.id})
 	if err != nil {
 		panic("BUG: " + err.Error())
 	}
