@@ -104,10 +104,9 @@ type provider struct {
 // or which part failed.
 func Run(ctx context.Context, path string, opts Options) (err error) {
 	opts.fill()
-	// From the first to the last moment: an early or late SIGHUP would otherwise end the process.
+	// From the first moment, and for good: an early or late SIGHUP would otherwise end the process.
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
 	a := &assembly{opts: opts, path: path, started: opts.Now(), metrics: prometheus.NewRegistry(), providers: map[string]*provider{}}
 	// Background work ends after the listeners are drained, not with ctx: what is being answered still needs it.
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
