@@ -68,7 +68,8 @@ func tlsFacts(state *tls.ConnectionState) *policy.TLS {
 func (x *exchange) requestFacts(app *App) policy.Request {
 	q := x.req
 	facts := policy.Request{ID: x.id, ContentType: q.ContentType(), UserAgent: q.UserAgent(),
-		Origin: q.Origin(), FetchSite: q.FetchSite(), CrossOrigin: !app.admitsOrigin(q.Header["Origin"])}
+		Origin: q.Origin(), FetchSite: q.FetchSite(), CrossOrigin: !app.admitsOrigin(q.Header["Origin"]),
+		Headers: app.secrets.Headers(q.Header, x.snap.PolicyHeaders)}
 	if q.ContentLength >= 0 {
 		facts.ContentLength = &q.ContentLength
 	}

@@ -22,7 +22,9 @@ type Snapshot struct {
 	Routes *route.Table
 	Policy *policy.Engine
 	Zone   *time.Location // policy.timezone
-	SignIn *signin.Handler
+	// PolicyHeaders are the names of request headers that the policy may read.
+	PolicyHeaders []string
+	SignIn        *signin.Handler
 	// AuthHost is the host of sign-in and portal, such as auth.corp.example.
 	AuthHost string
 	// PublicPort is the port in every URL we print; 443 is left out.

@@ -34,6 +34,10 @@ type Config struct {
 	// meant, such as Europe/Berlin. Default UTC.
 	Timezone string `yaml:"timezone" default:"UTC"`
 
+	// Headers are the names of request headers that policies may read, as input.context.request.headers in lower case.
+	// They are recorded with each decision; Authorization, Cookie and their kin are never among them. Default: none.
+	Headers []string `yaml:"headers" config:"single"`
+
 	// Deadline is the longest time one evaluation may take; one still running then is stopped and denies with reason
 	// timeout. Evaluations of a few steps, which only a stalled machine could slow down, get ten times as long.
 	// Default 100ms, at most 10s.
@@ -55,11 +59,18 @@ func (c *Config) Check() error {
 	if _, err := c.Zone(); err != nil {
 		return err
 	}
+	for _, name := range c.Headers {
+		if !headerName.MatchString(name) || credential(name) {
+			return fmt.Errorf("headers: %q is no header that a policy may read", name)
+		}
+	}
 	if c.Deadline < 0 || c.Deadline > maxDeadline {
 		return fmt.Errorf("deadline %v is not between 1ms and %v", c.Deadline, maxDeadline)
 	}
 	return nil
 }
+
+var headerName = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
 
 // Zone is the location of Timezone, for Context.SetTime.
 func (c *Config) Zone() (*time.Location, error) {

@@ -18,6 +18,9 @@ func TestConfigCheck(t *testing.T) {
 		"machine's zone":   {Config{Timezone: "Local"}, `"Local" is not a time zone`},
 		"negative":         {Config{Deadline: -1}, "deadline -1ns is not between"},
 		"longer than sane": {Config{Deadline: time.Minute}, "deadline 1m0s is not between"},
+		"headers":          {Config{Headers: []string{"X-Tenant", "accept-language"}}, ""},
+		"a credential":     {Config{Headers: []string{"Cookie"}}, `"Cookie" is no header that a policy may read`},
+		"no header":        {Config{Headers: []string{"X_Tenant"}}, `"X_Tenant" is no header`},
 	} {
 		wantError(t, name, c.config.Check(), c.want)
 	}

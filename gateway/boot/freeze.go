@@ -69,7 +69,7 @@ func freeze(path string) (*frozen, error) {
 	if err != nil {
 		return f, err
 	}
-	f.snapshot = &gateway.Snapshot{Routes: table, Policy: engine, Zone: zone, AuthHost: cfg.AuthHost(), PublicPort: cfg.Port(),
+	f.snapshot = &gateway.Snapshot{Routes: table, Policy: engine, Zone: zone, PolicyHeaders: cfg.Policy.Headers, AuthHost: cfg.AuthHost(), PublicPort: cfg.Port(),
 		TransportSecurity: cfg.HSTS, FormOrigins: []string{cfg.AuthOrigin()}}
 	return f, nil
 }
