@@ -173,3 +173,18 @@ func TestReloadRefusesWhatNeedsARestart(t *testing.T) {
 		t.Errorf("status does not say that the reload failed:\n%s", out)
 	}
 }
+
+func TestGatewayWarnsOfHostsThatCannotWork(t *testing.T) {
+	s := harness.New(t, harness.Apps+`
+  - { name: crm, host: crm.corp.test, upstreams: ["ORIGIN"], access: { groups: [staff] } }
+`, "")
+	output := s.Start(t).Output()
+	for _, want := range []string{"is its origin among assertion.audiences in keyd.yaml?", "no certificate is for this host", "crm.corp.test"} {
+		if !strings.Contains(output, want) {
+			t.Errorf("the start does not say %q:\n%s", want, output)
+		}
+	}
+	if strings.Contains(output, "host=wiki.corp.test") {
+		t.Errorf("the start warns of a host that works:\n%s", output)
+	}
+}

@@ -2,6 +2,7 @@ package boot
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -9,7 +10,9 @@ import (
 	"time"
 
 	"sallyport/audit"
+	"sallyport/authn"
 	"sallyport/authn/oidc"
+	"sallyport/authn/session"
 	"sallyport/authn/token"
 	"sallyport/certs"
 	"sallyport/certs/keyring"
@@ -110,7 +113,30 @@ func (a *assembly) connect(ctx context.Context, f *frozen, previous *frozen) (er
 	if err := f.snapshot.Connect(old); err != nil {
 		return err
 	}
+	a.warnAbout(ctx, f)
 	return a.audit.KeepPolicy(f.bundle.Digest, f.bundle.Archive())
+}
+
+// warnAbout says which hosts will not work because the key process or the certificates were not told of them: sooner
+// than the first person who tries.
+func (a *assembly) warnAbout(ctx context.Context, f *frozen) {
+	nobody := &session.Session{ID: "start", Identity: &authn.Identity{Kind: authn.Service, Provider: "sallyport", Subject: "start"}}
+	hosts := []string{f.config.AuthHost()}
+	for _, app := range f.snapshot.Routes.Apps() {
+		hosts = append(hosts, app.Host)
+		if !app.SendsIdentity() {
+			continue
+		}
+		if _, err := a.minter.Assertion(ctx, nobody, f.snapshot.Origin(app.Host)); err != nil {
+			a.opts.Log.Warn("people cannot be vouched for to an app: is its origin among assertion.audiences in keyd.yaml?",
+				"app", app.Name, "origin", f.snapshot.Origin(app.Host), "error", err)
+		}
+	}
+	for _, host := range hosts {
+		if certificate, err := f.certs.GetCertificate(&tls.ClientHelloInfo{ServerName: host}); certificate == nil || err != nil {
+			a.opts.Log.Warn("no certificate is for this host", "host", host)
+		}
+	}
 }
 
 // app is an app as the sign-in knows it.
