@@ -1,6 +1,7 @@
 package test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -35,9 +36,7 @@ func TestOperatorForbidsWhatIsOpen(t *testing.T) {
 	if out, code := s.Sallyport(t, "reload"); code != 0 {
 		t.Fatalf("reload exits with %d: %s", code, out)
 	}
-	if _, _, err := forbidden.Read(t.Context()); err == nil {
-		t.Error("the socket still speaks after the policy forbade it")
-	}
+	mustEnd(t, forbidden)
 	ended := waitForOutcome(t, s, func(r audit.Record) bool { return r.Outcome != nil && r.Outcome.Error == "policy_changed" })
 	again := waitForOutcome(t, s, func(r audit.Record) bool { return r.Type == audit.TypeReevaluated && r.RequestID == ended.RequestID })
 	first := decisionsByRequest(t, records(t, s))[ended.RequestID]
@@ -77,9 +76,7 @@ func TestOperatorMovesAnApp(t *testing.T) {
 			if out, code := s.Sallyport(t, "reload"); code != 0 {
 				t.Fatalf("reload exits with %d: %s", code, out)
 			}
-			if _, _, err := socket.Read(t.Context()); err == nil {
-				t.Error("the socket still speaks")
-			}
+			mustEnd(t, socket)
 			waitForOutcome(t, s, func(r audit.Record) bool { return r.Outcome != nil && r.Outcome.Error == "policy_changed" })
 		})
 	}
@@ -107,9 +104,7 @@ func TestOperatorSeesSignOutsEndStreams(t *testing.T) {
 			t.Fatalf("signing out of %s got %d", from, res.StatusCode)
 		}
 		out := time.Now()
-		if _, _, err := socket.Read(t.Context()); err == nil {
-			t.Error("the socket still speaks after the sign-out")
-		}
+		mustEnd(t, socket)
 		if took := time.Since(out); took > revocationFelt {
 			t.Errorf("the socket lived %s after the sign-out of %s", took, from)
 		}
@@ -202,9 +197,7 @@ func TestOperatorStopsAGatewayWithManySockets(t *testing.T) {
 		t.Errorf("the gateway ended with %v:\n%s", err, gw.Output())
 	}
 	for _, socket := range open {
-		if _, _, err := socket.Read(t.Context()); err == nil {
-			t.Error("a socket still speaks")
-		}
+		mustEnd(t, socket)
 	}
 	if n := count(records(t, s), func(r audit.Record) bool { return r.Outcome != nil && r.Outcome.Error == "shutdown" }); n != sockets {
 		t.Errorf("%d of %d sockets have their outcome", n, sockets)
@@ -445,5 +438,15 @@ func TestOperatorOfAnotherAccountIsRefused(t *testing.T) {
 	control := readLog(t, s, audit.ControlLog, audit.Filter{})
 	if last := control[len(control)-1]; last.Code != "admin_refused" || !strings.Contains(last.Actor.ID, "61003") {
 		t.Errorf("the last control record is %+v by %+v", last, last.Actor)
+	}
+}
+
+// mustEnd waits for the end of a socket on which nobody speaks.
+func mustEnd(t *testing.T, socket *websocket.Conn) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, _, err := socket.Read(ctx); err == nil || ctx.Err() != nil {
+		t.Errorf("the socket did not end: %v", err)
 	}
 }

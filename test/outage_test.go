@@ -119,9 +119,7 @@ func outage(t *testing.T, s *harness.Stand, probes string, stream bool, broken, 
 		t.Errorf("status exits with %d: %s", code, out)
 	}
 	if stream {
-		if _, _, err := socket.Read(t.Context()); err == nil { // ends, or the test does
-			t.Error("the socket says something")
-		}
+		mustEnd(t, socket)
 	}
 	if len(s.Origin.Seen()) > 0 {
 		t.Errorf("an app was asked meanwhile: %+v", s.Origin.Seen())
