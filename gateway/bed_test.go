@@ -30,6 +30,7 @@ import (
 // bed is a Server between a client and an app, with everything beside it made up.
 type bed struct {
 	server   *Server
+	origin   string // the app's address
 	front    *httptest.Server
 	log      *memoryLog
 	sessions *fakeSessions
@@ -44,7 +45,7 @@ func newBed(t *testing.T, app http.HandlerFunc) *bed {
 	t.Helper()
 	origin := httptest.NewServer(app)
 	t.Cleanup(origin.Close)
-	b := &bed{log: &memoryLog{}, sessions: &fakeSessions{known: map[string]*session.Session{}}, metrics: prometheus.NewRegistry(), printed: &buffer{}}
+	b := &bed{origin: origin.URL, log: &memoryLog{}, sessions: &fakeSessions{known: map[string]*session.Session{}}, metrics: prometheus.NewRegistry(), printed: &buffer{}}
 	b.server = New(Options{Decisions: b.log, Sessions: b.sessions, Assertions: noAssertions{}, Pages: ui.New(ui.Options{}), Metrics: b.metrics,
 		Log: slog.New(slog.NewTextHandler(b.printed, nil))}, snapshot(t, wiki(t, origin.URL, "staff")))
 	b.server.connections.refused = func(string, netip.Addr) {}
@@ -90,6 +91,7 @@ func snapshot(t *testing.T, apps ...route.App) *Snapshot {
 	if err := s.Connect(nil); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { s.Retire(&Snapshot{}) })
 	return s
 }
 
