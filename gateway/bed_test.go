@@ -225,12 +225,6 @@ func (f *fakeSessions) put(handle string, groups ...string) {
 		Identity: &authn.Identity{Kind: authn.User, Provider: "corp", Subject: handle, Email: handle + "@corp.test", EmailVerified: true, Groups: groups}}
 }
 
-func (f *fakeSessions) end(handle string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.known, handle)
-}
-
 func (f *fakeSessions) fail(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
