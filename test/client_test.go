@@ -191,7 +191,7 @@ func TestClientWithTwoTabs(t *testing.T) {
 	browser.CheckRedirect = stay
 	tabs := []string{s.URL("wiki", "/one?tab=1"), s.URL("wiki", "/two"), s.URL("payroll", "/three")}
 	at := append([]string(nil), tabs...)
-	for step := 0; step < 10; step++ { // each tab follows one redirect in turn
+	for range 10 { // each tab follows one redirect in turn
 		for i := range at {
 			res, err := browser.Get(at[i])
 			if err != nil {
