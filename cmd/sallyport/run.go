@@ -12,7 +12,11 @@ type runCommand struct {
 }
 
 func (c *runCommand) Run(in *invocation) error {
-	return boot.Run(in.ctx, in.file, boot.Options{Version: version, Log: c.logger(in)})
+	log := c.logger(in)
+	// net/http prints some of what apps do wrong on the standard logger: for whoever debugs an app, and nobody else.
+	slog.SetLogLoggerLevel(slog.LevelDebug)
+	slog.SetDefault(log)
+	return boot.Run(in.ctx, in.file, boot.Options{Version: version, Log: log})
 }
 
 func (c *runCommand) logger(in *invocation) *slog.Logger {
