@@ -71,7 +71,8 @@ type Timeouts struct {
 	Connect time.Duration `yaml:"connect" default:"5s"`
 	// Response is the longest wait for the head of an answer after the request was sent. Default 60s.
 	Response time.Duration `yaml:"response" default:"60s"`
-	// Idle closes kept connections to the app that were not used this long. Default 90s.
+	// Idle closes kept connections to the app that were not used this long. Keep it below the app's own keep-alive time:
+	// a POST that meets a connection which the app is just closing cannot be repeated and is answered 502. Default 90s.
 	Idle time.Duration `yaml:"idle" default:"90s"`
 }
 
