@@ -188,8 +188,11 @@ func TestHostileApp(t *testing.T) {
 // namesNothing holds an error answer against what it must not tell.
 func namesNothing(t *testing.T, path string, res *http.Response, body, address string) {
 	t.Helper()
-	_, port, _ := strings.Cut(address, ":")
-	for _, secret := range []string{address, "127.0.0.1", ":" + port, "SSH-2.0", "connection re", "EOF", "malformed", "timeout awaiting"} {
+	secrets := []string{address, "127.0.0.1", "SSH-2.0", "connection re", "EOF", "malformed", "timeout awaiting"}
+	if _, port, _ := strings.Cut(address, ":"); len(port) > 2 { // shorter ones look like the time in Date
+		secrets = append(secrets, ":"+port)
+	}
+	for _, secret := range secrets {
 		if strings.Contains(body, secret) || strings.Contains(fmt.Sprint(res.Header), secret) {
 			t.Errorf("%s: the answer tells %q: %s", path, secret, body)
 		}
