@@ -12,7 +12,7 @@ import (
 // When nobody can tell, because the session store does not answer, the request is refused.
 func (x *exchange) identify() error {
 	if x.req.Token != "" {
-		return &Refusal{Status: http.StatusUnauthorized, Effect: audit.Deny, Reason: "bad_token", Public: "The gateway token is not valid."}
+		return &Refusal{Status: http.StatusUnauthorized, Effect: audit.Reject, Reason: "bad_token", Public: "The gateway token is not valid."}
 	}
 	handle, ok := x.req.Handle()
 	if !ok {

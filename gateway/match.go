@@ -39,12 +39,18 @@ func (s *Snapshot) appFor(q *canon.Request) (app *App, path, escaped string, ok 
 	return s.apps[found.Name], path, escaped, ok
 }
 
+// nowhere refuses a place that no app claims. No policy was asked, so the record is a reject for everybody; strangers
+// get the answer that they get everywhere.
 func (x *exchange) nowhere() error {
 	if err := x.identify(); err != nil {
 		return err
 	}
-	if x.session == nil {
-		return unauthenticated()
+	noRoute := &Refusal{Status: http.StatusNotFound, Effect: audit.Reject, Reason: "no_route", Public: "There is no app at this address."}
+	if x.session != nil {
+		return noRoute
 	}
-	return &Refusal{Status: http.StatusNotFound, Effect: audit.Reject, Reason: "no_route", Public: "There is no app at this address."}
+	if err := x.recordReject(noRoute); err != nil {
+		return unrecorded(err)
+	}
+	return unauthenticated()
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"sallyport/audit"
 	"sallyport/test/harness"
 )
 
@@ -25,4 +26,26 @@ func TestPersonSignsInOpensOneAppAndIsRefusedAnother(t *testing.T) {
 			t.Errorf("payroll saw %s %s", seen.Method, seen.Target)
 		}
 	}
+}
+
+// A deny is the policy's: it can be recomputed from its record. What no policy was asked about is a reject, though
+// strangers cannot tell the two apart.
+func TestEveryDenyCanBeRecomputed(t *testing.T) {
+	s := harness.New(t, strings.Replace(harness.Apps, "access: { groups: [staff] }", `path: /app/
+    access: { groups: [staff] }`, 1), "")
+	s.Start(t)
+	stranger := &http.Client{Transport: s.Transport(), CheckRedirect: stay}
+	for _, path := range []string{"/app/", "/elsewhere"} {
+		if status, _ := harness.Get(t, stranger, s.URL("wiki", path)); status != http.StatusUnauthorized {
+			t.Errorf("%s answered a stranger %d, want 401", path, status)
+		}
+	}
+	effects := map[audit.Effect]int{}
+	for _, r := range records(t, s) {
+		effects[r.Effect]++
+	}
+	if effects[audit.Deny] != 1 || effects[audit.Reject] != 1 {
+		t.Errorf("recorded %v, want one deny and one reject", effects)
+	}
+	recomputeAll(t, s, 1)
 }

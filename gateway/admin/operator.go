@@ -21,6 +21,8 @@ const (
 	headTime = 5 * time.Second
 	// drainTime is how long calls may run on when the gateway stops.
 	drainTime = 5 * time.Second
+	// maxReason bounds what a record says of a failure, so that it fits; the caller is told everything.
+	maxReason = 8 << 10
 	// maxListed bounds the session ids that one record of a revocation names.
 	maxListed = 500
 )
@@ -200,7 +202,8 @@ func (s *operatorServer) recorded(w http.ResponseWriter, r *http.Request, code s
 
 // failed writes down that what was begun did not succeed, and says so.
 func (s *operatorServer) failed(w http.ResponseWriter, r *http.Request, code string, status int, err error) {
-	s.note(r, code+"_failed", map[string]string{"error": err.Error()})
+	text := err.Error()
+	s.note(r, code+"_failed", map[string]string{"error": text[:min(len(text), maxReason)]})
 	fail(w, status, err.Error())
 }
 

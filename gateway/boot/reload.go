@@ -22,7 +22,7 @@ func (a *assembly) reload(ctx context.Context, why string) error {
 	}
 	a.noteReload(err)
 	if err != nil {
-		a.control(ctx, "config_refused", nil, map[string]any{"why": why, "error": err.Error()})
+		a.control(ctx, "config_refused", nil, map[string]any{"why": why, "error": clip(err.Error())})
 		a.opts.Log.Error("configuration was not reloaded; the running one stays", "why", why, "error", err)
 		return err
 	}
@@ -33,6 +33,11 @@ func (a *assembly) reload(ctx context.Context, why string) error {
 	a.opts.Log.Info("configuration reloaded", "why", why, "policy", next.bundle.Digest)
 	return nil
 }
+
+// maxReason bounds what a record says of a refused configuration; stderr and status say it all.
+const maxReason = 8 << 10
+
+func clip(text string) string { return text[:min(len(text), maxReason)] }
 
 // prepare goes all the way up to the change itself.
 func (a *assembly) prepare(ctx context.Context) (*frozen, error) {
