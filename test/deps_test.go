@@ -35,8 +35,9 @@ const picture = `
 	gateway/headers         < nothing
 	gateway/canon           < gateway/headers
 	gateway/ui              < nothing
-	gateway/upstream        < nothing
-	gateway/route           < gateway/upstream, policy
+	gateway/units           < nothing
+	gateway/upstream        < gateway/units
+	gateway/route           < gateway/upstream, gateway/units, policy
 	gateway/signin          < authn/oidc, authn/session, audit
 	gateway/admin           < audit, authn/session
 	gateway                 < gateway/canon, gateway/headers, gateway/route, gateway/upstream, gateway/signin, gateway/ui,

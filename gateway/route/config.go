@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"sallyport/gateway/units"
 	"sallyport/gateway/upstream"
 	"sallyport/policy"
 )
@@ -54,7 +55,7 @@ type App struct {
 	Timeouts Timeouts `yaml:"timeouts"`
 	// MaxBody is the largest request body, such as 10MiB; larger ones are refused with 413. Default 100MiB; 0 means
 	// no request may have a body.
-	MaxBody Bytes `yaml:"max_body" default:"100MiB"`
+	MaxBody units.Bytes `yaml:"max_body" default:"100MiB"`
 	// UpstreamCA is a PEM file of the authorities that may vouch for https:// upstreams. Default: the system's.
 	UpstreamCA string `yaml:"upstream_ca" config:"path"`
 	// Labels are facts about the app for policies and reports, such as {team: web, control: "SOC2:CC6.1"}.

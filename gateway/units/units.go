@@ -1,4 +1,5 @@
-package route
+// Package units holds the sizes that several sections of the configuration are written in.
+package units
 
 import (
 	"fmt"
