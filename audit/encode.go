@@ -132,6 +132,11 @@ func (e *encoder) outcome(o *Outcome) {
 	e.int(`,"bytes_in":`, o.BytesIn)
 	e.int(`,"bytes_out":`, o.BytesOut)
 	e.int(`,"duration_ns":`, o.DurationNS)
+	e.optional(`,"cache":`, o.Cache)
+	e.optional(`,"upstream":`, o.Upstream)
+	if o.Attempts > 1 {
+		e.int(`,"attempts":`, int64(o.Attempts))
+	}
 	e.optional(`,"error":`, o.Error)
 	e.buf = append(e.buf, '}')
 }

@@ -103,7 +103,11 @@ type Outcome struct {
 	BytesIn    int64  `json:"bytes_in"`    // body bytes from the client
 	BytesOut   int64  `json:"bytes_out"`   // body bytes to the client
 	DurationNS int64  `json:"duration_ns"` // from the request's begin, in nanoseconds
-	Error      string `json:"error,omitzero"`
+
+	Cache    string `json:"cache,omitzero"`    // what the cache did: hit, miss, stale, revalidated or bypass; empty when none was asked
+	Upstream string `json:"upstream,omitzero"` // address of the endpoint that answered or was tried last, as configured
+	Attempts int    `json:"attempts,omitzero"` // how often an endpoint was tried; 0 and 1 are left out
+	Error    string `json:"error,omitzero"`
 }
 
 // Actor is who caused a control record.

@@ -23,9 +23,10 @@ func fullRecord() *Record {
 		Replica: "gw-1", RequestID: "req", Session: "ses", App: "wiki", Effect: Deny, Reason: "policy",
 		Input: json.RawMessage(`{"resource":{"path":"/ä"}}`), Policy: Policy{Digest: "sha256:00", Revision: "r1"},
 		Decision: json.RawMessage(`{"allow":false}`), Memo: true,
-		Outcome: &Outcome{Of: "x", Status: 200, BytesIn: 1, BytesOut: 2, DurationNS: 3, Error: "e"},
-		Actor:   &Actor{Kind: "os", ID: "uid:0", Name: "root", Address: "::1"},
-		Detail:  json.RawMessage(`[1,2.5e-3,null,true,"\u202e"]`),
+		Outcome: &Outcome{Of: "x", Status: 200, BytesIn: 1, BytesOut: 2, DurationNS: 3, Cache: "stale", Upstream: "http://10.0.0.5:8080",
+			Attempts: 2, Error: "e"},
+		Actor:  &Actor{Kind: "os", ID: "uid:0", Name: "root", Address: "::1"},
+		Detail: json.RawMessage(`[1,2.5e-3,null,true,"\u202e"]`),
 	}
 }
 
@@ -110,7 +111,7 @@ func TestHostileStringsStayInTheirLine(t *testing.T) {
 		for _, input := range []json.RawMessage{raw, unescaped} {
 			line := mustLine(t, &Record{
 				V: Version, Type: TypeControl, Replica: s, RequestID: s, App: s, Reason: s, Input: input, Detail: input,
-				Actor: &Actor{Kind: s, ID: s, Name: s}, Outcome: &Outcome{Of: s, Error: s},
+				Actor: &Actor{Kind: s, ID: s, Name: s}, Outcome: &Outcome{Of: s, Cache: s, Upstream: s, Error: s},
 			})
 			checkLine(t, line)
 			if _, err := DecodeRecord(line); err != nil {
@@ -151,6 +152,7 @@ func TestDecoderAcceptsNoOtherSpelling(t *testing.T) {
 		"other zone":       strings.Replace(line, `.000000004Z`, `.000000004+00:00`, 1),
 		"null":             strings.Replace(line, `"memo":true`, `"memo":null`, 1),
 		"newer version":    strings.Replace(line, `"v":1`, `"v":2`, 1),
+		"one attempt":      strings.Replace(line, `"attempts":2`, `"attempts":1`, 1),
 		"unknown type":     strings.Replace(line, `"type":"decision"`, `"type":"verdict"`, 1),
 		"negative seq":     strings.Replace(line, `"seq":18446744073709551615`, `"seq":-1`, 1),
 		"larger than ever": strings.Replace(line, `wiki`, strings.Repeat("w", MaxRecord), 1),
@@ -204,10 +206,21 @@ func TestCheckJSONAgreesWithEncodingJSON(t *testing.T) {
 func TestFullRecordIsFull(t *testing.T) {
 	r := fullRecord()
 	r.InputDigest = "sha256:"
-	v := reflect.ValueOf(*r)
-	for i := range v.NumField() {
-		if v.Field(i).IsZero() {
-			t.Errorf("%s is empty", v.Type().Field(i).Name)
+	for _, v := range []reflect.Value{reflect.ValueOf(*r), reflect.ValueOf(*r.Outcome), reflect.ValueOf(*r.Actor)} {
+		for i := range v.NumField() {
+			if v.Field(i).IsZero() {
+				t.Errorf("%s of %v is empty", v.Type().Field(i).Name, v.Type())
+			}
+		}
+	}
+}
+
+// A request that one endpoint answered at once, without a cache, needs no words for it.
+func TestOrdinaryOutcomesAreShort(t *testing.T) {
+	for _, attempts := range []int{0, 1} {
+		line := mustLine(t, &Record{Type: TypeOutcome, Outcome: &Outcome{Of: "x", Status: 200, Attempts: attempts}})
+		if want := `"outcome":{"of":"x","status":200,"bytes_in":0,"bytes_out":0,"duration_ns":0}`; !strings.Contains(string(line), want) {
+			t.Errorf("after %d attempts: %s does not contain %s", attempts, line, want)
 		}
 	}
 }
