@@ -288,6 +288,37 @@ func TestUnknownObligationDenies(t *testing.T) {
 	}
 }
 
+func TestReauthorizeNeedsATimeThatCanBeMeant(t *testing.T) {
+	for obligations, want := range map[string]struct {
+		reason string
+		every  time.Duration
+	}{
+		``:                                      {ReasonAllow, 0},
+		`{"type": "reauthorize", "every_s": 1}`: {ReasonAllow, time.Second},
+		`{"type": "reauthorize", "every_s": 86400}`:                                        {ReasonAllow, 24 * time.Hour},
+		`{"type": "reauthorize", "every_s": 300}, {"type": "reauthorize", "every_s": 10}`:  {ReasonAllow, 10 * time.Second},
+		`{"type": "reauthorize", "every_s": 10}, {"type": "headers", "set": {"x-a": "1"}}`: {ReasonAllow, 10 * time.Second},
+		`{"type": "reauthorize"}`:                   {ReasonError, 0},
+		`{"type": "reauthorize", "every_s": 0}`:     {ReasonError, 0},
+		`{"type": "reauthorize", "every_s": -1}`:    {ReasonError, 0},
+		`{"type": "reauthorize", "every_s": 86401}`: {ReasonError, 0},
+		`{"type": "reauthorize", "every_s": 0.5}`:   {ReasonError, 0},
+		`{"type": "reauthorize", "every_s": "10"}`:  {ReasonError, 0},
+		`{"type": "reauthorize", "max_age_s": 10}`:  {ReasonUnknownObligation, 0},
+		`{"type": "headers", "every_s": 10}`:        {ReasonUnknownObligation, 0},
+	} {
+		cfg := Config{Bundle: writeFolder(t, map[string]string{"wiki.rego": "package sallyport.app[\"wiki\"]\n\ndecision := {\"allow\": true, \"obligations\": [" + obligations + "]}"})}
+		e, err := Compile(t.Context(), mustBuild(t, cfg, wikiApp, Headers, Reauthorize))
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := e.Decide(t.Context(), person("wiki"))
+		if v.Reason != want.reason || v.ReauthorizeEvery() != want.every {
+			t.Errorf("%s: got %s, every %v, want %s, every %v", obligations, v.Reason, v.ReauthorizeEvery(), want.reason, want.every)
+		}
+	}
+}
+
 func TestLongDecisionDenies(t *testing.T) {
 	e := ownPolicy(t, `decision := {"allow": true, "labels": {"x": concat("", ["0123456789" | some _ in numbers.range(1, 500)])}}`)
 	wantVerdict(t, e.Decide(t.Context(), person("wiki")), ReasonError, "")

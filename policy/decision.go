@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 )
@@ -32,7 +33,7 @@ const (
 	SessionTerm = "session"     // shorten the session: MaxAgeS, IdleS
 	RateLimit   = "rate_limit"  // at most Requests in PerS
 	ReadOnly    = "readonly"    // only safe methods for the rest of the exchange
-	Reauthorize = "reauthorize" // decide again every EveryS
+	Reauthorize = "reauthorize" // decide again every EveryS, 1 to 86,400
 	Redact      = "redact"      // replace Fields in the answer
 )
 
@@ -82,6 +83,18 @@ type Verdict struct {
 	Reason   string // one of the constants above
 	Err      error  // with error, timeout and unknown_obligation: what happened
 	Memo     bool   // the answer was remembered from an equal request
+}
+
+// ReauthorizeEvery is how often the decision wants to be made again while the exchange lasts: the shortest time that an
+// obligation reauthorize states, or 0 when none does.
+func (v *Verdict) ReauthorizeEvery() time.Duration {
+	var every time.Duration
+	for _, o := range v.Decision.Obligations {
+		if d := time.Duration(o.EveryS) * time.Second; o.Type == Reauthorize && (every == 0 || d < every) {
+			every = d
+		}
+	}
+	return every
 }
 
 // MaxDecision bounds the decision document, so that it fits its record together with any input.
@@ -250,8 +263,14 @@ func decodeObligation(v *ast.Term) (o Obligation, err error) {
 		}
 		return in(name, err)
 	})
+	if err == nil && o.Type == Reauthorize && (o.EveryS < 1 || o.EveryS > maxEveryS) {
+		err = in("every_s", fmt.Errorf("want 1 to %d", maxEveryS))
+	}
 	return o, err
 }
+
+// maxEveryS bounds the time between two re-decisions: no session need last longer than a day.
+const maxEveryS = 24 * 60 * 60
 
 func decodeFields(v *ast.Term, field func(name string, v *ast.Term) error) error {
 	o, ok := v.Value.(ast.Object)
