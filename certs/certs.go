@@ -1,8 +1,9 @@
 // Package certs knows which certificate answers which handshake. Chains are files that the gateway reads; the keys
 // that go with them are keyd's, found by public key, so that no configuration names a key and no mismatch can be
-// configured. A Store never changes: a reload loads a new one.
+// configured. A Store never changes: a reload loads a new one. A Client is the same for the other end of a handshake: the
+// certificate that the gateway itself shows to an app.
 //
-// TLS 1.3 is the only version served, because a key of the key process signs nothing else.
+// TLS 1.3 is the only version with these certificates, because a key of the key process signs nothing else.
 package certs
 
 import (
@@ -48,7 +49,7 @@ type Keys interface {
 	TLSServer(k keyring.Key) crypto.Signer
 }
 
-// Info describes a certificate of a Store.
+// Info describes a certificate of a Store or a Client.
 type Info struct {
 	File      string    // where it came from
 	Names     []string  // DNS names, lower case; `*.` stands for one label
@@ -117,32 +118,40 @@ func (s *Store) add(file string, list []keyring.Key, keys Keys) error {
 	if err != nil {
 		return err
 	}
-	if err := checkChain(chain, time.Now()); err != nil {
+	if err := checkServerChain(chain, time.Now()); err != nil {
 		return err
 	}
-	key, err := findKey(chain[0], list)
+	key, err := findServerKey(chain[0], list)
 	if err != nil {
 		return err
 	}
-	cert := &tls.Certificate{
-		PrivateKey:                   keys.TLSServer(key),
-		Leaf:                         chain[0],
-		SupportedSignatureAlgorithms: schemes(key.Public),
-	}
-	for _, c := range chain {
-		cert.Certificate = append(cert.Certificate, c.Raw)
-	}
-	info := Info{
-		File: file, NotBefore: chain[0].NotBefore, NotAfter: chain[0].NotAfter, Key: key.Name,
-		Algorithm: chain[0].PublicKeyAlgorithm.String(),
-	}
-	for _, name := range chain[0].DNSNames {
-		name = strings.ToLower(name)
-		info.Names = append(info.Names, name)
+	cert := certificate(chain, key, keys.TLSServer(key))
+	info := describe(file, chain[0], key)
+	for _, name := range info.Names {
 		s.byName[name] = append(s.byName[name], cert)
 	}
 	s.infos = append(s.infos, info)
 	return nil
+}
+
+// certificate is a chain as crypto/tls takes it, with the signer of its key.
+func certificate(chain []*x509.Certificate, key keyring.Key, signer crypto.Signer) *tls.Certificate {
+	cert := &tls.Certificate{PrivateKey: signer, Leaf: chain[0], SupportedSignatureAlgorithms: schemes(key.Public)}
+	for _, c := range chain {
+		cert.Certificate = append(cert.Certificate, c.Raw)
+	}
+	return cert
+}
+
+func describe(file string, leaf *x509.Certificate, key keyring.Key) Info {
+	info := Info{
+		File: file, NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, Key: key.Name,
+		Algorithm: leaf.PublicKeyAlgorithm.String(),
+	}
+	for _, name := range leaf.DNSNames {
+		info.Names = append(info.Names, strings.ToLower(name))
+	}
+	return info
 }
 
 // better orders the candidates of one name: anything before RSA, whose signatures cost the key process twenty times

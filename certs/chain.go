@@ -80,18 +80,52 @@ func parseChain(data []byte) ([]*x509.Certificate, error) {
 	return chain, nil
 }
 
-// checkChain tells whether clients will accept the chain, given that they trust its last issuer.
-func checkChain(chain []*x509.Certificate, now time.Time) error {
+// readClientChain reads and checks the file of a client certificate.
+func readClientChain(file string) ([]*x509.Certificate, error) {
+	chain, err := readChain(file)
+	if err == nil {
+		err = checkClientChain(chain, time.Now())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("client certificate %s: %w", file, err)
+	}
+	return chain, nil
+}
+
+// checkServerChain tells whether clients will accept the chain of a host, given that they trust its last issuer.
+func checkServerChain(chain []*x509.Certificate, now time.Time) error {
 	leaf := chain[0]
 	switch {
 	case len(leaf.DNSNames) == 0:
 		return errors.New("names no host: the first certificate must be the host's own, with DNS names")
 	case leaf.IsCA:
 		return errors.New("the first certificate is an authority's; it must be the host's own")
-	case len(leaf.ExtKeyUsage)+len(leaf.UnknownExtKeyUsage) > 0 && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth) &&
-		!slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny):
+	case !madeFor(leaf, x509.ExtKeyUsageServerAuth):
 		return errors.New("not made for TLS servers (extended key usage)")
 	}
+	return checkChain(chain, now)
+}
+
+// checkClientChain is checkServerChain for the gateway's own certificate towards apps, which need not name a host.
+func checkClientChain(chain []*x509.Certificate, now time.Time) error {
+	leaf := chain[0]
+	switch {
+	case leaf.IsCA:
+		return errors.New("the first certificate is an authority's; it must be the gateway's own")
+	case !madeFor(leaf, x509.ExtKeyUsageClientAuth):
+		return errors.New("not made for TLS clients (extended key usage)")
+	}
+	return checkChain(chain, now)
+}
+
+// madeFor reports whether the certificate may be used so: RFC 5280 §4.2.1.12, where no extension means no limit.
+func madeFor(c *x509.Certificate, usage x509.ExtKeyUsage) bool {
+	return len(c.ExtKeyUsage)+len(c.UnknownExtKeyUsage) == 0 || slices.Contains(c.ExtKeyUsage, usage) ||
+		slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageAny)
+}
+
+// checkChain tells whether all certificates are valid now, each signed by the next.
+func checkChain(chain []*x509.Certificate, now time.Time) error {
 	for i, c := range chain {
 		if now.After(c.NotAfter) {
 			return fmt.Errorf("expired: %q was valid until %s", title(c), c.NotAfter.UTC().Format(time.RFC3339))
@@ -116,16 +150,12 @@ func title(c *x509.Certificate) string {
 	return c.Subject.String()
 }
 
-// findKey returns the key process's key for the certificate. The key must be made for TLS servers, and for every name
-// in the certificate: keyd's operator says which names a key is for, not whoever obtains a certificate.
-func findKey(leaf *x509.Certificate, list []keyring.Key) (keyring.Key, error) {
-	i := slices.IndexFunc(list, func(k keyring.Key) bool { return samePublic(k.Public, leaf.PublicKey) })
-	if i < 0 {
-		return keyring.Key{}, errors.New("the key process holds no key for it")
-	}
-	key := list[i]
-	if key.Purpose != keyring.PurposeTLSServer {
-		return key, fmt.Errorf("its key %q is for %s", key.Name, key.Purpose)
+// findServerKey returns the key process's key for a host's certificate. The key must be for every name in the
+// certificate: keyd's operator says which names a key is for, not whoever obtains a certificate.
+func findServerKey(leaf *x509.Certificate, list []keyring.Key) (keyring.Key, error) {
+	key, err := findKey(leaf, list, keyring.PurposeTLSServer)
+	if err != nil {
+		return key, err
 	}
 	for _, name := range leaf.DNSNames {
 		if !covers(key.Names, strings.ToLower(name)) {
@@ -133,6 +163,18 @@ func findKey(leaf *x509.Certificate, list []keyring.Key) (keyring.Key, error) {
 		}
 	}
 	return key, nil
+}
+
+// findKey returns the key process's key for the certificate, which must be of that purpose.
+func findKey(leaf *x509.Certificate, list []keyring.Key, purpose keyring.Purpose) (keyring.Key, error) {
+	i := slices.IndexFunc(list, func(k keyring.Key) bool { return samePublic(k.Public, leaf.PublicKey) })
+	if i < 0 {
+		return keyring.Key{}, errors.New("the key process holds no key for it")
+	}
+	if key := list[i]; key.Purpose != purpose {
+		return key, fmt.Errorf("its key %q is for %s, not for %s", key.Name, key.Purpose, purpose)
+	}
+	return list[i], nil
 }
 
 // covers reports whether name, itself perhaps a wildcard, is one of names or below one of their wildcards.

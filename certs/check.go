@@ -20,7 +20,7 @@ func CheckFiles(cfg Config) error {
 	for _, file := range files {
 		chain, err := readChain(file)
 		if err == nil {
-			err = checkChain(chain, time.Now())
+			err = checkServerChain(chain, time.Now())
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("certificate %s: %w", file, err))

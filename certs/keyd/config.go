@@ -37,7 +37,8 @@ type Config struct {
 type KeyConfig struct {
 	// Name is what people call the key in logs and `keyd status`: unique, letters, digits, '.', '-', '_' and '*'.
 	Name string `yaml:"name"`
-	// Purpose is `tls-server`, `assertion` or `oidc-client`. A key has one, for life.
+	// Purpose is `tls-server`, `tls-client` (the gateway's certificate towards apps), `assertion` or `oidc-client`. A
+	// key has one, for life.
 	Purpose wire.Purpose `yaml:"purpose"`
 	// File is the key's file under Dir: PEM, PKCS #8, mode 0600 or 0400, owned by keyd's user.
 	File string `yaml:"file"`
@@ -164,6 +165,9 @@ func (c *Config) check(at lines) error {
 // nameBytes are the bytes of a key's name: safe in logs, tables and file names.
 const nameBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_*"
 
+// purposes lists what a key can be for, in errors.
+const purposes = "tls-server, tls-client, assertion or oidc-client"
+
 func (k *KeyConfig) check() error {
 	if k.Name == "" || len(k.Name) > 255 || strings.Trim(k.Name, nameBytes) != "" {
 		return errors.New("name must be 1 to 255 letters, digits, '.', '-', '_' or '*'")
@@ -171,13 +175,13 @@ func (k *KeyConfig) check() error {
 	if k.File == "" {
 		return errors.New("file is missing")
 	}
-	isTLS, isClient := k.Purpose == wire.TLSServer, k.Purpose == wire.OIDCClient
+	isServer, isClient := k.Purpose == wire.TLSServer, k.Purpose == wire.OIDCClient
 	switch {
 	case k.Purpose == "":
-		return errors.New("purpose is missing: tls-server, assertion or oidc-client")
-	case !isTLS && !isClient && k.Purpose != wire.Assertion:
-		return fmt.Errorf("purpose %q is not known: tls-server, assertion or oidc-client", k.Purpose)
-	case isTLS != (len(k.Names) > 0):
+		return errors.New("purpose is missing: " + purposes)
+	case !isServer && !isClient && k.Purpose != wire.TLSClient && k.Purpose != wire.Assertion:
+		return fmt.Errorf("purpose %q is not known: %s", k.Purpose, purposes)
+	case isServer != (len(k.Names) > 0):
 		return errors.New("names belong to a tls-server key, which needs at least one")
 	case isClient != (k.ClientID != ""):
 		return errors.New("client_id belongs to an oidc-client key, which needs it")

@@ -2,7 +2,8 @@
 // gateway over a Unix socket. PROTOCOL.md is the wire; Run is the process; Init makes keys and a first configuration.
 //
 // What it protects against is a gateway taken over by a stranger. Such a gateway can finish handshakes for its own
-// names while it lasts; it cannot learn a key, sign a certificate, a file or another issuer's token, or decrypt.
+// names, and show its client certificate to apps, while it lasts; it cannot learn a key, sign a certificate, a file or
+// another issuer's token, or decrypt.
 //
 // A key signs only messages that its purpose can prove well-formed: tls.go and jwt.go are the whole list. It offers
 // no decryption, no digests and no TLS 1.2, and does not reload: changed keys take a restart, which a gateway rides

@@ -71,7 +71,10 @@ func (k *key) bind(c *Config, private crypto.Signer, now func() time.Time) (err 
 	switch k.Purpose {
 	case wire.TLSServer:
 		k.op = wire.OpSignTLS13Server
-		k.sign, err = tlsSigner(private)
+		k.sign, err = tlsSigner(private, serverSide)
+	case wire.TLSClient:
+		k.op = wire.OpSignTLS13Client
+		k.sign, err = tlsSigner(private, clientSide)
 	case wire.Assertion:
 		k.op = wire.OpSignAssertion
 		k.sign, err = jwtSigner(private, func(input []byte) error {

@@ -174,7 +174,7 @@ func (x *exchange) answer(f wire.Frame) wire.Frame {
 		body, code = x.look(f.Body, func() ([]byte, error) { return x.list, nil })
 	case wire.OpStatus:
 		body, code = x.look(f.Body, func() ([]byte, error) { return json.Marshal(x.status()) })
-	case wire.OpSignTLS13Server, wire.OpSignAssertion, wire.OpSignClientAssertion:
+	case wire.OpSignTLS13Server, wire.OpSignTLS13Client, wire.OpSignAssertion, wire.OpSignClientAssertion:
 		body, code = x.sign(op, f.Body)
 	default:
 		body, code = []byte("unknown operation"), wire.UnknownOp

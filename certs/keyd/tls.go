@@ -17,23 +17,34 @@ type refusal string
 
 func (r refusal) Error() string { return string(r) }
 
-// certificateVerify is what every server CertificateVerify message begins with: RFC 8446 §4.4.3. The 64 spaces and the
-// context string keep it apart from TLS 1.2, from a client's CertificateVerify, and from any DER or JWT.
-var certificateVerify = strings.Repeat(" ", 64) + "TLS 1.3, server CertificateVerify\x00"
+// side is an end of a handshake as RFC 8446 §4.4.3 names it. A key has one, so that neither end's key can be made to
+// sign for the other.
+type side string
 
-// checkCertificateVerify accepts the content covered by a TLS 1.3 server's signature, and nothing else: after the
-// prefix comes a transcript hash, SHA-256 or SHA-384 by cipher suite (RFC 8446 §B.4).
-func checkCertificateVerify(message []byte) error {
-	transcript, ok := strings.CutPrefix(string(message), certificateVerify)
+const (
+	serverSide side = "server"
+	clientSide side = "client"
+)
+
+// certificateVerify is what every CertificateVerify message of a side begins with: RFC 8446 §4.4.3. The 64 spaces and
+// the context string keep it apart from TLS 1.2, from the other side's, and from any DER or JWT.
+func (s side) certificateVerify() string {
+	return strings.Repeat(" ", 64) + "TLS 1.3, " + string(s) + " CertificateVerify\x00"
+}
+
+// checkCertificateVerify accepts the content covered by the signature of one side of TLS 1.3, and nothing else: after
+// the prefix comes a transcript hash, SHA-256 or SHA-384 by cipher suite (RFC 8446 §B.4).
+func checkCertificateVerify(s side, message []byte) error {
+	transcript, ok := strings.CutPrefix(string(message), s.certificateVerify())
 	if !ok || len(transcript) != 32 && len(transcript) != 48 {
-		return refusal("not a TLS 1.3 server CertificateVerify message")
+		return refusal("not a TLS 1.3 " + string(s) + " CertificateVerify message")
 	}
 	return nil
 }
 
-// tlsSigner returns how a key signs CertificateVerify messages. Hash and padding follow from the key alone, so that
-// nobody can ask for PKCS #1 v1.5 or a weaker hash: RFC 8446 §4.2.3.
-func tlsSigner(private crypto.Signer) (func(message []byte) ([]byte, error), error) {
+// tlsSigner returns how a key signs the CertificateVerify messages of its side. Hash and padding follow from the key
+// alone, so that nobody can ask for PKCS #1 v1.5 or a weaker hash: RFC 8446 §4.2.3.
+func tlsSigner(private crypto.Signer, s side) (func(message []byte) ([]byte, error), error) {
 	var opts crypto.SignerOpts
 	switch k := private.(type) {
 	case *ecdsa.PrivateKey:
@@ -56,7 +67,7 @@ func tlsSigner(private crypto.Signer) (func(message []byte) ([]byte, error), err
 		return nil, fmt.Errorf("unsupported private key %T", private)
 	}
 	return func(message []byte) ([]byte, error) {
-		if err := checkCertificateVerify(message); err != nil {
+		if err := checkCertificateVerify(s, message); err != nil {
 			return nil, err
 		}
 		return crypto.SignMessage(private, rand.Reader, message, opts)

@@ -22,6 +22,7 @@ type Purpose = wire.Purpose
 // The purposes of keys.
 const (
 	PurposeTLSServer  = wire.TLSServer  // server side of TLS 1.3 handshakes
+	PurposeTLSClient  = wire.TLSClient  // client side of TLS 1.3 handshakes: the gateway towards its apps
 	PurposeAssertion  = wire.Assertion  // the gateway's word to an app about who is asking
 	PurposeOIDCClient = wire.OIDCClient // private_key_jwt at an identity provider
 )
@@ -62,11 +63,16 @@ func parseList(body []byte) ([]Key, error) {
 // what is signed.
 //
 // The signer names its key by the public half. A keyd that comes back with another key of the same name refuses.
-func (c *Client) TLSServer(k Key) crypto.Signer { return &tlsSigner{c, k} }
+func (c *Client) TLSServer(k Key) crypto.Signer { return &tlsSigner{c, k, wire.OpSignTLS13Server} }
+
+// TLSClient is TLSServer for a key of purpose tls-client: keyd signs the CertificateVerify messages of TLS 1.3 clients
+// with it, and no others.
+func (c *Client) TLSClient(k Key) crypto.Signer { return &tlsSigner{c, k, wire.OpSignTLS13Client} }
 
 type tlsSigner struct {
 	client *Client
 	key    Key
+	op     wire.Op
 }
 
 var _ crypto.MessageSigner = (*tlsSigner)(nil)
@@ -86,7 +92,7 @@ func (s *tlsSigner) SignMessage(_ io.Reader, message []byte, opts crypto.SignerO
 	if err != nil {
 		return nil, err
 	}
-	return s.client.request(context.Background(), wire.OpSignTLS13Server, wire.SignBody(id, message))
+	return s.client.request(context.Background(), s.op, wire.SignBody(id, message))
 }
 
 // checkOptions refuses what keyd would sign in another way than asked: hash and padding follow from the key.

@@ -18,6 +18,7 @@ type Purpose string
 // The purposes of this version.
 const (
 	TLSServer  Purpose = "tls-server"  // server side of TLS 1.3 handshakes
+	TLSClient  Purpose = "tls-client"  // client side of TLS 1.3 handshakes: the gateway towards its apps
 	Assertion  Purpose = "assertion"   // the gateway's word to an app about who is asking
 	OIDCClient Purpose = "oidc-client" // private_key_jwt at an identity provider
 )

@@ -37,6 +37,7 @@ const (
 	OpSignTLS13Server     Op = 3
 	OpSignAssertion       Op = 4
 	OpSignClientAssertion Op = 5
+	OpSignTLS13Client     Op = 6
 )
 
 // String is the operation's name in logs, counters and PROTOCOL.md.
@@ -52,6 +53,8 @@ func (op Op) String() string {
 		return "sign_assertion"
 	case OpSignClientAssertion:
 		return "sign_client_assertion"
+	case OpSignTLS13Client:
+		return "sign_tls13_client"
 	}
 	return "unknown"
 }
