@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -104,6 +105,9 @@ func isScalar(t reflect.Type) bool {
 // mapping decodes a struct: its defaults first, then the keys that are present.
 func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 	fields := fieldsOf(v.Type())
+	if n.Kind == yaml.ScalarNode && d.short(n, v, path, fields) {
+		return
+	}
 	if n.Kind != yaml.MappingNode {
 		d.report(n, path, "expected a mapping with keys such as "+strings.Join(names(fields)[:min(3, len(fields))], ", "))
 		return
@@ -131,6 +135,21 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 			d.absent(n, v.FieldByIndex(f.index), path, f)
 		}
 	}
+}
+
+// short decodes a mapping that is written as the one value that stands for it, if there is such a value.
+func (d *decoder) short(n *yaml.Node, v reflect.Value, path string, fields []field) bool {
+	i := slices.IndexFunc(fields, func(f field) bool { return f.short })
+	if i < 0 {
+		return false
+	}
+	for _, f := range fields {
+		d.fallback(v.FieldByIndex(f.index), f)
+	}
+	target := v.FieldByIndex(fields[i].index)
+	d.value(n, target, path, fields[i].rules)
+	d.demand(n, target, path, fields[i])
+	return true
 }
 
 // keys visits the entries of a mapping whose keys are texts and occur once.

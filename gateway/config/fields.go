@@ -27,11 +27,13 @@ func (r rules) element() rules {
 //	config:"required"      the key must be present and not empty
 //	config:"path"          a file path, relative to the folder of the configuration file
 //	config:"single"        a list that may be written as its one element
+//	config:"short"         the field that may be written in place of the whole mapping; the others then have their defaults
 type field struct {
 	rules
 	name     string
 	fallback string // from the default tag
 	required bool
+	short    bool // stands for the whole mapping
 	index    []int
 	doc      string // key in the documentation: package path, type and field
 	typ      reflect.Type
@@ -69,6 +71,7 @@ func newField(t reflect.Type, f reflect.StructField, name string) field {
 		doc:      t.PkgPath() + "." + t.Name() + "." + f.Name,
 		typ:      f.Type,
 	}
+	made.short = slices.Contains(options, "short")
 	made.path = slices.Contains(options, "path")
 	made.single = slices.Contains(options, "single")
 	if enum := f.Tag.Get("enum"); enum != "" {

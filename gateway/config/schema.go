@@ -80,7 +80,7 @@ func (s *schema) typed(t reflect.Type, r rules, required bool) object {
 	case t.Kind() == reflect.Pointer:
 		return s.typed(t.Elem(), r, required)
 	case t.Kind() == reflect.Struct:
-		return s.reference(t)
+		return s.mapping(t)
 	case t.Kind() == reflect.Slice:
 		return s.list(t, r, required)
 	}
@@ -89,6 +89,17 @@ func (s *schema) typed(t reflect.Type, r rules, required bool) object {
 		table["minProperties"] = 1
 	}
 	return table
+}
+
+// mapping is a struct, or the one value that may stand for it.
+func (s *schema) mapping(t reflect.Type) object {
+	whole := s.reference(t)
+	for _, f := range fieldsOf(t) {
+		if f.short {
+			return object{"anyOf": []any{s.typed(f.typ, f.rules, f.required), whole}}
+		}
+	}
+	return whole
 }
 
 // reference names a struct type, described once.
