@@ -284,7 +284,7 @@ func refreshPurpose(id string) string { return "session refresh token " + id }
 func (e *Entry) session() *Session {
 	return &Session{
 		ID: e.ID, Identity: e.Identity, Created: e.Created, Seen: e.Seen,
-		UserAgent: e.UserAgent, Address: e.Address, Version: e.Version,
+		UserAgent: e.UserAgent, Address: e.Address, Version: e.Version, derived: new(derived),
 	}
 }
 

@@ -81,6 +81,8 @@ type Session struct {
 	Address   string // of the browser at sign-in
 
 	Version int64 // 1 at sign-in, one more with each change of Identity
+
+	derived *derived // see Derived
 }
 
 // NewSession is what a finished sign-in brings.
