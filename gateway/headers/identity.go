@@ -1,6 +1,8 @@
 package headers
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -27,17 +29,61 @@ type Identity struct {
 // empty for nobody, so that an app never takes a missing field from elsewhere; Assertion is left out when empty.
 // Values are escaped by [Escape], group names joined by commas.
 func SetIdentity(h http.Header, id Identity) {
-	h[User] = []string{Escape(id.User)}
-	h[Email] = []string{Escape(id.Email)}
-	h[Groups] = []string{joinGroups(id.Groups)}
+	id.said().Set(h, id.Assertion)
+}
+
+// Prepared is an Identity in the words in which apps are told of it, worked out once for many requests. It is immutable
+// and may be shared. Nobody is Prepare(Identity{}).
+type Prepared struct {
+	user, email, groups []string // one value each; headers share them, and nothing writes to header values in place
+	digest              [sha256.Size]byte
+}
+
+// Prepare works out what SetIdentity says of id. Its Assertion, which changes every minute, is left to Set. Whatever
+// else the assertion tells an app (a name, an unverified address) is handed in as asserted, for the digest alone.
+func Prepare(id Identity, asserted ...string) *Prepared {
+	p := id.said()
+	p.digest = digestOf(id, asserted)
+	return p
+}
+
+// said is a Prepared without its digest.
+func (id *Identity) said() *Prepared {
+	return &Prepared{user: []string{Escape(id.User)}, email: []string{Escape(id.Email)}, groups: []string{joinGroups(id.Groups)}}
+}
+
+// Set says in a header that FromClient returned who is asking, as SetIdentity does.
+func (p *Prepared) Set(h http.Header, assertion string) {
+	h[User], h[Email], h[Groups] = p.user, p.email, p.groups
 	delete(h, Assertion)
-	if id.Assertion != "" {
-		h[Assertion] = []string{id.Assertion}
+	if assertion != "" {
+		h[Assertion] = []string{assertion}
 	}
+}
+
+// Digest tells apart what apps are told: two Prepared have the same one exactly if they say the same, whatever the
+// session, the minute or the process. An answer given to one of them may differ from what another would get.
+func (p *Prepared) Digest() [sha256.Size]byte { return p.digest }
+
+// digestOf is SHA-256 over all that is told, each value preceded by its length, each list by its number.
+func digestOf(id Identity, asserted []string) [sha256.Size]byte {
+	var b []byte
+	for _, list := range [][]string{{id.User, id.Email}, id.Groups, asserted} {
+		b = binary.AppendUvarint(b, uint64(len(list)))
+		for _, value := range list {
+			b = append(binary.AppendUvarint(b, uint64(len(value))), value...)
+		}
+	}
+	return sha256.Sum256(b)
 }
 
 func joinGroups(groups []string) string {
 	var b strings.Builder
+	n := 0
+	for _, group := range groups {
+		n += len(group) + 1
+	}
+	b.Grow(n)
 	for i, group := range groups {
 		if i > 0 {
 			b.WriteByte(',')
@@ -89,13 +135,36 @@ type Forwarded struct {
 // SetForwarded says where a request came from, in a header that FromClient returned: X-Forwarded-For holds the peer's
 // address alone, whatever the client claimed.
 func SetForwarded(h http.Header, f Forwarded) {
-	delete(h, "X-Forwarded-For")
-	if f.For.IsValid() {
-		h["X-Forwarded-For"] = []string{f.For.Unmap().WithZone("").String()}
+	NewSite(f.Host, f.Proto, f.Port).SetForwarded(h, NewPeer(f.For))
+}
+
+// Site is how clients address an app, in the words in which it is told: worked out once for many requests, immutable.
+type Site struct{ host, proto, port []string }
+
+// NewSite works out what is said of Forwarded's Host, Proto and Port.
+func NewSite(host, proto string, port uint16) *Site {
+	return &Site{host: []string{host}, proto: []string{proto}, port: []string{strconv.Itoa(int(port))}}
+}
+
+// Peer is where a connection comes from, in the words in which apps are told: worked out once for many requests,
+// immutable. The zero value is an unknown one.
+type Peer struct{ address []string }
+
+// NewPeer works out what is said of an address; an invalid one is not known.
+func NewPeer(address netip.Addr) Peer {
+	if !address.IsValid() {
+		return Peer{}
 	}
-	h["X-Forwarded-Host"] = []string{f.Host}
-	h["X-Forwarded-Proto"] = []string{f.Proto}
-	h["X-Forwarded-Port"] = []string{strconv.Itoa(int(f.Port))}
+	return Peer{[]string{address.Unmap().WithZone("").String()}}
+}
+
+// SetForwarded says where a request came from, as the function of that name does.
+func (s *Site) SetForwarded(h http.Header, from Peer) {
+	delete(h, "X-Forwarded-For")
+	if from.address != nil {
+		h["X-Forwarded-For"] = from.address
+	}
+	h["X-Forwarded-Host"], h["X-Forwarded-Proto"], h["X-Forwarded-Port"] = s.host, s.proto, s.port
 }
 
 // SetUpgrade asks the app for another protocol on this connection (RFC 9110 §7.8). FromClient removed the client's
