@@ -204,11 +204,8 @@ func size(s string) int {
 			continue
 		}
 		r, width := utf8.DecodeRuneInString(s[i:])
-		switch {
-		case r == utf8.RuneError && width == 1:
-			n += len("\ufffd") - 1
-		case r == '\u2028', r == '\u2029':
-			n += len(`\u2028`) - width
+		if !shown(r) {
+			n += unitSize(r) - width
 		}
 		i += width
 	}

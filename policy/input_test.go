@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -91,6 +93,11 @@ func TestInputIsWellFormedForAnyBytes(t *testing.T) {
 		}
 		if again := parsed.AppendJSON(nil); !bytes.Equal(again, doc) {
 			t.Fatalf("unstable: %q then %q", doc, again)
+		}
+		for _, c := range string(doc) {
+			if c == utf8.RuneError || !unicode.IsPrint(c) {
+				t.Fatalf("%q is not printable in %q", c, doc)
+			}
 		}
 		embedded, err := json.Marshal(map[string]json.RawMessage{"input": doc})
 		if err != nil || !bytes.Contains(embedded, doc) {
@@ -176,6 +183,25 @@ func FuzzParseInput(f *testing.F) {
 			t.Fatalf("evaluated as %v, recorded as %q", in.term(), data)
 		}
 	})
+}
+
+// A record holds no character that does not show as itself, so an input with one would not be found there as it was
+// decided on.
+func TestInputIsSpeltAsInRecords(t *testing.T) {
+	for path, want := range map[string]string{
+		"/\u202egnp.exe": `"/\u202egnp.exe"`, "/\u200b": `"/\u200b"`, "/\x7f": `"/\u007f"`, "/\u0085": `"/\u0085"`, "/\xff": `"/\ufffd"`,
+		"/\ufffd": `"/\ufffd"`, "/\U000e0001": `"/\udb40\udc01"`, "/ü漢🙂": `"/ü漢🙂"`, "/\u2028": `"/\u2028"`, "/\u00a0": `"/\u00a0"`,
+	} {
+		in := person("wiki", "staff")
+		in.Resource.Path = path
+		doc := in.AppendJSON(nil)
+		if !strings.Contains(string(doc), `"path":`+want) {
+			t.Errorf("path %q is not %s in %s", path, want, doc)
+		}
+		if _, err := ParseInput(doc); err != nil {
+			t.Errorf("path %q: %v", path, err)
+		}
+	}
 }
 
 func TestAbsentIsNotEmpty(t *testing.T) {

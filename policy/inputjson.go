@@ -10,12 +10,15 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
-// AppendJSON appends the input's one JSON form to b: the fields in the order of their types, map keys sorted, strings
-// escaped as encoding/json escapes them (so that it can be embedded in any record unchanged), bytes that are not UTF-8
-// replaced by U+FFFD. It does not reflect; equal inputs give equal bytes.
+// AppendJSON appends the input's one JSON form to b: the fields in the order of their types, map keys sorted, bytes that
+// are not UTF-8 replaced by U+FFFD. Strings are escaped where encoding/json escapes them and where a record does, so that
+// the bytes stay the same in both: a record's input is what was decided on, and can be decided on again. It does not
+// reflect; equal inputs give equal bytes.
 func (in *Input) AppendJSON(b []byte) []byte {
 	b = append(b, `{"subject":`...)
 	b = in.Subject.appendJSON(b)
@@ -316,8 +319,8 @@ func isNumber(s string) bool {
 
 const hexDigits = "0123456789abcdef"
 
-// appendString appends s as a JSON string (RFC 8259 §7). Besides what must be escaped it escapes <, >, &, U+2028 and
-// U+2029, as encoding/json does, so that the bytes stay the same inside a document that encoding/json writes.
+// appendString appends s as a JSON string (RFC 8259 §7). Besides what must be escaped it escapes <, > and &, as
+// encoding/json does, and what is not printable or does not say what it was: records hold neither, and would spell it so.
 func appendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	start := 0
@@ -335,15 +338,9 @@ func appendString(b []byte, s string) []byte {
 			continue
 		}
 		r, size := utf8.DecodeRuneInString(s[i:])
-		switch {
-		case r == utf8.RuneError && size == 1:
+		if !shown(r) {
 			b = append(b, s[start:i]...)
-			b = append(b, "\ufffd"...)
-			start = i + size
-		case r == '\u2028', r == '\u2029':
-			b = append(b, s[start:i]...)
-			b = append(b, `\u202`...)
-			b = append(b, hexDigits[r&0xf])
+			b = appendUnit(b, r)
 			start = i + size
 		}
 		i += size
@@ -367,13 +364,28 @@ func appendEscaped(b []byte, c byte) []byte {
 	case '\t':
 		return append(b, `\t`...)
 	}
-	return append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&0xf])
+	return appendUnit(b, rune(c))
 }
+
+// appendUnit escapes a character by number, those beyond the first plane as two UTF-16 surrogates.
+func appendUnit(b []byte, r rune) []byte {
+	if r > 0xffff {
+		high, low := utf16.EncodeRune(r)
+		return appendUnit(appendUnit(b, high), low)
+	}
+	return append(b, '\\', 'u', hexDigits[r>>12], hexDigits[r>>8&0xf], hexDigits[r>>4&0xf], hexDigits[r&0xf])
+}
+
+// unitSize is the length of what appendUnit appends.
+func unitSize(r rune) int { return len(`\uffff`) * max(1, utf16.RuneLen(r)) }
+
+// shown reports whether a character beyond ASCII stands for itself. U+FFFD does not: it may have been anything.
+func shown(r rune) bool { return r != utf8.RuneError && unicode.IsPrint(r) }
 
 // plain are the ASCII characters that stand for themselves.
 var plain = func() (t [utf8.RuneSelf]bool) {
 	for c := range t {
-		t[c] = c >= 0x20 && !bytes.ContainsRune([]byte(`"\<>&`), rune(c))
+		t[c] = c >= 0x20 && c < 0x7f && !bytes.ContainsRune([]byte(`"\<>&`), rune(c))
 	}
 	return t
 }()
