@@ -25,10 +25,10 @@ check: ## formatting, vet, static analysis, Rego
 fuzz: ## a short burst of every fuzz target
 	FUZZTIME=$(FUZZTIME) test/run fuzz
 
-bench: build ## ratios against a bare httputil.ReverseProxy in the same run
+bench: build ## ratios against a bare httputil.ReverseProxy and other proxies in the same run; BENCH=REGEXP for a part of it
 	test/run bench
 
-soak: ## the full counts of the crash, power-cut and reload tests
+soak: ## the full counts of the crash, power-cut and reload tests, and ten minutes of full load
 	test/run soak
 
 clean:

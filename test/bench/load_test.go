@@ -4,9 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,81 +13,53 @@ import (
 	"time"
 )
 
-// subject is a proxy being measured.
-type subject struct {
-	name, address, host, cookie string
-	roots                       *x509.CertPool
-	pid                         int
-	runs                        []run
-	conns                       []*client
-}
-
-// run is one round of one subject.
-type run struct {
-	elapsed, cpu time.Duration
-	latencies    []time.Duration // sorted
-}
-
-func perSecond(r run) float64 { return float64(len(r.latencies)) / r.elapsed.Seconds() }
-func cpuMicros(r run) float64 { return float64(r.cpu.Microseconds()) / float64(len(r.latencies)) }
-func p50(r run) float64       { return r.latencies[len(r.latencies)/2].Seconds() * 1e3 }
-func p99(r run) float64       { return r.latencies[len(r.latencies)*99/100].Seconds() * 1e3 }
-
-func (x *subject) median(of func(run) float64) float64 {
-	var values []float64
-	for _, r := range x.runs {
-		values = append(values, of(r))
-	}
-	slices.Sort(values)
-	return values[len(values)/2]
-}
-
-// measure lets every connection ask one request after the other for a while.
-func (x *subject) measure(b *testing.B, length time.Duration) {
-	for len(x.conns) < connections {
-		x.conns = append(x.conns, x.connect(b))
-	}
+// drive lets every connection ask for a while and returns how long each request took.
+func drive(b *testing.B, l *lane, s scenario, start time.Time) []time.Duration {
 	var group sync.WaitGroup
-	latencies := make([][]time.Duration, connections)
-	cpu, start := x.cpu(b), time.Now()
-	for i, c := range x.conns {
+	latencies := make([][]time.Duration, len(l.conns))
+	for i, c := range l.conns {
 		group.Go(func() {
-			for time.Since(start) < length {
-				began := time.Now()
-				if err := c.ask(); err != nil {
-					b.Errorf("%s: %v", x.name, err)
-					return
-				}
-				latencies[i] = append(latencies[i], time.Since(began))
+			var err error
+			if s.rate > 0 {
+				step := time.Duration(len(l.conns)) * time.Second / time.Duration(s.rate)
+				latencies[i], err = c.keepPace(start.Add(time.Duration(i)*step/time.Duration(len(l.conns))), step, s.length)
+			} else {
+				latencies[i], err = c.hurry(start, s.length)
+			}
+			if err != nil {
+				b.Errorf("%s: %v", l.name, err)
 			}
 		})
 	}
 	group.Wait()
-	r := run{elapsed: time.Since(start), cpu: x.cpu(b) - cpu, latencies: slices.Concat(latencies...)}
-	if b.Failed() || len(r.latencies) == 0 {
-		b.FailNow()
-	}
-	slices.Sort(r.latencies)
-	x.runs = append(x.runs, r)
+	return slices.Concat(latencies...)
 }
 
-// cpu is the processor time the subject has used so far.
-func (x *subject) cpu(b *testing.B) time.Duration {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", x.pid))
-	if err != nil {
-		b.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(stat), ") ")
-	fields := strings.Fields(rest)
-	var ticks int64
-	for _, f := range fields[11:13] { // utime, stime (proc_pid_stat(5)), in hundredths of a second
-		n, err := strconv.ParseInt(f, 10, 64)
-		if err != nil {
-			b.Fatal(err)
+// hurry asks one request after the other.
+func (c *client) hurry(start time.Time, length time.Duration) (latencies []time.Duration, err error) {
+	for began := time.Now(); began.Sub(start) < length; {
+		if err := c.ask(); err != nil {
+			return latencies, err
 		}
-		ticks += n
+		now := time.Now()
+		latencies = append(latencies, now.Sub(began))
+		began = now
 	}
-	return time.Duration(ticks) * 10 * time.Millisecond
+	return latencies, nil
+}
+
+// keepPace asks when it is time to, and what it could not ask in time was waiting: a request's latency runs from when
+// it was due, not from when the connection was free for it. Otherwise a proxy that stalls would be asked less and
+// would look better for it (coordinated omission).
+func (c *client) keepPace(due time.Time, step, length time.Duration) (latencies []time.Duration, err error) {
+	for end := due.Add(length); due.Before(end); due = due.Add(step) {
+		time.Sleep(time.Until(due))
+		if err := c.ask(); err != nil {
+			return latencies, err
+		}
+		latencies = append(latencies, time.Since(due))
+	}
+	return latencies, nil
 }
 
 // client is one keep-alive connection. It is as lean as it can be, since it runs on the same processors as what it
@@ -98,24 +68,50 @@ type client struct {
 	conn    *tls.Conn
 	reader  *bufio.Reader
 	request []byte
+	counter []byte // digits in request that count what was asked; nil = every request is the same
+	want    int    // bytes of each answer
+}
+
+// lane connects the subject for a scenario.
+func (x *subject) lane(b *testing.B, s scenario) *lane {
+	l := &lane{subject: x}
+	for range connections {
+		c := x.connect(b)
+		c.request, c.want = x.request("GET", s.path, nil), s.size
+		l.conns = append(l.conns, c)
+	}
+	return l
 }
 
 func (x *subject) connect(b *testing.B) *client {
-	conn, err := tls.Dial("tcp", x.address, &tls.Config{ServerName: x.host, RootCAs: x.roots, NextProtos: []string{"http/1.1"}})
+	conn, err := tls.Dial("tcp", x.address, &tls.Config{ServerName: x.host, RootCAs: x.roots, NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS13})
 	if err != nil {
-		b.Fatal(err)
+		b.Fatalf("%s: %v", x.name, err)
 	}
 	b.Cleanup(func() { conn.Close() })
-	return &client{conn: conn, reader: bufio.NewReaderSize(conn, 16<<10), request: requestBytes(x.host, x.cookie)}
+	return &client{conn: conn, reader: bufio.NewReaderSize(conn, 16<<10)}
+}
+
+// request is one request's bytes.
+func (x *subject) request(method, path string, body []byte) []byte {
+	lines := []string{method + " " + path + " HTTP/1.1", "Host: " + x.host, "Accept: text/html", "User-Agent: bench"}
+	if x.cookie != "" {
+		lines = append(lines, "Cookie: "+x.cookie)
+	}
+	if body != nil {
+		lines = append(lines, "Content-Length: "+strconv.Itoa(len(body)))
+	}
+	return append([]byte(strings.Join(lines, "\r\n")+"\r\n\r\n"), body...)
 }
 
 var (
 	statusOK      = []byte("HTTP/1.1 200")
-	contentLength = []byte("Content-Length: ")
+	contentLength = []byte("Content-Length:")
 )
 
 // ask sends one request and reads its answer, which must be a 200 of the right length.
 func (c *client) ask() error {
+	c.count()
 	if _, err := c.conn.Write(c.request); err != nil {
 		return err
 	}
@@ -129,8 +125,8 @@ func (c *client) ask() error {
 			rest, _ := c.reader.Peek(c.reader.Buffered())
 			return fmt.Errorf("got %q %q", line, rest)
 		}
-		if text, found := bytes.CutPrefix(line, contentLength); found {
-			if length, err = strconv.Atoi(string(bytes.TrimSpace(text))); err != nil {
+		if len(line) > len(contentLength) && bytes.EqualFold(line[:len(contentLength)], contentLength) {
+			if length, err = strconv.Atoi(string(bytes.TrimSpace(line[len(contentLength):]))); err != nil {
 				return err
 			}
 		}
@@ -138,9 +134,20 @@ func (c *client) ask() error {
 			break
 		}
 	}
-	if length != answerSize {
-		return fmt.Errorf("an answer of %d bytes, want %d", length, answerSize)
+	if length != c.want {
+		return fmt.Errorf("an answer of %d bytes, want %d", length, c.want)
 	}
 	_, err := c.reader.Discard(length)
 	return err
+}
+
+// count makes the next request's query another one.
+func (c *client) count() {
+	for i := len(c.counter) - 1; i >= 0; i-- {
+		if c.counter[i] < '9' {
+			c.counter[i]++
+			return
+		}
+		c.counter[i] = '0'
+	}
 }
