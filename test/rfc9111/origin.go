@@ -205,7 +205,7 @@ func (p *performance) asked(step int) []*http.Request {
 
 // fill replaces what a script leaves open until it is played.
 func (p *performance) fill(text string) string {
-	text = strings.NewReplacer("$url", "/"+p.id, "$base", p.base).Replace(text)
+	text = strings.NewReplacer("$url", "/"+p.id, "$id", p.id, "$base", p.base).Replace(text)
 	for {
 		before, rest, found := strings.Cut(text, "{")
 		offset, after, closed := strings.Cut(rest, "}")

@@ -128,6 +128,9 @@ func (r *Result) judgeSource(p *performance, i int, got sighting) {
 	asked := len(p.asked(i)) > 0
 	switch see.Who {
 	case "any":
+		if see.Status != 0 && got.status != see.Status {
+			r.miss(i, "got %d, want %d", got.status, see.Status)
+		}
 		return
 	case "stored":
 		if asked {

@@ -55,6 +55,9 @@ type Result struct {
 	Wrong  []string // what no cache may do, whatever the case is about: bodies that are nobody's
 }
 
+// Passed holds when nothing was missed and nothing wrong.
+func (r Result) Passed() bool { return len(r.Missed)+len(r.Wrong) == 0 }
+
 // Score counts the cases of each kind that were played and passed.
 type Score struct {
 	Played, Passed map[Kind]int
@@ -110,7 +113,7 @@ func Run(t *testing.T, front Front, origin *Origin, cases []Case) Score {
 	score := Score{Played: map[Kind]int{}, Passed: map[Kind]int{}, Results: Play(t.Context(), front, origin, cases)}
 	for _, r := range score.Results {
 		score.Played[r.Kind]++
-		if len(r.Missed)+len(r.Wrong) == 0 {
+		if r.Passed() {
 			score.Passed[r.Kind]++
 		}
 		t.Run(r.Where+" "+r.Name, func(t *testing.T) { r.report(t) })

@@ -41,13 +41,13 @@ import (
 //	stale N      the app was asked, then or soon after; the body is exchange N's
 //	gateway      the app was not asked; the answer is nobody's
 //	failed       the app was asked; the answer is a 5xx of the gateway
-//	any          whatever it was
+//	any          whoever it was; only a status that is given counts
 //
 // The first exchange sees app, unless it says something else, and later ones must say. Fields of see and sent are "NAME:
 // VALUE", "NAME ~ PART", "NAME !~ PART", "NAME !" (absent), "NAME ?" (present), "NAME 1..2"; see also takes "body TEXT",
 // "trailer NAME: VALUE" and "interim 103".
 //
-// $url is a path nobody else uses, $base the app's public origin, {-60} the date a minute before the case began, {+60}
+// $url is a path nobody else uses and $id its segment, $base the app's public origin, {-60} the date a minute before the case began, {+60}
 // a minute after, {+60 rfc850} and {+60 asctime} the same in the obsolete forms.
 
 // Step is one exchange.
