@@ -43,35 +43,58 @@ func (e *TooLargeError) Error() string {
 // The caller's slices and maps are not changed: an identity may be shared by many inputs.
 func (in *Input) Bound() error {
 	s, r, q := &in.Subject, &in.Resource, &in.Context.Request
-	s.Groups, s.GroupsIncomplete = boundGroups(s.Groups, s.GroupsIncomplete)
-	s.Claims = boundClaims(s.Claims)
-	s.Grants = boundGrants(s.Grants)
+	if s.ready() == nil {
+		s.Groups, s.GroupsIncomplete = boundGroups(s.Groups, s.GroupsIncomplete)
+		s.Claims = boundClaims(s.Claims)
+		s.Grants = boundGrants(s.Grants)
+	}
 	q.Headers = boundMap(q.Headers, MaxHeaders)
 	q.UserAgent, q.ContentType, q.Origin = cut(q.UserAgent), cut(q.ContentType), cut(q.Origin)
 	r.Path, r.Query = clean(r.Path), clean(r.Query)
 
-	checks := [...]struct {
-		field string
-		limit int
-		size  int
-	}{
-		{"resource.path", MaxPath, size(r.Path)},
-		{"resource.query", MaxQuery, size(r.Query)},
-		{"resource.segments", maxSegments, sizes(r.Segments)},
-		{"resource.labels", maxLabels, mapSize(r.Labels)},
-	}
-	for _, c := range checks {
-		if c.size > c.limit {
-			return &TooLargeError{Field: c.field, Limit: c.limit}
-		}
+	switch {
+	case !fits(r.Path, MaxPath):
+		return &TooLargeError{Field: "resource.path", Limit: MaxPath}
+	case !fits(r.Query, MaxQuery):
+		return &TooLargeError{Field: "resource.query", Limit: MaxQuery}
+	case sizes(r.Segments) > maxSegments:
+		return &TooLargeError{Field: "resource.segments", Limit: maxSegments}
+	case mapSize(r.Labels) > maxLabels:
+		return &TooLargeError{Field: "resource.labels", Limit: maxLabels}
 	}
 	return in.boundWords()
 }
 
 // boundWords checks what is short by nature, each and all together.
 func (in *Input) boundWords() error {
+	words := in.words()
+	total := 0
+	for i := range words {
+		if !fits(words[i].value, maxWord) {
+			return &TooLargeError{Field: words[i].field, Limit: maxWord}
+		}
+		total += sizeAtMost(words[i].value)
+	}
+	if small, known := in.smallAtMost(); known && total+small <= maxSmall {
+		return nil // as nearly every input; the rest is measured
+	}
+	total = 0
+	for i := range words {
+		total += size(words[i].value)
+	}
+	var space [maxSmall]byte
+	small := in.Subject.appendSmall(space[:0])
+	if total+len(in.Context.appendSmall(small)) > maxSmall {
+		return &TooLargeError{Field: "input", Limit: maxSmall}
+	}
+	return nil
+}
+
+type word struct{ field, value string }
+
+func (in *Input) words() [20]word {
 	s, a, r, c := &in.Subject, &in.Action, &in.Resource, &in.Context
-	words := [...]struct{ field, value string }{
+	return [...]word{
 		{"subject.type", s.Type}, {"subject.id", s.ID}, {"subject.email", s.Email},
 		{"action.name", a.Name}, {"action.method", a.Method}, {"action.protocol", a.Protocol}, {"action.upgrade", a.Upgrade},
 		{"resource.type", r.Type}, {"resource.id", r.ID}, {"resource.sensitivity", r.Sensitivity},
@@ -81,24 +104,25 @@ func (in *Input) boundWords() error {
 		{"context.request.user_agent", c.Request.UserAgent}, {"context.request.content_type", c.Request.ContentType},
 		{"context.request.origin", c.Request.Origin},
 	}
-	total := 0
-	for i := range words {
-		n := size(words[i].value)
-		if n > maxWord {
-			return &TooLargeError{Field: words[i].field, Limit: maxWord}
-		}
-		total += n
-	}
-	var space [maxSmall]byte
-	if total+len(in.appendSmall(space[:0])) > maxSmall {
-		return &TooLargeError{Field: "input", Limit: maxSmall}
-	}
-	return nil
 }
 
-// appendSmall appends the small documents, to measure them.
-func (in *Input) appendSmall(b []byte) []byte {
+// smallAtMost is at least the size of the small documents, where that is told without writing them.
+func (in *Input) smallAtMost() (n int, known bool) {
 	s, c := &in.Subject, &in.Context
+	switch p := s.ready(); {
+	case p != nil:
+		n = p.small
+	case s.Authn != nil || s.Session != nil || s.Device != nil || s.Cert != nil:
+		return 0, false
+	}
+	if t := c.TLS; t != nil {
+		n += len(`{"version":,"cipher":,"sni":,"alpn":}`) + sizeAtMost(t.Version) + sizeAtMost(t.Cipher) + sizeAtMost(t.SNI) + sizeAtMost(t.ALPN)
+	}
+	return n, c.Shield == nil
+}
+
+// appendSmall appends the subject's small documents, to measure them.
+func (s *Subject) appendSmall(b []byte) []byte {
 	if s.Authn != nil {
 		b = s.Authn.appendJSON(b)
 	}
@@ -111,6 +135,11 @@ func (in *Input) appendSmall(b []byte) []byte {
 	if s.Cert != nil {
 		b = s.Cert.appendJSON(b)
 	}
+	return b
+}
+
+// appendSmall appends the context's small documents, to measure them.
+func (c *Context) appendSmall(b []byte) []byte {
 	if c.TLS != nil {
 		b = c.TLS.appendJSON(b)
 	}
@@ -126,7 +155,7 @@ func boundGroups(groups []string, incomplete bool) ([]string, bool) {
 	}
 	length := 0
 	for _, g := range groups {
-		length += 6*len(g) + len(`"",`)
+		length += sizeAtMost(g) + len(",")
 	}
 	if length <= MaxGroupBytes { // even if every byte needed an escape
 		return groups, incomplete
@@ -180,7 +209,7 @@ func boundMap(m map[string]string, limit int) map[string]string {
 
 // cut shortens a string that informs but rarely decides.
 func cut(s string) string {
-	if 6*len(s) <= maxCut || size(s) <= maxCut {
+	if fits(s, maxCut) {
 		return s
 	}
 	length := len(`""`)
@@ -192,14 +221,23 @@ func cut(s string) string {
 	return s
 }
 
+// fits reports whether s takes at most limit bytes as a JSON string.
+func fits(s string, limit int) bool { return sizeAtMost(s) <= limit || size(s) <= limit }
+
+// sizeAtMost is the size of s if each of its bytes needed the longest escape.
+func sizeAtMost(s string) int { return len(`\uffff`)*len(s) + len(`""`) }
+
 // size is the length of s as a JSON string.
 func size(s string) int {
 	n := len(s) + len(`""`)
 	for i := 0; i < len(s); {
-		if c := s[i]; c < utf8.RuneSelf {
-			if !plain[c] {
-				n += len(appendEscaped(nil, c)) - 1
-			}
+		c := s[i]
+		if plain[c] {
+			i++
+			continue
+		}
+		if c < utf8.RuneSelf {
+			n += len(appendEscaped(nil, c)) - 1
 			i++
 			continue
 		}

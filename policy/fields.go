@@ -182,6 +182,9 @@ func (in *Input) appendField(b []byte, f field) []byte {
 	case fieldEmailVerified:
 		return appendFlag(b, s.EmailVerified)
 	case fieldGroups:
+		if p := s.ready(); p != nil {
+			return append(append(b, digested...), p.groups[:]...)
+		}
 		return appendTexts(b, s.Groups)
 	case fieldGroupsIncomplete:
 		return appendFlag(b, s.GroupsIncomplete)
@@ -279,6 +282,9 @@ func (in *Input) appendField(b []byte, f field) []byte {
 	}
 	panic("BUG: input field without projection: " + fieldPaths[f])
 }
+
+// digested stands before the digest of a list in a projection. As the number of a list's elements it would be 2⁶³-1.
+const digested = "\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00"
 
 func (a *Authn) appendField(b []byte, f field) []byte {
 	if a == nil {

@@ -33,6 +33,8 @@ type Subject struct {
 	Device           *Device        `json:"device,omitzero"`   // absent when nothing is known of the device
 	Cert             *Cert          `json:"cert,omitzero"`     // the client's certificate; absent without one
 	Grants           []Grant        `json:"grants"`            // access given for a time
+
+	prepared *prepared // see Prepared
 }
 
 // Authn is how and when the subject proved who they are.

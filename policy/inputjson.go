@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -21,7 +20,11 @@ import (
 // reflect; equal inputs give equal bytes.
 func (in *Input) AppendJSON(b []byte) []byte {
 	b = append(b, `{"subject":`...)
-	b = in.Subject.appendJSON(b)
+	if p := in.Subject.ready(); p != nil {
+		b = append(b, p.json...)
+	} else {
+		b = in.Subject.appendJSON(b)
+	}
 	b = append(b, `,"action":`...)
 	b = in.Action.appendJSON(b)
 	b = append(b, `,"resource":`...)
@@ -235,18 +238,35 @@ func appendStrings(b []byte, ss []string) []byte {
 
 func appendStringMap(b []byte, m map[string]string) []byte {
 	b = append(b, '{')
-	if len(m) > 0 {
-		m = cleanKeys(m)
-		for i, k := range slices.Sorted(maps.Keys(m)) {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = appendString(b, k)
-			b = append(b, ':')
-			b = appendString(b, m[k])
-		}
+	var space [16]string
+	keys := sortedKeys(space[:0], m)
+	if !slices.ContainsFunc(keys, isNotUTF8) {
+		return append(appendPairs(b, keys, m), '}')
 	}
-	return append(b, '}')
+	m = withCleanKeys(m)
+	return append(appendPairs(b, sortedKeys(space[:0], m), m), '}')
+}
+
+func isNotUTF8(s string) bool { return !utf8.ValidString(s) }
+
+func appendPairs(b []byte, keys []string, m map[string]string) []byte {
+	for i, k := range keys {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(appendString(b, k), ':')
+		b = appendString(b, m[k])
+	}
+	return b
+}
+
+// sortedKeys appends m's keys to space in order; in most inputs that costs no allocation.
+func sortedKeys[V any](space []string, m map[string]V) []string {
+	for k := range m {
+		space = append(space, k)
+	}
+	slices.Sort(space)
+	return space
 }
 
 // appendValue appends a claim's value. Types that are no JSON values become null.
@@ -271,7 +291,8 @@ func appendValue(b []byte, v any) []byte {
 		b = append(b, '{')
 		if len(v) > 0 {
 			v = cleanKeys(v)
-			for i, k := range slices.Sorted(maps.Keys(v)) {
+			var space [16]string
+			for i, k := range sortedKeys(space[:0], v) {
 				if i > 0 {
 					b = append(b, ',')
 				}
@@ -326,11 +347,11 @@ func appendString(b []byte, s string) []byte {
 	start := 0
 	for i := 0; i < len(s); {
 		c := s[i]
+		if plain[c] {
+			i++
+			continue
+		}
 		if c < utf8.RuneSelf {
-			if plain[c] {
-				i++
-				continue
-			}
 			b = append(b, s[start:i]...)
 			b = appendEscaped(b, c)
 			i++
@@ -383,7 +404,7 @@ func unitSize(r rune) int { return len(`\uffff`) * max(1, utf16.RuneLen(r)) }
 func shown(r rune) bool { return r != utf8.RuneError && unicode.IsPrint(r) }
 
 // plain are the ASCII characters that stand for themselves.
-var plain = func() (t [utf8.RuneSelf]bool) {
+var plain = func() (t [256]bool) {
 	for c := range t {
 		t[c] = c >= 0x20 && c < 0x7f && !bytes.ContainsRune([]byte(`"\<>&`), rune(c))
 	}
