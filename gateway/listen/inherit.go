@@ -51,7 +51,7 @@ func Inherited() (Sockets, error) {
 		os.Unsetenv(name)
 	}
 	// Variables that reached us through a parent, and were meant for it, name another process.
-	if pid, err := strconv.Atoi(env[0]); err != nil || pid != os.Getpid() {
+	if pid, err := strconv.Atoi(env[0]); err != nil || pid != os.Getpid() || env[1] == "" {
 		return Sockets{}, nil
 	}
 	s, err := take(env[1], env[2])
@@ -77,9 +77,6 @@ func take(count, names string) (s Sockets, err error) {
 	}
 	for i, door := range order {
 		fd := firstInherited + i
-		if err := checkListening(fd); err != nil {
-			return Sockets{}, errors.Join(fmt.Errorf("descriptor %d, for %s: %w", fd, door, err), s.Close())
-		}
 		l, err := listenerOf(fd)
 		if err != nil {
 			return Sockets{}, errors.Join(fmt.Errorf("descriptor %d, for %s: %w", fd, door, err), s.Close())
@@ -127,7 +124,7 @@ func checkListening(fd int) error {
 	}{
 		{unix.SO_TYPE, []int{unix.SOCK_STREAM}, "not a stream socket"},
 		{unix.SO_DOMAIN, []int{unix.AF_INET, unix.AF_INET6}, "not an IP socket"},
-		{unix.SO_PROTOCOL, []int{unix.IPPROTO_TCP}, "not a TCP socket"},
+		{unix.SO_PROTOCOL, []int{unix.IPPROTO_TCP, unix.IPPROTO_MPTCP}, "not a TCP socket"},
 		{unix.SO_ACCEPTCONN, []int{1}, "not listening (is Accept=yes set?)"},
 	} {
 		got, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, want.option)
@@ -143,7 +140,11 @@ func checkListening(fd int) error {
 	return nil
 }
 
+// listenerOf makes a listener of a descriptor that is a listening TCP socket.
 func listenerOf(fd int) (net.Listener, error) {
+	if err := checkListening(fd); err != nil {
+		return nil, err
+	}
 	f := os.NewFile(uintptr(fd), "inherited socket")
 	defer f.Close() // the listener holds a duplicate
 	return net.FileListener(f)
