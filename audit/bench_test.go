@@ -121,7 +121,17 @@ func diskSync(b *testing.B, size int) time.Duration {
 
 func BenchmarkEncode(b *testing.B) {
 	r := personIn40Groups()
-	s := stamp{id: newID(time.Now()), log: DecisionLog, boot: Boot{ID: "01a205dd-2b9c-7601-97ea-400ef6af70f0", N: 7}, time: time.Now(), replica: "gw-1"}
+	document := *r
+	document.Input, document.Document = nil, verbatim(r.Input)
+	outcome := &Record{Type: TypeOutcome, RequestID: r.RequestID, Session: r.Session, App: r.App,
+		Outcome: &Outcome{Of: r.RequestID, Status: 200, BytesOut: 1024, DurationNS: 1234567}}
+	for name, r := range map[string]*Record{"input": r, "document": &document, "outcome": outcome} {
+		b.Run(name, func(b *testing.B) { benchmarkEncode(b, r) })
+	}
+}
+
+func benchmarkEncode(b *testing.B, r *Record) {
+	s := stamp{id: new(ids).next(time.Now()), log: DecisionLog, boot: Boot{ID: "01a205dd-2b9c-7601-97ea-400ef6af70f0", N: 7}, time: time.Now(), replica: "gw-1"}
 	var buf []byte
 	b.ReportAllocs()
 	for b.Loop() {

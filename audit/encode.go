@@ -1,15 +1,13 @@
 package audit
 
 import (
-	"crypto/rand"
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"strconv"
 	"time"
-
-	"github.com/google/uuid"
 )
 
 // timeFormat is RFC 3339 in UTC with all nine digits, so that times also sort as text.
@@ -44,15 +42,14 @@ func appendRecord(dst []byte, r *Record, s *stamp) (line []byte, seqAt int, err 
 	e.uint(`,"n":`, s.boot.N)
 	e.string(`},"type":`, string(r.Type))
 	e.optional(`,"code":`, r.Code)
-	e.buf = append(e.buf, `,"time":"`...)
-	e.buf = s.time.UTC().AppendFormat(e.buf, timeFormat)
+	e.buf = appendTime(append(e.buf, `,"time":"`...), s.time)
 	e.string(`","replica":`, s.replica)
 	e.optional(`,"request_id":`, r.RequestID)
 	e.optional(`,"session":`, r.Session)
 	e.optional(`,"app":`, r.App)
 	e.optional(`,"effect":`, string(r.Effect))
 	e.optional(`,"reason":`, r.Reason)
-	if input := e.raw(`,"input":`, r.Input); input != nil {
+	if input := e.input(r); input != nil {
 		e.digest(`,"input_digest":"`, input)
 	}
 	if r.Policy != (Policy{}) {
@@ -116,6 +113,27 @@ func (e *encoder) raw(name string, value json.RawMessage) []byte {
 	return e.buf[from:]
 }
 
+// input appends the input, which writes itself or is there as JSON, and returns its bytes as they stand in the record.
+func (e *encoder) input(r *Record) []byte {
+	const name = `,"input":`
+	if r.Document == nil {
+		return e.raw(name, r.Input)
+	}
+	before := len(e.buf)
+	e.buf = append(e.buf, name...)
+	from := len(e.buf)
+	e.buf = r.Document.AppendJSON(e.buf)
+	if input := e.buf[from:]; len(input) > 0 && isPlain(input) {
+		return input
+	}
+	input := bytes.Clone(e.buf[from:])
+	e.buf = e.buf[:before]
+	if len(input) == 0 {
+		e.err = fmt.Errorf("input is %w", errMalformed)
+	}
+	return e.raw(name, input)
+}
+
 func (e *encoder) digest(name string, of []byte) {
 	sum := sha256.Sum256(of)
 	e.buf = append(append(e.buf, name...), "sha256:"...)
@@ -160,16 +178,14 @@ func appendLine(dst, record []byte, seqAt int, seq uint64) []byte {
 	return append(dst, '\n')
 }
 
-// newID is a UUIDv7 (RFC 9562 §5.7) of the given time, which is the record's own: the ids of a log whose clock steps
-// back say so too, and only seq orders.
-func newID(now time.Time) string {
-	var id uuid.UUID
-	rand.Read(id[6:])
-	ms := uint64(now.UnixMilli())
-	for i := range 6 {
-		id[i] = byte(ms >> (40 - 8*i))
+// appendTime appends t in timeFormat. RFC 3339 without a fraction is the one layout that package time writes fast.
+func appendTime(dst []byte, t time.Time) []byte {
+	dst = t.UTC().AppendFormat(dst, time.RFC3339)
+	dst = append(dst[:len(dst)-len("Z")], ".000000000Z"...)
+	ns := t.Nanosecond()
+	for i := len(dst) - len("0Z"); ns > 0; i-- {
+		dst[i] = byte('0' + ns%10)
+		ns /= 10
 	}
-	id[6] = id[6]&0x0f | 0x70
-	id[8] = id[8]&0x3f | 0x80
-	return id.String()
+	return dst
 }

@@ -14,6 +14,7 @@ type entry struct {
 	seqAt int    // where that goes
 	id    string
 	about about
+	ids   ids
 
 	waits bool // a caller waits in wait
 	state atomic.Int32
@@ -40,7 +41,7 @@ func (l *Log) entry(r *Record) (*entry, error) {
 		e = &entry{done: make(chan struct{}, 1)}
 	}
 	now := l.now()
-	e.id = newID(now)
+	e.id = e.ids.next(now)
 	e.about = about{r.RequestID, r.Session, r.App}
 	s := stamp{id: e.id, log: l.name, boot: l.boot, time: now, replica: l.replica}
 	buf, seqAt, err := appendRecord(e.buf[:0], r, &s)

@@ -56,7 +56,8 @@ const (
 // Record is one entry of a log. The JSON object has the fields in this order and leaves out what is empty.
 //
 // V, ID, Log, Seq, Boot, Time, Replica and InputDigest are the log's to fill; what a caller puts there is ignored.
-// Strings may hold any bytes: what is not printable text is escaped when written. Input, Decision and Detail must be
+// Strings may hold any bytes: what is not printable text is escaped when written. Document, when set, is written as Input,
+// which then does not count. Input, Decision and Detail must be
 // well-formed JSON; they are stored as they are, except that unprintable characters become escapes of the same meaning
 // and line breaks between tokens go.
 type Record struct {
@@ -75,6 +76,7 @@ type Record struct {
 	Effect      Effect          `json:"effect,omitzero"`
 	Reason      string          `json:"reason,omitzero"`
 	Input       json.RawMessage `json:"input,omitzero"`        // what the policy was asked, complete
+	Document    Document        `json:"-"`                     // Input, to be written by itself; nil in records that were read
 	InputDigest string          `json:"input_digest,omitzero"` // "sha256:" and hex of the bytes of Input as stored
 	Policy      Policy          `json:"policy,omitzero"`
 	Decision    json.RawMessage `json:"decision,omitzero"` // what the policy answered
@@ -82,6 +84,15 @@ type Record struct {
 	Outcome     *Outcome        `json:"outcome,omitzero"`
 	Actor       *Actor          `json:"actor,omitzero"`  // who did what a control record records
 	Detail      json.RawMessage `json:"detail,omitzero"` // what the type and code need beyond these fields
+}
+
+// Document is a JSON value that writes itself, straight into the record.
+//
+// AppendJSON appends exactly one value, well-formed and without white space around it, and always the same bytes. That it
+// is well-formed is not checked again where it consists of visible ASCII and spaces, so this is for types whose encoder is
+// tested to write nothing else; foreign text goes into Input. Nothing it writes can leave the record's line.
+type Document interface {
+	AppendJSON(dst []byte) []byte
 }
 
 // Boot names one run of a gateway: ID is random, N grows by at least one from run to run of a directory.

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"unicode"
 	"unicode/utf8"
@@ -26,6 +27,25 @@ func checkJSON(raw []byte) (plain bool, err error) {
 		return false, errMalformed
 	}
 	return c.plain, nil
+}
+
+// isPlain reports whether text is printable ASCII throughout. It looks at eight bytes at a time.
+func isPlain(text []byte) bool {
+	const each, high = 0x0101010101010101, 0x8080808080808080
+	for ; len(text) >= 8; text = text[8:] {
+		x := binary.LittleEndian.Uint64(text)
+		// A byte's highest bit is set in x from 0x80 on, in x+1 at 0x7f, in x-0x20 below a space. Where a byte's sum or
+		// difference disturbs its neighbour's, the byte itself is one of these.
+		if (x|(x+each)|(x-0x20*each))&high != 0 {
+			return false
+		}
+	}
+	for _, b := range text {
+		if b < ' ' || b >= 0x7f {
+			return false
+		}
+	}
+	return true
 }
 
 // checker reads one JSON text from the left. Its methods report whether what they were asked for was there.
