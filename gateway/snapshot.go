@@ -89,12 +89,13 @@ func (s *Snapshot) poolFor(r *route.App) (*upstream.Pool, error) {
 			return old.pool, nil
 		}
 	}
-	cfg := upstream.Config{HostUpstream: r.HostHeader == route.HostUpstream, Connect: r.Timeouts.Connect,
-		Response: r.Timeouts.Response, Idle: r.Timeouts.Idle, CAFile: r.UpstreamCA}
+	cfg := upstream.Defaults()
+	cfg.HostUpstream, cfg.TLS.CA = r.HostHeader == route.HostUpstream, r.UpstreamCA
+	cfg.Timeouts.Connect, cfg.Timeouts.Response, cfg.Timeouts.Idle = r.Timeouts.Connect, r.Timeouts.Response, r.Timeouts.Idle
 	for _, u := range r.Upstreams {
-		cfg.Addresses = append(cfg.Addresses, u.URL)
+		cfg.Addresses = append(cfg.Addresses, upstream.Address{URL: upstream.URL{URL: u.URL}, Weight: 1})
 	}
-	return upstream.New(cfg)
+	return upstream.New(cfg, nil)
 }
 
 func samePool(a, b *route.App) bool {

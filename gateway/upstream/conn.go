@@ -81,8 +81,8 @@ func (c *conn) waiting() bool {
 	return n > 0
 }
 
-// beforeReuse is called with a connection that is about to carry a request.
-var beforeReuse = &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+// reuse is called with a connection that is about to carry a request.
+var reuse = &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 	inner := info.Conn
 	if secured, ok := inner.(*tls.Conn); ok {
 		inner = secured.NetConn()
@@ -92,13 +92,10 @@ var beforeReuse = &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInf
 	}
 }}
 
-// dialWith makes connections that are silent before they are used again.
-func dialWith(dialer *net.Dialer) func(ctx context.Context, network, address string) (net.Conn, error) {
-	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		inner, err := dialer.DialContext(ctx, network, address)
-		if err != nil {
-			return nil, err
-		}
-		return newConn(inner), nil
+// watching is a context whose request waits for the silence of the connection it is given.
+func watching(ctx context.Context) context.Context {
+	if httptrace.ContextClientTrace(ctx) == nil {
+		return httptrace.WithClientTrace(ctx, reuse)
 	}
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: reuse.GotConn}) // is changed to call the other too
 }

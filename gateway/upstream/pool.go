@@ -1,287 +1,286 @@
 // Package upstream carries one decided request to one of an app's addresses.
 //
-// A Pool is an http.RoundTripper over the addresses of one app: requests go round them in turn, an address that
-// cannot be reached is left alone for a while, and a request that was certainly never sent is tried at the next
-// one. It follows no redirect, decompresses nothing, uses no proxy of the environment and never falls back to the
-// address of another app.
+// A Pool is an http.RoundTripper over the addresses of one app. It chooses among the endpoints that are in service, leaves
+// those alone that fail, hang or are found down, and sends a request again where that is safe. It follows no redirect,
+// decompresses nothing, uses no proxy of the environment and never falls back to the address of another app.
+//
+// An endpoint is out of service when it is drained, when health checks found it down, when its requests failed (ejected)
+// or when it has been silent for long while several requests wait for it. When nothing is in service, backups are asked,
+// and then the ejected and the silent ones: there is nothing to lose. Only when all are drained or down there is no
+// endpoint, and that is said at once.
+//
+// New makes a pool without starting anything; Start begins health checks and name resolution, Close ends them. After a
+// reload a new pool takes over from the one before it what is known about the addresses that stay, and their connections;
+// requests of the old pool finish as if nothing had happened.
 package upstream
 
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"fmt"
-	"io"
-	"net"
-	"net/http"
-	"net/http/httptrace"
+	"log/slog"
 	"net/netip"
-	"net/url"
-	"os"
+	"slices"
+	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
-const (
-	// restPeriod is how long an unreachable address is left alone: long enough to spare people its connect
-	// timeout, short enough that a restarted app is back before anyone complains.
-	restPeriod = 5 * time.Second
-	// maxResponseHead bounds the head of an app's answer, all 1xx answers before it included.
-	maxResponseHead = 256 << 10
-	// idlePerAddress bounds the connections kept open to one address.
-	idlePerAddress = 256
-)
-
-// Config is what a Pool needs to know of an app.
+// Config is what a Pool needs to know of an app. The sections are as decoded, with their defaults; Defaults has those.
 type Config struct {
-	Addresses []url.URL
+	Addresses []Address
+	Balance   Balance
+	Health    Health
+	Ejection  Ejection
+	Limits    Limits
+	Retry     Retry
+	Timeouts  Timeouts
+	TLS       TLS
+	Protocol  Protocol
 	// HostUpstream sends each address's own name as Host in place of the request's.
 	HostUpstream bool
-	Connect      time.Duration
-	Response     time.Duration
-	Idle         time.Duration
-	// CAFile names a PEM file of the authorities trusted for https addresses; empty means the system's.
-	CAFile string
-	Now    func() time.Time
+	// ClientCertificate answers an app that asks for TLS.ClientCertificate; nil has none.
+	ClientCertificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
+	// Nameserver is the host:port of the DNS server to ask; empty means the system's.
+	Nameserver string
+	// Log hears about endpoints that leave and return; nil means nobody does.
+	Log *slog.Logger
+	Now func() time.Time
+}
+
+// Defaults is the configuration of an app that says nothing but its addresses.
+func Defaults(addresses ...Address) Config {
+	return Config{
+		Addresses: addresses,
+		Balance:   Balance{Method: MethodPeakEWMA, Hash: HashUser},
+		Health:    Health{Interval: 5 * time.Second, Timeout: 2 * time.Second, Rise: 2, Fall: 3},
+		Ejection:  Ejection{Failures: 5, Rate: 0.5, Time: 5 * time.Second, MaxTime: 30 * time.Second, MaxShare: 0.5},
+		Limits:    Limits{MaxPending: 128, PendingTimeout: 5 * time.Second},
+		Retry:     Retry{Attempts: 2, Budget: 0.2, Status: []int{500, 502, 503, 504}},
+		Timeouts:  Timeouts{Connect: 5 * time.Second, Response: 60 * time.Second, Idle: 90 * time.Second},
+		Protocol:  ProtocolAuto,
+	}
 }
 
 // Pool is the set of addresses of one app.
 type Pool struct {
-	endpoints    []*endpoint
-	hostUpstream bool
-	transport    *http.Transport
-	next         atomic.Uint64
-	now          func() time.Time
+	cfg      Config
+	settings *settings
+	clock    clock
+	log      *slog.Logger
+	drains   *drains
+
+	view      atomic.Pointer[view]
+	turn      atomic.Int64 // round robin
+	traffic   window       // requests, and those that were repeated
+	ejections ejections
+
+	started atomic.Bool
+	mu      sync.Mutex // guards what follows, and changes of the view
+	targets []*target
+	leaving []*endpoint // no longer configured or resolved, with requests under way
+	closed  bool
+	stop    context.CancelFunc
+	running sync.WaitGroup
+	changed chan struct{} // the view is another one
 }
 
-type endpoint struct {
-	url         url.URL
-	restUntil   atomic.Int64 // Unix nanoseconds; 0 = in service
-	outstanding atomic.Int64
-	requests    atomic.Uint64
-	failures    atomic.Uint64
+// target is a configured address and what is known of its name.
+type target struct {
+	Address
+	name string // to be resolved; empty if there is none
+	ips  []netip.Addr
 }
 
 // New builds a pool. An unreadable CA file is an error: verification is never weakened.
-func New(cfg Config) (*Pool, error) {
-	roots, err := loadRoots(cfg.CAFile)
+//
+// previous is the pool it follows after a change of configuration, or nil; it is left as it is. Addresses that stay keep
+// their state, drained or ejected included, and where the settings of connections are the same also those.
+func New(cfg Config, previous *Pool) (*Pool, error) {
+	if len(cfg.Addresses) == 0 {
+		return nil, errors.New("an app needs at least one upstream address")
+	}
+	shared, err := newSettings(&cfg)
 	if err != nil {
 		return nil, err
 	}
-	p := &Pool{hostUpstream: cfg.HostUpstream, now: cfg.Now}
-	if p.now == nil {
-		p.now = time.Now
+	p := &Pool{cfg: cfg, settings: shared, clock: newClock(cfg.Now), log: cfg.Log, drains: new(drains), changed: make(chan struct{}, 1)}
+	if p.log == nil {
+		p.log = slog.New(slog.DiscardHandler)
 	}
-	for _, address := range cfg.Addresses {
-		p.endpoints = append(p.endpoints, &endpoint{url: address})
+	for _, a := range cfg.Addresses {
+		if err := checkProtocol(cfg.Protocol, &a.URL); err != nil {
+			return nil, err
+		}
+		p.targets = append(p.targets, &target{Address: a, name: a.URL.name()})
 	}
-	if len(p.endpoints) == 0 {
-		return nil, errors.New("an app needs at least one upstream address")
-	}
-	dialer := &net.Dialer{Timeout: cfg.Connect, ControlContext: refuseForbidden}
-	p.transport = &http.Transport{
-		Proxy:                  nil,
-		DialContext:            dialWith(dialer),
-		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:    cfg.Connect,
-		ResponseHeaderTimeout:  cfg.Response,
-		IdleConnTimeout:        cfg.Idle,
-		MaxIdleConnsPerHost:    idlePerAddress,
-		MaxResponseHeaderBytes: maxResponseHead,
-		DisableCompression:     true,
-		WriteBufferSize:        8 << 10,
-		ReadBufferSize:         8 << 10,
+	if previous == nil {
+		p.build(nil, nil)
+		p.apply()
+	} else {
+		p.succeed(previous)
 	}
 	return p, nil
 }
 
-// RoundTrip sends the request to one address. The request's URL carries path and query only; scheme, host and, if
-// so configured, the Host header are filled in from the address. Safe for concurrent use.
-func (p *Pool) RoundTrip(req *http.Request) (*http.Response, error) {
-	body := &heldBody{ReadCloser: req.Body}
-	if req.Body == nil || req.Body == http.NoBody {
-		body = nil
-	}
-	first := p.next.Add(1)
-	var last error
-	for i := range uint64(len(p.endpoints)) {
-		e := p.endpoints[(first+i)%uint64(len(p.endpoints))]
-		if e.resting(p.now()) && i+1 < uint64(len(p.endpoints)) && p.anyInService() {
-			continue
-		}
-		res, err := p.try(req, e, body)
-		if err == nil {
-			return res, nil
-		}
-		last = err
-		if !neverSent(err) || req.Context().Err() != nil || body.wasRead() {
-			return nil, err
+// succeed takes over what previous knows.
+func (p *Pool) succeed(previous *Pool) {
+	p.clock, p.drains = previous.clock, previous.drains
+	previous.mu.Lock()
+	defer previous.mu.Unlock()
+	for _, t := range p.targets {
+		if i := slices.IndexFunc(previous.targets, func(old *target) bool { return old.name == t.name }); i >= 0 {
+			t.ips = previous.targets[i].ips
 		}
 	}
-	return nil, last
+	p.build(previous.view.Load(), previous.leaving)
 }
 
-// CloseIdle closes kept connections; those in use finish first. For a pool that a reload replaced.
-func (p *Pool) CloseIdle() { p.transport.CloseIdleConnections() }
-
-// Endpoint is the state of one address, for status and metrics.
-type Endpoint struct {
-	Address     string `json:"address"`
-	InService   bool   `json:"in_service"`
-	Outstanding int64  `json:"outstanding"`
-	Requests    uint64 `json:"requests"`
-	Failures    uint64 `json:"failures"`
-}
-
-// Endpoints reports the addresses in configuration order.
-func (p *Pool) Endpoints() []Endpoint {
-	list := make([]Endpoint, 0, len(p.endpoints))
-	for _, e := range p.endpoints {
-		list = append(list, Endpoint{
-			Address: e.url.String(), InService: !e.resting(p.now()), Outstanding: e.outstanding.Load(),
-			Requests: e.requests.Load(), Failures: e.failures.Load(),
-		})
-	}
-	return list
-}
-
-func (p *Pool) try(req *http.Request, e *endpoint, body *heldBody) (*http.Response, error) {
-	out := req.WithContext(httptrace.WithClientTrace(req.Context(), beforeReuse))
-	target := *req.URL
-	target.Scheme, target.Host = e.url.Scheme, e.url.Host
-	out.URL = &target
-	if p.hostUpstream {
-		out.Host = e.url.Host
-	}
-	if body != nil {
-		out.Body = body
-	}
-	e.requests.Add(1)
-	e.outstanding.Add(1)
-	res, err := p.transport.RoundTrip(out)
-	if err != nil {
-		e.outstanding.Add(-1)
-		if req.Context().Err() == nil {
-			e.failures.Add(1)
-		}
-		if neverSent(err) {
-			e.restUntil.Store(p.now().Add(restPeriod).UnixNano())
-		}
-		return nil, err
-	}
-	e.restUntil.Store(0)
-	res.Body = e.whenDone(res.Body)
-	return res, nil
-}
-
-func (p *Pool) anyInService() bool {
-	for _, e := range p.endpoints {
-		if !e.resting(p.now()) {
-			return true
+// build makes the list of endpoints from the targets. Endpoints of the old list that stay keep their state; those that go
+// finish what they have to do.
+func (p *Pool) build(old *view, leaving []*endpoint) {
+	known := map[string]*endpoint{}
+	if old != nil {
+		for _, e := range old.all {
+			known[e.id] = e
 		}
 	}
-	return false
-}
-
-func (e *endpoint) resting(now time.Time) bool {
-	until := e.restUntil.Load()
-	return until != 0 && now.UnixNano() < until
-}
-
-// whenDone counts the exchange as outstanding until its body is closed. An upgraded connection keeps its Writer:
-// ReverseProxy needs it.
-func (e *endpoint) whenDone(body io.ReadCloser) io.ReadCloser {
-	counted := &countedBody{ReadCloser: body, e: e}
-	if rw, ok := body.(io.ReadWriteCloser); ok {
-		return &countedConn{countedBody: counted, w: rw}
+	var all []*endpoint
+	now, ids := p.clock.nanos(), map[string]bool{}
+	for _, t := range p.targets {
+		for _, ip := range t.places() {
+			e := p.endpoint(t, ip, known)
+			if ids[e.id] {
+				continue // written twice
+			}
+			ids[e.id] = true
+			if old != nil && known[e.id] == nil {
+				e.back.Store(now)
+			}
+			e.legs.hold()
+			all = append(all, e)
+		}
 	}
-	return counted
-}
-
-type countedBody struct {
-	io.ReadCloser
-	e    *endpoint
-	done atomic.Bool
-}
-
-func (b *countedBody) Close() error {
-	if b.done.CompareAndSwap(false, true) {
-		b.e.outstanding.Add(-1)
+	if old != nil {
+		leaving = append(slices.Clone(leaving), old.all...)
 	}
-	return b.ReadCloser.Close()
+	p.leaving = slices.DeleteFunc(leaving, func(e *endpoint) bool { return ids[e.id] || e.gate.load() == 0 })
+	p.view.Store(newView(all))
 }
 
-type countedConn struct {
-	*countedBody
-	w io.Writer
-}
-
-func (c *countedConn) Write(p []byte) (int, error) { return c.w.Write(p) }
-
-// heldBody is a request body that a failed attempt closes in vain as long as nothing was read from it, so that the
-// next attempt still has it. Its owner, the server, closes it in the end.
-type heldBody struct {
-	io.ReadCloser
-	read atomic.Bool
-}
-
-func (b *heldBody) Read(p []byte) (int, error) {
-	b.read.Store(true)
-	return b.ReadCloser.Read(p)
-}
-
-func (b *heldBody) Close() error {
-	if b.read.Load() {
-		return b.ReadCloser.Close()
+// places are the addresses a target stands for; the zero address stands for a name that is not resolved yet, or for none.
+func (t *target) places() []netip.Addr {
+	if len(t.ips) == 0 {
+		return []netip.Addr{{}}
 	}
-	return nil
+	return t.ips
 }
 
-func (b *heldBody) wasRead() bool { return b != nil && b.read.Load() }
-
-// neverSent holds for errors that happened before a byte of the request could leave: such a request may go to
-// another address whatever its method (RFC 9110 §9.2.2).
-func neverSent(err error) bool {
-	op, ok := errors.AsType[*net.OpError](err)
-	return ok && op.Op == "dial"
+func (p *Pool) endpoint(t *target, ip netip.Addr, known map[string]*endpoint) *endpoint {
+	e := &endpoint{url: t.URL, ip: ip, address: t.URL.String(), weight: float64(max(t.Weight, 1)), backup: t.Backup}
+	if ip.IsValid() {
+		_, e.resolved = t.URL.dialled(ip)
+	}
+	id := endpointID(e.address, e.resolved)
+	if old := known[id]; old != nil {
+		e.state = old.state
+		if old.legs.digest == p.settings.digest {
+			e.legs = old.legs
+		}
+	} else {
+		e.state = newState(id)
+		e.draining.Store(p.drains.holds(e.address, id))
+	}
+	if e.legs == nil {
+		e.legs = newLegs(&t.URL, ip, p.settings)
+	}
+	return e
 }
 
-// ErrForbiddenAddress means that an upstream name resolved to an address no app lives at.
-var ErrForbiddenAddress = errors.New("upstream address is link-local, multicast or unspecified")
-
-// refuseForbidden checks the address that is really dialled, after name resolution, so that a DNS answer cannot
-// lead to a cloud metadata service.
-func refuseForbidden(_ context.Context, _, address string, _ syscall.RawConn) error {
-	ap, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return fmt.Errorf("reading the resolved address %q: %w", address, err)
+// apply puts what the configuration says of the endpoints' states in force.
+func (p *Pool) apply() {
+	for _, e := range p.view.Load().all {
+		e.gate.setLimit(p.cfg.Limits.MaxConnections)
+		if p.cfg.Health.kind() == "" {
+			e.down.Store(false)
+		}
 	}
-	if Forbidden(ap.Addr()) {
-		return ErrForbiddenAddress
-	}
-	return nil
 }
 
-// Forbidden holds for addresses no app lives at: link-local ones, where cloud metadata services are, multicast and
-// unspecified ones.
-func Forbidden(ip netip.Addr) bool {
-	ip = ip.Unmap()
-	return ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified()
+// Start puts the pool in force: its limits hold, its health checks and the resolution of its names run until Close. The
+// first request does it too. The pool before it is to be closed then.
+func (p *Pool) Start() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.started.Swap(true) || p.closed {
+		return
+	}
+	p.apply()
+	ctx, stop := context.WithCancel(context.Background())
+	p.stop = stop
+	if p.cfg.Health.kind() != "" {
+		p.running.Go(func() { p.checkHealth(ctx) })
+	}
+	for _, t := range p.targets {
+		if t.name != "" {
+			p.running.Go(func() { p.follow(ctx, t) })
+		}
+	}
 }
 
-func loadRoots(file string) (*x509.CertPool, error) {
-	if file == "" {
-		return nil, nil
+// Close ends what Start began and waits for it. Connections that no successor uses are closed when their requests are
+// done; requests can still be sent.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	again := p.closed
+	p.closed = true
+	if p.stop != nil {
+		p.stop()
 	}
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("reading upstream_ca: %w", err)
+	p.mu.Unlock()
+	p.running.Wait()
+	if again {
+		return
 	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("upstream_ca %s holds no certificate", file)
+	for _, e := range p.view.Load().all {
+		e.legs.release()
 	}
-	return roots, nil
+}
+
+// CloseIdle closes kept connections; those in use finish first.
+func (p *Pool) CloseIdle() {
+	for _, e := range p.view.Load().all {
+		e.legs.closeIdle()
+	}
+}
+
+// resolved takes the addresses of a name over.
+func (p *Pool) resolved(t *target, ips []netip.Addr) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || slices.Equal(t.ips, ips) {
+		return
+	}
+	t.ips = ips
+	old := p.view.Load()
+	p.build(old, p.leaving)
+	for _, e := range old.all {
+		e.legs.release()
+	}
+	p.apply()
+	p.log.Info("upstream name resolved", "upstream", t.URL.String(), "addresses", ips)
+	select {
+	case p.changed <- struct{}{}:
+	default:
+	}
+}
+
+// ejected and returned are told of endpoints that leave and come back.
+func (p *Pool) ejected(e *endpoint, class string) {
+	p.log.Warn("upstream ejected", "upstream", e.address, "resolved", e.resolved, "reason", class)
+}
+
+func (p *Pool) returned(e *endpoint, now int64) {
+	e.back.Store(now)
+	p.log.Info("upstream back in service", "upstream", e.address, "resolved", e.resolved)
 }

@@ -17,19 +17,32 @@ import (
 
 func pool(t *testing.T, addresses ...string) *Pool {
 	t.Helper()
-	cfg := Config{Connect: 2 * time.Second, Response: 5 * time.Second, Idle: time.Minute}
-	for _, a := range addresses {
-		u, err := url.Parse(a)
-		if err != nil {
+	return poolOf(t, config(t, addresses...))
+}
+
+// config is the default configuration with round robin, which spreads requests as can be told beforehand.
+func config(t *testing.T, addresses ...string) Config {
+	t.Helper()
+	cfg := Defaults()
+	cfg.Balance.Method = MethodRoundRobin
+	cfg.Timeouts.Response = 5 * time.Second
+	for _, text := range addresses {
+		a := Address{Weight: 1}
+		if err := a.URL.UnmarshalText([]byte(text)); err != nil {
 			t.Fatal(err)
 		}
-		cfg.Addresses = append(cfg.Addresses, *u)
+		cfg.Addresses = append(cfg.Addresses, a)
 	}
-	p, err := New(cfg)
+	return cfg
+}
+
+func poolOf(t *testing.T, cfg Config) *Pool {
+	t.Helper()
+	p, err := New(cfg, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(p.CloseIdle)
+	t.Cleanup(p.Close)
 	return p
 }
 
@@ -162,7 +175,9 @@ func TestMetadataAddressesAreRefusedWhenDialled(t *testing.T) {
 			t.Errorf("%s: got %v", address, err)
 		}
 	}
-	if _, err := send(t, pool(t, "http://169.254.169.254"), "GET", ""); !errors.Is(err, ErrForbiddenAddress) {
+	cfg := config(t)
+	cfg.Addresses = []Address{{URL: URL{url.URL{Scheme: "http", Host: "169.254.169.254"}}}}
+	if _, err := send(t, poolOf(t, cfg), "GET", ""); !errors.Is(err, ErrForbiddenAddress) {
 		t.Errorf("dialling: got %v", err)
 	}
 }
@@ -176,7 +191,7 @@ func TestUpstreamCertificatesAreVerified(t *testing.T) {
 		res.Body.Close()
 		t.Fatal("a self-signed certificate was accepted")
 	}
-	if _, err := New(Config{Addresses: []url.URL{{}}, CAFile: t.TempDir() + "/missing.pem"}); err == nil {
+	if _, err := New(Config{Addresses: []Address{{}}, TLS: TLS{CA: t.TempDir() + "/missing.pem"}}, nil); err == nil {
 		t.Error("a missing CA file was accepted")
 	}
 }
@@ -200,7 +215,7 @@ func TestHostHeaderIsThePublicOneUnlessAskedOtherwise(t *testing.T) {
 	defer s.Close()
 	p := pool(t, s.URL)
 	for want, upstream := range map[string]bool{"wiki.corp.example": false, strings.TrimPrefix(s.URL, "http://"): true} {
-		p.hostUpstream = upstream
+		p.cfg.HostUpstream = upstream
 		res, err := send(t, p, "GET", "")
 		if err != nil {
 			t.Fatal(err)

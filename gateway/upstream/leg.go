@@ -1,0 +1,268 @@
+package upstream
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	// maxResponseHead bounds the head of an app's answer, all 1xx answers before it included.
+	maxResponseHead = 256 << 10
+	// idlePerAddress bounds the connections kept open to one address.
+	idlePerAddress = 256
+	// h2PingAfter and h2PingTimeout find HTTP/2 connections whose other end is gone: all requests to an address share one.
+	h2PingAfter   = 15 * time.Second
+	h2PingTimeout = 10 * time.Second
+)
+
+// legs are the connections to one endpoint, one kind for each protocol. Pools that follow each other share them as long as
+// the settings they depend on stay the same.
+type legs struct {
+	scheme, host string // of requests' URLs
+	digest       string // of the settings
+	protocol     Protocol
+	dialer       dialer
+	http1        *http.Transport
+	h2           *http.Transport
+
+	users atomic.Int64 // pools, and exchanges under way
+}
+
+// settings are what all legs of a pool have in common.
+type settings struct {
+	timeouts Timeouts
+	protocol Protocol
+	tls      *tls.Config // for https
+	digest   string      // of all of it: equal digests, equal connections
+}
+
+func newSettings(cfg *Config) (*settings, error) {
+	roots, digest, err := loadRoots(cfg.TLS.CA)
+	if err != nil {
+		return nil, err
+	}
+	t := cfg.Timeouts
+	return &settings{
+		timeouts: t,
+		protocol: cfg.Protocol,
+		tls: &tls.Config{
+			MinVersion: tls.VersionTLS12, RootCAs: roots, ServerName: cfg.TLS.ServerName,
+			InsecureSkipVerify: cfg.TLS.InsecureSkipVerify, GetClientCertificate: cfg.ClientCertificate,
+		},
+		digest: fmt.Sprintf("%v %v %v %s %s %q %q %t", t.Connect, t.Response, t.Idle, cfg.Protocol, digest, cfg.TLS.ServerName, cfg.TLS.ClientCertificate,
+			cfg.TLS.InsecureSkipVerify),
+	}, nil
+}
+
+func loadRoots(file string) (roots *x509.CertPool, digest string, err error) {
+	if file == "" {
+		return nil, "", nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, "", fmt.Errorf("reading the upstreams' authorities: %w", err)
+	}
+	roots = x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, "", fmt.Errorf("%s holds no certificate", file)
+	}
+	sum := sha256.Sum256(pem)
+	return roots, hex.EncodeToString(sum[:]), nil
+}
+
+// newLegs makes the connections to an address; ip stands for its name when that was resolved.
+func newLegs(u *URL, ip netip.Addr, s *settings) *legs {
+	network, address := u.dialled(ip)
+	l := &legs{scheme: u.Scheme, host: u.Host, digest: s.digest, protocol: s.protocol,
+		dialer: dialer{network: network, address: address, timeout: s.timeouts.Connect}}
+	if u.Scheme == "unix" {
+		l.scheme, l.host = "http", "localhost"
+	}
+	if u.Scheme == "https" {
+		l.dialer.tls = s.tls.Clone()
+		if l.dialer.tls.ServerName == "" {
+			l.dialer.tls.ServerName = u.Hostname()
+		}
+		l.dialer.tls.ClientSessionCache = tls.NewLRUClientSessionCache(idlePerAddress)
+	}
+	l.http1, l.h2 = l.transport(s.timeouts), l.transport(s.timeouts)
+	l.http1.DialContext, l.http1.DialTLSContext = l.dialer.watched, l.dialer.watchedTLS
+	l.http1.Protocols = protocols((*http.Protocols).SetHTTP1)
+	l.h2.DialContext, l.h2.DialTLSContext = l.dialer.plain, l.dialer.h2
+	l.h2.Protocols = protocols((*http.Protocols).SetUnencryptedHTTP2)
+	if l.scheme == "https" {
+		l.h2.Protocols = protocols((*http.Protocols).SetHTTP2)
+	}
+	l.h2.HTTP2 = &http.HTTP2Config{SendPingTimeout: h2PingAfter, PingTimeout: h2PingTimeout}
+	return l
+}
+
+func protocols(set func(*http.Protocols, bool)) *http.Protocols {
+	p := new(http.Protocols)
+	set(p, true)
+	return p
+}
+
+// transport has no proxy, follows no redirect and decompresses nothing. Connections are dialled by us, to the endpoint's
+// own address whatever the URL says.
+func (l *legs) transport(t Timeouts) *http.Transport {
+	return &http.Transport{
+		ResponseHeaderTimeout:  t.Response,
+		IdleConnTimeout:        t.Idle,
+		MaxIdleConnsPerHost:    idlePerAddress,
+		MaxResponseHeaderBytes: maxResponseHead,
+		DisableCompression:     true,
+		WriteBufferSize:        8 << 10,
+		ReadBufferSize:         8 << 10,
+	}
+}
+
+// carrier is the leg that is made for a request, and the context it wants.
+func (l *legs) carrier(req *http.Request, ctx context.Context) (http.RoundTripper, context.Context) {
+	if l.isH2(req) {
+		return l.h2, ctx
+	}
+	return l.http1, watching(ctx)
+}
+
+// isH2 reports whether a request goes by HTTP/2. Upgrades are of HTTP/1.1 (RFC 9113 §8.6).
+func (l *legs) isH2(req *http.Request) bool {
+	switch l.protocol {
+	case ProtocolHTTP1:
+		return false
+	case ProtocolH2, ProtocolH2C:
+		return req.Header["Upgrade"] == nil
+	}
+	return isGRPC(req.Header["Content-Type"]) && req.Header["Upgrade"] == nil
+}
+
+// isGRPC recognises gRPC by its content type, with or without a message format. gRPC-Web is another protocol, made for
+// HTTP/1.1.
+func isGRPC(contentType []string) bool {
+	if len(contentType) != 1 {
+		return false
+	}
+	rest, found := strings.CutPrefix(contentType[0], "application/grpc")
+	return found && (rest == "" || rest[0] == '+' || rest[0] == ';')
+}
+
+func (l *legs) hold() { l.users.Add(1) }
+
+// release lets go of the legs. Those nobody uses any more keep no connection.
+func (l *legs) release() {
+	if l.users.Add(-1) == 0 {
+		l.closeIdle()
+	}
+}
+
+func (l *legs) closeIdle() {
+	l.http1.CloseIdleConnections()
+	l.h2.CloseIdleConnections()
+}
+
+// dialer connects to one endpoint.
+type dialer struct {
+	network, address string
+	timeout          time.Duration
+	tls              *tls.Config // nil without TLS
+}
+
+func (d *dialer) connect(ctx context.Context) (net.Conn, error) {
+	dial := net.Dialer{Timeout: d.timeout, ControlContext: refuseForbidden}
+	inner, err := dial.DialContext(ctx, d.network, d.address)
+	if err != nil {
+		return nil, &connectError{"connecting to the app", err}
+	}
+	return inner, nil
+}
+
+// secure speaks TLS on a connection; what is left of the time to connect bounds it.
+func (d *dialer) secure(ctx context.Context, inner net.Conn, protocol string) (net.Conn, error) {
+	config := d.tls.Clone()
+	config.NextProtos = []string{protocol}
+	secured := tls.Client(inner, config)
+	err := secured.HandshakeContext(ctx)
+	if chosen := secured.ConnectionState().NegotiatedProtocol; err == nil && chosen != protocol && (chosen != "" || protocol == "h2") {
+		err = fmt.Errorf("the app does not speak %s over TLS", protocol)
+	}
+	if err != nil {
+		inner.Close()
+		return nil, &connectError{"securing the connection to the app", err}
+	}
+	return secured, nil
+}
+
+// dialTLS connects and secures within the time for both.
+func (d *dialer) dialTLS(ctx context.Context, protocol string, wrap func(net.Conn) net.Conn) (net.Conn, error) {
+	if d.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d.timeout)
+		defer cancel()
+	}
+	inner, err := d.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return d.secure(ctx, wrap(inner), protocol)
+}
+
+func (d *dialer) plain(ctx context.Context, _, _ string) (net.Conn, error) { return d.connect(ctx) }
+
+func (d *dialer) h2(ctx context.Context, _, _ string) (net.Conn, error) {
+	return d.dialTLS(ctx, "h2", func(c net.Conn) net.Conn { return c })
+}
+
+func (d *dialer) watched(ctx context.Context, _, _ string) (net.Conn, error) {
+	inner, err := d.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return newConn(inner), nil
+}
+
+func (d *dialer) watchedTLS(ctx context.Context, _, _ string) (net.Conn, error) {
+	return d.dialTLS(ctx, "http/1.1", func(c net.Conn) net.Conn { return newConn(c) })
+}
+
+// refuseForbidden checks the address that is really dialled, after name resolution, so that a DNS answer cannot
+// lead to a cloud metadata service.
+func refuseForbidden(_ context.Context, network, address string, _ syscall.RawConn) error {
+	if network == "unix" {
+		return nil
+	}
+	ap, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return fmt.Errorf("reading the resolved address %q: %w", address, err)
+	}
+	if Forbidden(ap.Addr()) {
+		return ErrForbiddenAddress
+	}
+	return nil
+}
+
+// target fills in where a request goes.
+func (l *legs) target(u *url.URL) { u.Scheme, u.Host = l.scheme, l.host }
+
+// checkProtocol refuses a protocol that an address cannot speak.
+func checkProtocol(p Protocol, u *URL) error {
+	switch {
+	case p == ProtocolH2 && u.Scheme != "https":
+		return fmt.Errorf("protocol h2 needs https:// upstreams, not %s: h2c is HTTP/2 without TLS", u)
+	case p == ProtocolH2C && u.Scheme == "https":
+		return fmt.Errorf("protocol h2c is HTTP/2 without TLS, and %s has it: use h2", u)
+	}
+	return nil
+}
