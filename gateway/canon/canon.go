@@ -33,8 +33,7 @@ type Request struct {
 	EscapedPath string   // what goes upstream: EscapePath(Path)
 	Segments    []string // decoded pieces of Path between slashes, none empty: "/" has none, "/a/" has one
 
-	Query  string  // exactly what goes upstream, without "?"
-	Params []Param // the same, decoded, in order, repetitions included
+	Query string // exactly what goes upstream, without "?"; see Params
 
 	Header  http.Header // what a client may say to an app (package headers), without Sallyport's cookies
 	Handles []string    // distinct values of the session cookie, in order; see Handle
@@ -47,17 +46,21 @@ type Request struct {
 	Peer      netip.AddrPort // where the connection came from; invalid when that is no IP address
 	SNI       string         // lower-case
 	RawTarget string         // path as received, escaped, cut to 1 KiB: for records, never for decisions. The query stays out: it may hold secrets
-}
 
-// Param is one query parameter, decoded as a form's would be: "+" is a space.
-type Param struct{ Name, Value string }
+	oneHandle [1]string // room for Handles: more than one is rare, and refused
+}
 
 // Parse reads r, and refuses it with a *Reject when it can be read in more than one way. r stays as it was; the result
 // shares strings and header values with it. Several goroutines may parse different requests.
 func Parse(r *http.Request, lim Limits) (*Request, error) {
+	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
+	return ParseFrom(peer, r, lim)
+}
+
+// ParseFrom is Parse for those who read the connection's RemoteAddr once for all of its requests.
+func ParseFrom(peer netip.AddrPort, r *http.Request, lim Limits) (*Request, error) {
 	lim = lim.orDefaults()
-	q := &Request{Method: r.Method, Protocol: r.Proto, ContentLength: r.ContentLength}
-	q.Peer, _ = netip.ParseAddrPort(r.RemoteAddr)
+	q := &Request{Method: r.Method, Protocol: r.Proto, ContentLength: r.ContentLength, Peer: peer}
 	for _, stage := range stages {
 		if reject := stage(q, r, lim); reject != nil {
 			return nil, reject

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/tls"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 )
@@ -79,8 +80,8 @@ func TestBrowserRequestIsReadWhole(t *testing.T) {
 	if q.Path != "/app/tickets/4711" || q.EscapedPath != q.Path || q.Query != "tab=history&page=2" {
 		t.Errorf("target is %q %q ?%q", q.Path, q.EscapedPath, q.Query)
 	}
-	if len(q.Segments) != 3 || q.Segments[2] != "4711" || len(q.Params) != 2 || q.Params[1] != (Param{"page", "2"}) {
-		t.Errorf("segments %q, params %q", q.Segments, q.Params)
+	if len(q.Segments) != 3 || q.Segments[2] != "4711" || len(q.Params()) != 2 || q.Params()[1] != (Param{"page", "2"}) {
+		t.Errorf("segments %q, params %q", q.Segments, q.Params())
 	}
 	if q.Host != host || q.Authority != host || q.SNI != host || q.Peer.String() != "192.0.2.7:40000" {
 		t.Errorf("host %q, authority %q, sni %q, peer %v", q.Host, q.Authority, q.SNI, q.Peer)
@@ -101,9 +102,10 @@ func TestBrowserRequestIsReadWhole(t *testing.T) {
 
 func BenchmarkParseBrowserRequest(b *testing.B) {
 	r := received(b, browserRequest)
+	peer := netip.MustParseAddrPort(r.RemoteAddr)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := Parse(r, Limits{}); err != nil {
+		if _, err := ParseFrom(peer, r, Limits{}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -31,6 +31,7 @@ func (q *Request) readCookies(r *http.Request, lim Limits) *Reject {
 	if !ours && len(fields) == 1 {
 		return nil
 	}
+	q.Handles = q.oneHandle[:0]
 	q.collectHandles(fields)
 	if _, passes := q.Header["Cookie"]; !passes {
 		return nil // a Connection field named it: ours to read, not the app's
@@ -63,6 +64,11 @@ func (q *Request) collectHandles(fields []string) {
 
 // othersCookies is what is left for the app.
 func othersCookies(fields []string) string {
+	if len(fields) == 1 {
+		if theirs, whole := othersInPlace(fields[0]); whole {
+			return theirs
+		}
+	}
 	var b strings.Builder
 	b.Grow(len(fields[0]))
 	for _, field := range fields {
@@ -78,6 +84,32 @@ func othersCookies(fields []string) string {
 		}
 	}
 	return b.String()
+}
+
+// othersInPlace is the same where it stands in the field in one piece already: as a rule our cookie is the first or the
+// last one, or the only one.
+func othersInPlace(field string) (theirs string, whole bool) {
+	begin, end := 0, 0 // of theirs
+	for at := 0; at < len(field); {
+		pair := field[at:]
+		if i := strings.IndexByte(pair, ';'); i >= 0 {
+			pair = pair[:i]
+		}
+		next := at + len(pair) + len(";")
+		at += len(pair) - len(strings.TrimLeft(pair, " \t"))
+		pair = strings.Trim(pair, " \t")
+		switch {
+		case pair == "" || headers.MentionsCookie(pair):
+		case begin == end:
+			begin, end = at, at+len(pair)
+		case field[end:at] != "; ":
+			return "", false
+		default:
+			end = at + len(pair)
+		}
+		at = next
+	}
+	return field[begin:end], true
 }
 
 // Handle is the session handle the client presents. Two different ones are none: browsers keep one cookie with a

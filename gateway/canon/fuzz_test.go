@@ -208,7 +208,7 @@ func parseQuery(query string) ([]Param, bool) {
 	if q.readQuery(query, 1000) != nil {
 		return nil, false
 	}
-	return q.Params, true
+	return q.Params(), true
 }
 
 // breaksQuery compares with what apps see: WHATWG's parser, one that also splits at ";", and net/url's strict one.
@@ -268,7 +268,7 @@ func TestQueryCorpusFindsEachMissingRefusal(t *testing.T) {
 			q := &Request{}
 			refused := q.readQuery(query, 1000)
 			if refused == nil {
-				return q.Params, true
+				return q.Params(), true
 			}
 			var params []Param
 			for pair := range strings.SplitSeq(query, "&") {
@@ -421,7 +421,7 @@ func breaksRequest(write writer, wire string) string {
 		app["User-Agent"] = []string{""}
 	}
 	switch {
-	case again.Method != q.Method || again.Path != q.Path || again.Query != q.Query || again.Authority != q.Authority || !slices.Equal(again.Params, q.Params):
+	case again.Method != q.Method || again.Path != q.Path || again.Query != q.Query || again.Authority != q.Authority || !slices.Equal(again.Params(), q.Params()):
 		return "an app reads another request line or host"
 	case !maps.EqualFunc(again.Header, app, slices.Equal):
 		return "an app gets header fields that no client may send"

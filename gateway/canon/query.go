@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// readQuery keeps the query as it came and decodes its parameters. Only queries that every server splits the same way
+// readQuery keeps the query as it came, and sees that its parameters can be decoded. Only queries that every server splits the same way
 // pass: "&" separates, ";" does not exist, every escape is whole, and what is decoded is UTF-8. Parameters beyond the
 // limit are a refusal, not a cut: some parsers stop counting where the policy would not (CVE-2026-39825).
 func (q *Request) readQuery(raw string, limit int) *Reject {
@@ -21,26 +21,45 @@ func (q *Request) readQuery(raw string, limit int) *Reject {
 			return reject(TargetBytes, "in the query")
 		}
 	}
-	count := 1 + strings.Count(raw, "&")
-	if count > limit {
+	if 1+strings.Count(raw, "&") > limit {
 		return reject(TooManyParams, "")
 	}
-	q.Query, q.Params = raw, make([]Param, 0, count)
+	q.Query = raw
+	if strings.IndexByte(raw, '%') < 0 {
+		return nil // visible ASCII, which decodes to itself and spaces
+	}
 	for pair := range strings.SplitSeq(raw, "&") {
-		if pair == "" {
-			continue
-		}
-		name, value, _ := strings.Cut(pair, "=")
-		param, reason := decodeParam(name, value)
-		if reason != "" {
+		if _, reason := decodeParam(pair); reason != "" {
 			return reject(reason, "in the query")
 		}
-		q.Params = append(q.Params, param)
 	}
 	return nil
 }
 
-func decodeParam(name, value string) (Param, Reason) {
+// Param is one query parameter, decoded as a form's would be: "+" is a space.
+type Param struct{ Name, Value string }
+
+// Params are the parameters of Query, decoded, in order, repetitions included. They are decoded again with each call.
+func (q *Request) Params() []Param {
+	if q.Query == "" {
+		return nil
+	}
+	params := make([]Param, 0, 1+strings.Count(q.Query, "&"))
+	for pair := range strings.SplitSeq(q.Query, "&") {
+		if pair == "" {
+			continue
+		}
+		param, reason := decodeParam(pair)
+		if reason != "" {
+			panic("BUG: a query that was admitted cannot be decoded")
+		}
+		params = append(params, param)
+	}
+	return params
+}
+
+func decodeParam(pair string) (Param, Reason) {
+	name, value, _ := strings.Cut(pair, "=")
 	name, err1 := url.QueryUnescape(name)
 	value, err2 := url.QueryUnescape(value)
 	if err1 != nil || err2 != nil {

@@ -33,8 +33,8 @@ func TestQueryIsForwardedAsDecided(t *testing.T) {
 		t.Errorf("query changed to %q", q.Query)
 	}
 	want := []Param{{"text", "a\r\nb c"}, {"f[]", "1"}, {"f[]", ";"}, {"flag", ""}, {"", "v"}, {"u", "東?/"}}
-	if !slices.Equal(q.Params, want) {
-		t.Errorf("params are %q, want %q", q.Params, want)
+	if !slices.Equal(q.Params(), want) {
+		t.Errorf("params are %q, want %q", q.Params(), want)
 	}
 }
 
