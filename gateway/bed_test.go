@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"io"
 	"log/slog"
@@ -10,7 +11,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -23,7 +23,9 @@ import (
 	"sallyport/authn/session"
 	"sallyport/gateway/route"
 	"sallyport/gateway/signin"
+	"sallyport/gateway/spool"
 	"sallyport/gateway/ui"
+	"sallyport/gateway/upstream"
 	"sallyport/policy"
 )
 
@@ -46,7 +48,7 @@ func newBed(t *testing.T, app http.HandlerFunc) *bed {
 	origin := httptest.NewServer(app)
 	t.Cleanup(origin.Close)
 	b := &bed{origin: origin.URL, log: &memoryLog{}, sessions: &fakeSessions{known: map[string]*session.Session{}}, metrics: prometheus.NewRegistry(), printed: &buffer{}}
-	b.server = New(Options{Decisions: b.log, Sessions: b.sessions, Assertions: noAssertions{}, Pages: ui.New(ui.Options{}), Metrics: b.metrics,
+	b.server = New(Options{Decisions: b.log, Sessions: b.sessions, Assertions: noAssertions{}, Spool: spooler(t), Pages: ui.New(ui.Options{}), Metrics: b.metrics,
 		Log: slog.New(slog.NewTextHandler(b.printed, nil))}, snapshot(t, wiki(t, origin.URL, "staff")))
 	b.server.connections.refused = func(string, netip.Addr) {}
 	b.front = httptest.NewUnstartedServer(nil)
@@ -58,14 +60,30 @@ func newBed(t *testing.T, app http.HandlerFunc) *bed {
 	return b
 }
 
-func wiki(t *testing.T, upstream string, groups ...string) route.App {
+func wiki(t *testing.T, address string, groups ...string) route.App {
 	t.Helper()
-	u, err := url.Parse(upstream)
+	at := upstream.Address{Weight: 1}
+	if err := at.URL.UnmarshalText([]byte(address)); err != nil {
+		t.Fatal(err)
+	}
+	return route.App{Name: "wiki", Host: wikiHost, Upstreams: []upstream.Address{at}, MaxBody: 1 << 20,
+		Timeouts: route.Timeouts{Timeouts: upstream.Timeouts{Connect: 10 * time.Second, Response: 30 * time.Second, Idle: time.Minute}, Client: time.Minute},
+		Access:   policy.Access{{Groups: groups}}}
+}
+
+// spooler is room for bodies that wait.
+func spooler(t *testing.T) *spool.Spooler {
+	t.Helper()
+	s, err := spool.New(spool.Config{Dir: t.TempDir(), Memory: 8 << 20, PerBody: 256 << 10, Disk: 64 << 20, BodyDisk: 64 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return route.App{Name: "wiki", Host: wikiHost, Upstreams: []route.Upstream{{URL: *u}}, MaxBody: 1 << 20,
-		Timeouts: route.Timeouts{Connect: 10 * time.Second, Response: 30 * time.Second, Idle: time.Minute}, Access: policy.Access{{Groups: groups}}}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
 }
 
 func snapshot(t *testing.T, apps ...route.App) *Snapshot {
@@ -88,7 +106,7 @@ func snapshot(t *testing.T, apps ...route.App) *Snapshot {
 	}
 	s := &Snapshot{Routes: table, Policy: engine, Zone: time.UTC, AuthHost: "auth.corp.test", PublicPort: 443,
 		SignIn: signin.New(signin.Options{AuthOrigin: "https://auth.corp.test"})}
-	if err := s.Connect(nil); err != nil {
+	if err := s.Connect(nil, Behind{}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Retire(&Snapshot{}) })
@@ -245,6 +263,19 @@ func (f *fakeSessions) Lookup(ctx context.Context, _, handle string) (*session.S
 		return s, nil
 	}
 	return nil, session.ErrNoSession
+}
+
+func (f *fakeSessions) Seal(purpose string, plain []byte) string {
+	return hex.EncodeToString([]byte(purpose + "|" + string(plain)))
+}
+
+func (f *fakeSessions) Open(purpose, sealed string) ([]byte, error) {
+	text, err := hex.DecodeString(sealed)
+	plain, ok := strings.CutPrefix(string(text), purpose+"|")
+	if err != nil || !ok {
+		return nil, session.ErrSealed
+	}
+	return []byte(plain), nil
 }
 
 func (f *fakeSessions) SignedIn(ctx context.Context, handle string) (*session.Session, error) {

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+
+	"sallyport/gateway/headers"
 )
 
 // connections notices what never becomes a request: handshakes that fail and heads that net/http's own parser
@@ -21,6 +23,7 @@ type connections struct {
 
 // connection is one client connection.
 type connection struct {
+	peer    headers.Peer
 	handled atomic.Int64 // requests that reached the handler; several at once in HTTP/2
 
 	// The rest belongs to the server's goroutine for the connection, in which net/http reports its states.
@@ -33,7 +36,7 @@ type connectionKey struct{}
 
 // context is http.Server.ConnContext.
 func (c *connections) context(ctx context.Context, conn net.Conn) context.Context {
-	info := &connection{}
+	info := &connection{peer: headers.NewPeer(peerOf(conn))}
 	c.open.Store(conn, info)
 	return context.WithValue(ctx, connectionKey{}, info)
 }
@@ -76,11 +79,14 @@ func (info *connection) refusal(conn net.Conn, state http.ConnState) string {
 	return "malformed_request"
 }
 
-// handled notes that a request reached the handler.
-func (c *connections) handled(r *http.Request) {
-	if info, ok := r.Context().Value(connectionKey{}).(*connection); ok {
-		info.handled.Add(1)
+// handled notes that a request reached the handler, and returns its connection; nil when a test made it up.
+func (c *connections) handled(r *http.Request) *connection {
+	info, ok := r.Context().Value(connectionKey{}).(*connection)
+	if !ok {
+		return nil
 	}
+	info.handled.Add(1)
+	return info
 }
 
 func peerOf(conn net.Conn) netip.Addr {

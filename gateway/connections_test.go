@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -64,7 +65,7 @@ func TestConnectionsCountWhatNeverBecomesARequest(t *testing.T) {
 			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c1.handled(r) }))
 			server.EnableHTTP2 = true
 			server.Config.ConnContext, server.Config.ConnState = c1.context, c1.state
-			server.Config.ErrorLog = quietLog()
+			server.Config.ErrorLog = log.New(io.Discard, "", 0)
 			server.StartTLS()
 			c.talk(t, server)
 			server.Close() // waits for every connection to be reported closed

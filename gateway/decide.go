@@ -6,10 +6,8 @@ import (
 	"errors"
 	"net/http"
 	"strings"
-	"time"
 
 	"sallyport/audit"
-	"sallyport/authn/session"
 	"sallyport/policy"
 )
 
@@ -74,25 +72,6 @@ func (x *exchange) requestFacts(app *App) policy.Request {
 		facts.ContentLength = &q.ContentLength
 	}
 	return facts
-}
-
-// subjectOf is who asks, as the policy knows them at a time.
-func subjectOf(s *session.Session, now time.Time) policy.Subject {
-	if s == nil {
-		return policy.Subject{Type: policy.TypeAnonymous}
-	}
-	who := s.Identity
-	subject := policy.Subject{
-		Type: string(who.Kind), ID: who.ID(), Email: who.Email, EmailVerified: who.EmailVerified,
-		Groups: who.Groups, GroupsIncomplete: who.GroupsIncomplete, Claims: who.Claims,
-		Authn:   &policy.Authn{Provider: who.Provider, ACR: who.ACR, AMR: who.AMR, MFA: who.MFA},
-		Session: &policy.Session{ID: s.ID, AgeS: policy.AgeOf(now.Sub(s.Created)), IdleS: policy.AgeOf(now.Sub(s.Seen))},
-	}
-	if !who.AuthTime.IsZero() {
-		subject.Authn.Time = who.AuthTime.UTC().Format(time.RFC3339)
-		subject.Authn.AgeS = policy.AgeOf(now.Sub(who.AuthTime))
-	}
-	return subject
 }
 
 // segments are the pieces of a canonical path between its slashes.

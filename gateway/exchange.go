@@ -10,7 +10,10 @@ import (
 
 	"sallyport/audit"
 	"sallyport/authn/session"
+	"sallyport/gateway/cache"
 	"sallyport/gateway/canon"
+	"sallyport/gateway/headers"
+	"sallyport/gateway/upstream"
 	"sallyport/policy"
 )
 
@@ -21,6 +24,7 @@ type exchange struct {
 	snap   *Snapshot
 	w      *response
 	r      *http.Request
+	conn   *connection
 	id     string
 	start  time.Time
 	ctx    context.Context // ends with the request, or earlier with a cause
@@ -41,13 +45,28 @@ type exchange struct {
 	isOwn       bool // an endpoint of the gateway itself: no policy decision
 	served      bool // forwarded to the app
 
-	auditFailed    bool        // the decision could not be recorded: there is nothing more to write
-	outgoing       http.Header // forward: what the app sees
-	blockedCookies []string    // forward: names the app tried to set and may not
+	auditFailed    bool                          // the decision could not be recorded: there is nothing more to write
+	streaming      bool                          // forward: neither body waits in the spool
+	credentials    bool                          // forward: the client sent the app a cookie or Authorization
+	viewer         *cache.Viewer                 // forward: nil where there is no cache
+	bodyIn         *clientBody                   // forward
+	hint           atomic.Pointer[upstream.Hint] // leg: the address that answered
+	blockedCookies atomic.Pointer[[]string]      // leg: names the app tried to set and may not
 	upstreamErr    error
-	bodyIn         *countedBody
-	eventStream    atomic.Bool  // the answer is text/event-stream, which ends by itself never
-	decided        atomic.Int64 // Unix nanoseconds of the newest decision
+	progress
+}
+
+// progress is what the watch over open exchanges looks at, from another goroutine.
+type progress struct {
+	kind    atomic.Int32 // of the answer: kindPlain, kindEvents or kindGRPC
+	decided atomic.Int64 // Unix nanoseconds of the newest decision
+	every   atomic.Int64 // nanoseconds after which it is decided again
+	read    atomic.Int64 // bytes of the request's body
+	writing atomic.Bool  // the client is to take a part of the answer
+
+	// The watch's own.
+	moved   int64 // bytes in both directions when it looked last
+	movedAt time.Time
 }
 
 // begin gives the request its id, its clock and the one snapshot that it is judged by.
@@ -57,20 +76,20 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request) *exchange {
 		server: s,
 		snap:   s.snapshot.Load(),
 		w:      &response{ResponseWriter: w},
+		r:      r,
 		id:     uuid.Must(uuid.NewV7()).String(),
 		start:  s.now(),
 		ctx:    ctx,
 		cancel: cancel,
 	}
-	x.r = r.WithContext(ctx)
 	s.open.Add(1)
-	s.connections.handled(r)
+	x.conn = s.connections.handled(r)
 	x.setTransportSecurity()
 	return x
 }
 
 // endless reports whether the exchange goes on until somebody ends it.
-func (x *exchange) endless() bool { return x.req.Upgrade != "" || x.eventStream.Load() }
+func (x *exchange) endless() bool { return x.req.Upgrade != "" || x.kind.Load() != kindPlain }
 
 func (x *exchange) sessionID() string {
 	if x.session == nil {
@@ -80,3 +99,11 @@ func (x *exchange) sessionID() string {
 }
 
 func (x *exchange) decidedAt() time.Time { return time.Unix(0, x.decided.Load()) }
+
+// peer is where the connection comes from, as apps are told.
+func (x *exchange) peer() headers.Peer {
+	if x.conn == nil {
+		return headers.NewPeer(x.req.Peer.Addr())
+	}
+	return x.conn.peer
+}

@@ -60,7 +60,8 @@ func (x *exchange) recordOutcome(aborted bool) {
 	if !x.served && x.refusal != nil {
 		outcome.Error, record.Reason = audit.NotForwarded, x.refusal.Reason
 	}
-	if len(x.blockedCookies) > 0 {
+	x.nameTheApp(outcome)
+	if x.blockedCookies.Load() != nil {
 		record.Code = "upstream_cookie_blocked"
 	}
 	// The request may be over; its outcome is recorded all the same.
@@ -84,13 +85,17 @@ func (x *exchange) outcomeError(aborted bool) string {
 	return ""
 }
 
-func (x *exchange) bytesIn() int64 {
-	n := x.w.bytesIn.Load()
-	if x.bodyIn != nil {
-		n += x.bodyIn.n.Load()
+// nameTheApp says who answered: the cache or one of the app's addresses.
+func (x *exchange) nameTheApp(outcome *audit.Outcome) {
+	if x.viewer != nil {
+		outcome.Cache = string(x.viewer.Result)
 	}
-	return n
+	if hint := x.hint.Load(); hint != nil {
+		outcome.Upstream, outcome.Attempts = hint.Address, hint.Attempts
+	}
 }
+
+func (x *exchange) bytesIn() int64 { return x.w.bytesIn.Load() + x.read.Load() }
 
 // logLine is the one line per request. Everything a client controls is quoted by the handler; queries, which may
 // hold secrets, are left to the audit record, which redacts them.

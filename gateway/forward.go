@@ -3,15 +3,9 @@ package gateway
 import (
 	"context"
 	"errors"
-	"io"
-	"log"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"net/url"
-	"strings"
-	"sync"
-	"sync/atomic"
 
 	"sallyport/audit"
 	"sallyport/gateway/headers"
@@ -19,39 +13,56 @@ import (
 	"sallyport/gateway/upstream"
 )
 
-const (
-	copyBufferSize = 32 << 10
-	// statusClientClosed is what nginx calls 499: the client left before the answer; for records only.
-	statusClientClosed = 499
-)
+// statusClientClosed is what nginx calls 499: the client left before the answer; for records only.
+const statusClientClosed = 499
 
-type exchangeKey struct{}
-
-// forwarding is the context of an exchange on its way to the app.
-func (x *exchange) forwarding() context.Context { return context.WithValue(x.ctx, exchangeKey{}, x) }
-
-// forward sends the decided request to the app and its answer to the client. It runs after the allow record is
-// durable and nowhere else.
+// forward sends the decided request to the app, by way of the cache where the app has one, and its answer to the client.
+// It runs after the allow record is durable and nowhere else.
 func (x *exchange) forward() error {
-	outgoing, err := x.outgoingHeader()
+	header, err := x.outgoingHeader()
 	if err != nil {
 		return &Refusal{Status: http.StatusServiceUnavailable, Effect: audit.Reject, Reason: "assertion_unavailable",
 			Public: "The gateway cannot vouch for you to the app at the moment.", Err: err}
 	}
-	x.outgoing = outgoing
-	x.limitBody()
+	x.noteRequestKind()
 	x.server.streams.add(x)
 	defer x.server.streams.remove(x)
 	x.noticeChanges()
 	if x.ctx.Err() != nil {
 		return x.interrupted()
 	}
-	x.served = true
-	x.app.proxy.ServeHTTP(x.w, x.r.WithContext(x.forwarding()))
-	if x.upstreamErr != nil && x.w.status == 0 {
-		return x.unavailable(x.upstreamErr)
+	out := x.outgoing(header)
+	release, err := x.takeBody(out)
+	if err != nil {
+		return err
 	}
-	return nil
+	defer release()
+	x.served = true
+	res, err := x.app.transport.RoundTrip(out)
+	if err != nil {
+		x.upstreamErr = err
+		return x.unavailable(err)
+	}
+	return x.relay(res)
+}
+
+// outgoing is the request as the app gets it, written from the canonical one that was decided on.
+func (x *exchange) outgoing(header http.Header) *http.Request {
+	out := blank.WithContext(x.caching(x.forwarding()))
+	out.Method, out.Host, out.Header = x.req.Method, x.app.authority, header
+	out.URL = &url.URL{Path: x.path, RawPath: x.escapedPath, RawQuery: x.req.Query}
+	return out
+}
+
+// blank is what outgoing requests begin as: net/http sets a request's context only by copying it.
+var blank = &http.Request{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
+
+// noteRequestKind is what can be told before there is an answer.
+func (x *exchange) noteRequestKind() {
+	if isGRPC(x.req.ContentType()) {
+		x.kind.Store(kindGRPC)
+	}
+	x.streaming = x.req.Upgrade != "" || x.kind.Load() == kindGRPC || x.app.Streams.Declared(x.path)
 }
 
 // noticeChanges catches what happened between the decision and the moment from which changes find the exchange by
@@ -73,117 +84,37 @@ func (x *exchange) noticeChanges() {
 // outgoingHeader is what the app sees: what the client may say, and what the gateway vouches for.
 func (x *exchange) outgoingHeader() (http.Header, error) {
 	out := x.req.Header
-	headers.SetForwarded(out, headers.Forwarded{For: x.req.Peer.Addr(), Host: x.app.authority, Proto: "https", Port: uint16(x.snap.PublicPort)})
-	out.Set("X-Request-Id", x.id)
+	x.app.site.SetForwarded(out, x.peer())
+	out["X-Request-Id"] = []string{x.id}
 	if x.req.Upgrade != "" {
 		headers.SetUpgrade(out, x.req.Upgrade)
 	}
+	if isGRPC(x.req.ContentType()) {
+		out.Set("Te", "trailers") // the call's status is in the trailer
+	}
+	x.credentials = out["Cookie"] != nil || out["Authorization"] != nil
+	if x.app.Cache.For(x.path).IdentityFree {
+		delete(out, "Cookie")
+		delete(out, "Authorization")
+		return out, nil
+	}
+	return out, x.setIdentity(out)
+}
+
+// setIdentity says who is asking, to apps that are to know.
+func (x *exchange) setIdentity(out http.Header) error {
 	if !x.app.SendsIdentity() {
-		return out, nil
+		return nil
 	}
-	if x.session == nil {
-		headers.SetIdentity(out, headers.Identity{})
-		return out, nil
+	assertion := ""
+	if x.session != nil {
+		var err error
+		if assertion, err = x.server.assertions.Assertion(x.ctx, x.session, x.app.origin); err != nil {
+			return err
+		}
 	}
-	who := x.session.Identity
-	assertion, err := x.server.assertions.Assertion(x.ctx, x.session, x.app.origin)
-	if err != nil {
-		return nil, err
-	}
-	email := who.Email
-	if !who.EmailVerified {
-		email = ""
-	}
-	headers.SetIdentity(out, headers.Identity{User: who.ID(), Email: email, Groups: who.Groups, Assertion: assertion})
-	return out, nil
-}
-
-// limitBody makes a body that grows past the app's limit an error on both sides.
-func (x *exchange) limitBody() {
-	if x.r.Body == nil || x.r.Body == http.NoBody {
-		return
-	}
-	x.bodyIn = &countedBody{ReadCloser: http.MaxBytesReader(x.w, x.r.Body, int64(x.app.MaxBody))}
-	x.r.Body = x.bodyIn
-	if x.r.ProtoMajor == 1 {
-		// An app may answer before it has read the whole body. Without this net/http would throw the rest of the body away
-		// at the first byte of the answer. The error says that the connection cannot, which none of ours is.
-		_ = http.NewResponseController(x.w).EnableFullDuplex()
-	}
-}
-
-// countedBody counts what the client sent.
-type countedBody struct {
-	io.ReadCloser
-	n atomic.Int64
-}
-
-func (b *countedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	b.n.Add(int64(n))
-	return n, err
-}
-
-// newProxy is the leg to one app. Rewrite, unlike Director, runs after the hop-by-hop headers are gone, so that no
-// client can name our headers in Connection and have them removed.
-func newProxy(app *App, pool *upstream.Pool, buffers *bufferPool, quiet *log.Logger) *httputil.ReverseProxy {
-	return &httputil.ReverseProxy{
-		Transport:  leg{pool},
-		BufferPool: buffers,
-		ErrorLog:   quiet,
-		Rewrite: func(pr *httputil.ProxyRequest) {
-			x := pr.In.Context().Value(exchangeKey{}).(*exchange)
-			pr.Out.URL = &url.URL{Path: x.path, RawPath: x.escapedPath, RawQuery: x.req.Query}
-			pr.Out.Host = app.authority
-			pr.Out.Header = x.outgoing
-		},
-		ModifyResponse: func(res *http.Response) error {
-			x := res.Request.Context().Value(exchangeKey{}).(*exchange)
-			return x.cleanResponse(res, app)
-		},
-		ErrorHandler: func(_ http.ResponseWriter, r *http.Request, err error) {
-			r.Context().Value(exchangeKey{}).(*exchange).upstreamErr = err
-		},
-	}
-}
-
-// leg is the pool without ReverseProxy's trace, which would relay informational answers (1xx), whose headers nobody has
-// checked, and with that lift the pool's bound on them.
-type leg struct{ pool *upstream.Pool }
-
-func (l leg) RoundTrip(r *http.Request) (*http.Response, error) {
-	x := r.Context().Value(exchangeKey{}).(*exchange)
-	return l.pool.RoundTrip(r.WithContext(x.forwarding()))
-}
-
-// cleanResponse removes what an app may not say.
-func (x *exchange) cleanResponse(res *http.Response, app *App) error {
-	if res.StatusCode == http.StatusSwitchingProtocols && x.req.Upgrade == "" {
-		return errors.New("the app switched protocols without being asked")
-	}
-	x.blockedCookies = headers.FromApp(res.Header, res.StatusCode, headers.App{Origin: app.origin, Upstreams: app.upstreamOrigins})
-	if res.StatusCode != http.StatusSwitchingProtocols {
-		res.Trailer, res.Body = nil, trailerless{res.Body, res}
-	}
-	x.eventStream.Store(strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream"))
-	if x.endless() && x.server.draining.Load() {
-		x.cancel(ErrShutdown)
-		return ErrShutdown
-	}
+	told(x.session).Set(out, assertion)
 	return nil
-}
-
-// trailerless drops the trailer fields that arrive with the end of an app's answer: nobody has checked them, and RFC 9110
-// §6.5.1 lets an intermediary discard them.
-type trailerless struct {
-	io.ReadCloser
-	res *http.Response
-}
-
-func (b trailerless) Close() error {
-	err := b.ReadCloser.Close()
-	b.res.Trailer = nil
-	return err
 }
 
 // unavailable says that the app gave no answer; the text names no address and no error.
@@ -195,10 +126,15 @@ func (x *exchange) unavailable(err error) *Refusal {
 		Public: "The app did not give an answer.",
 		Page:   ui.Unavailable{App: x.app.DisplayName(), Reference: x.id, Retry: x.returnTarget(), Portal: x.snap.portalURL()}}
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return &Refusal{Status: http.StatusRequestEntityTooLarge, Effect: audit.Reject, Reason: "body_too_large", Err: tooLarge,
-			Public: "The request is larger than this app accepts.", Close: true}
+		return bodyTooLarge(tooLarge)
 	}
-	if netErr, ok := errors.AsType[net.Error](err); ok && netErr.Timeout() {
+	netErr, isNet := errors.AsType[net.Error](err)
+	switch {
+	case errors.Is(err, upstream.ErrNoEndpoint):
+		r.Status, r.Reason = http.StatusServiceUnavailable, "no_endpoint"
+	case errors.Is(err, upstream.ErrOverloaded):
+		r.Status, r.Reason = http.StatusServiceUnavailable, "upstream_overloaded"
+	case isNet && netErr.Timeout():
 		r.Status, r.Reason = http.StatusGatewayTimeout, "upstream_timeout"
 	}
 	return r
@@ -219,13 +155,3 @@ func (x *exchange) interrupted() *Refusal {
 	}
 	return r
 }
-
-// bufferPool lends copy buffers to all proxies.
-type bufferPool struct{ pool sync.Pool }
-
-func newBufferPool() *bufferPool {
-	return &bufferPool{sync.Pool{New: func() any { return new([copyBufferSize]byte) }}}
-}
-
-func (p *bufferPool) Get() []byte  { return p.pool.Get().(*[copyBufferSize]byte)[:] }
-func (p *bufferPool) Put(b []byte) { p.pool.Put((*[copyBufferSize]byte)(b)) }

@@ -29,7 +29,7 @@ func (x *exchange) record() error {
 		return unrecorded(err)
 	}
 	x.receipt, x.recorded = receipt, effect
-	x.decided.Store(x.start.UnixNano())
+	x.decidedOn(x.snap, x.verdict, x.start)
 	return nil
 }
 

@@ -2,10 +2,12 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"reflect"
+	"time"
 
 	"sallyport/audit"
 	"sallyport/authn/session"
@@ -40,7 +42,7 @@ func (x *exchange) redecide() {
 		x.decided.Store(0) // tried again at the next tick; a log that stays away ends every stream
 		return
 	}
-	x.decided.Store(now.UnixNano())
+	x.decidedOn(snap, verdict, now)
 	switch {
 	case verdict.Allow:
 	case snap != x.snap:
@@ -48,6 +50,17 @@ func (x *exchange) redecide() {
 	default:
 		x.cancel(ErrReauthorize)
 	}
+}
+
+// decidedOn notes a decision, and when the next one is due: after the interval of the configuration, or sooner where the
+// policy obliges us to.
+func (x *exchange) decidedOn(snap *Snapshot, verdict *policy.Verdict, now time.Time) {
+	every := cmp.Or(snap.Reauthorize, defaultReauthorize)
+	if sooner := verdict.ReauthorizeEvery(); sooner > 0 {
+		every = min(every, sooner)
+	}
+	x.every.Store(int64(every))
+	x.decided.Store(now.UnixNano())
 }
 
 // lookupCause is why an exchange ends whose session was not found.

@@ -100,6 +100,8 @@ func (x *exchange) answer(refusal *Refusal) {
 		page, framed = x.req.ReadsPages()
 	}
 	switch {
+	case x.req != nil && isGRPC(x.req.ContentType()) && x.r.ProtoMajor == 2:
+		x.grpcRefusal(refusal)
 	case refusal.SignIn && navigation && !framed:
 		x.startSignIn()
 	case page:

@@ -3,8 +3,6 @@ package gateway
 import (
 	"context"
 	"fmt"
-	"io"
-	"log"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -16,7 +14,9 @@ import (
 
 	"sallyport/audit"
 	"sallyport/authn/session"
+	"sallyport/gateway/cache"
 	"sallyport/gateway/canon"
+	"sallyport/gateway/spool"
 	"sallyport/gateway/ui"
 )
 
@@ -34,6 +34,9 @@ type Decisions interface {
 type Sessions interface {
 	Lookup(ctx context.Context, host, handle string) (*session.Session, error)
 	SignedIn(ctx context.Context, handle string) (*session.Session, error)
+	// Seal and Open make and read a text that only we can make, for one purpose.
+	Seal(purpose string, plain []byte) string
+	Open(purpose, sealed string) ([]byte, error)
 }
 
 // Assertions vouches to an app for the person behind a session.
@@ -43,12 +46,14 @@ type Assertions interface {
 	JWKS() []byte
 }
 
-// Options are the parts of a Server; all are required except Now.
+// Options are the parts of a Server; all are required except Cache and Now.
 type Options struct {
 	Decisions  Decisions
 	Window     *audit.Window
 	Sessions   Sessions
 	Assertions Assertions
+	Cache      *cache.Cache // nil: no app has one
+	Spool      *spool.Spooler
 	ClientKeys []byte // JSON Web Key Set of the keys that identity providers know us by
 	Pages      *ui.Pages
 	Metrics    *prometheus.Registry
@@ -62,6 +67,9 @@ type Server struct {
 	decisions   Decisions
 	sessions    Sessions
 	assertions  Assertions
+	cache       *cache.Cache
+	spool       *spool.Spooler
+	buffers     *bufferPool
 	clientKeys  []byte
 	pages       *ui.Pages
 	metrics     *metrics
@@ -80,7 +88,7 @@ type Server struct {
 // New builds a server that serves the given snapshot.
 func New(opts Options, first *Snapshot) *Server {
 	s := &Server{
-		decisions: opts.Decisions, sessions: opts.Sessions, assertions: opts.Assertions, clientKeys: opts.ClientKeys, pages: opts.Pages,
+		decisions: opts.Decisions, sessions: opts.Sessions, assertions: opts.Assertions, cache: opts.Cache, spool: opts.Spool, buffers: newBufferPool(), clientKeys: opts.ClientKeys, pages: opts.Pages,
 		metrics: newMetrics(opts.Metrics), log: opts.Log, now: opts.Now, streams: newStreams(),
 		swapped: make(chan struct{}, 1),
 	}
@@ -91,6 +99,7 @@ func New(opts Options, first *Snapshot) *Server {
 		s.metrics.unparsed.WithLabelValues(reason).Inc()
 		opts.Window.Count(reason, "", peer)
 	}}
+	first.start()
 	s.snapshot.Store(first)
 	return s
 }
@@ -98,12 +107,16 @@ func New(opts Options, first *Snapshot) *Server {
 // Swap makes a snapshot the one that requests from now on are judged by. Requests under way keep theirs; streams
 // are decided again at once.
 func (s *Server) Swap(next *Snapshot) {
+	next.start()
 	s.snapshot.Store(next)
 	select {
 	case s.swapped <- struct{}{}:
 	default: // a re-decision is waiting already and will see this snapshot
 	}
 }
+
+// Dropped counts a connection that was closed before TLS, for a reason that is a fixed code.
+func (s *Server) Dropped(reason string, peer netip.Addr) { s.connections.refused(reason, peer) }
 
 // Snapshot is the one that requests are judged by now.
 func (s *Server) Snapshot() *Snapshot { return s.snapshot.Load() }
@@ -177,6 +190,3 @@ func (s *Server) HTTPServer() *http.Server {
 		ErrorLog:                     slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 }
-
-// quietLog takes what ReverseProxy would print about clients that left.
-func quietLog() *log.Logger { return log.New(io.Discard, "", 0) }

@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"crypto/tls"
 	"fmt"
-	"net/http/httputil"
+	"log/slog"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -10,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"sallyport/gateway/cache"
+	"sallyport/gateway/headers"
 	"sallyport/gateway/route"
 	"sallyport/gateway/signin"
 	"sallyport/gateway/upstream"
@@ -31,6 +35,8 @@ type Snapshot struct {
 	PublicPort int
 	// FormOrigins are the origins a sign-in or sign-out form may lead to, for pages' form-action.
 	FormOrigins []string
+	// Reauthorize is how often an open exchange is decided again. Default 30 s.
+	Reauthorize time.Duration
 	// TransportSecurity is the max-age of Strict-Transport-Security; 0 sends none.
 	TransportSecurity time.Duration
 
@@ -43,80 +49,100 @@ type App struct {
 	*route.App
 	origin          string // https://host[:port]
 	authority       string // host[:port], what the app sees as Host whatever port the client wrote
+	site            *headers.Site
 	upstreamOrigins []string
 	pool            *upstream.Pool
-	proxy           *httputil.ReverseProxy
+	transport       http.RoundTripper // the pool, behind what cleans its answers and, where there is one, the cache
 	secrets         policy.Secrets
 
 	metricsOnce sync.Once
 	metrics     *appMetrics
 }
 
-// Connect gives each app of the snapshot its upstream pool. Pools of the previous snapshot whose settings did not
-// change are kept with their connections; previous may be nil.
-func (s *Snapshot) Connect(previous *Snapshot) error {
-	buffers, quiet := newBufferPool(), quietLog()
+// ClientCertificate answers an app that asks who the gateway is, with a certificate whose key is in the key process.
+type ClientCertificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
+
+// Behind is what stands between the pipeline and all apps.
+type Behind struct {
+	Cache *cache.Cache // nil: none
+	Log   *slog.Logger // hears about addresses that leave and return; nil: nobody does
+	// ClientCertificate loads the certificate chain in a file. Required when an app names one.
+	ClientCertificate func(file string) (ClientCertificate, error)
+}
+
+// Connect gives each app of the snapshot its upstream pool. What the pools of the previous snapshot know of addresses
+// that stay is kept, and so are their connections; previous may be nil. Nothing of the previous snapshot changes.
+func (s *Snapshot) Connect(previous *Snapshot, behind Behind) error {
 	s.hsts = "max-age=" + strconv.FormatInt(int64(s.TransportSecurity/time.Second), 10)
 	s.apps = make(map[route.Name]*App, len(s.Routes.Apps()))
 	for _, r := range s.Routes.Apps() {
-		pool, err := previous.poolFor(r)
+		pool, err := previous.poolFor(r, behind)
 		if err != nil {
+			s.Retire(previous)
 			return fmt.Errorf("app %s: %w", r.Name, err)
 		}
-		app := &App{App: r, origin: s.Origin(r.Host), authority: strings.TrimPrefix(s.Origin(r.Host), "https://"), pool: pool, secrets: policy.DefaultSecrets.With(r.SecretParams...)}
-		for _, u := range r.Upstreams {
-			app.upstreamOrigins = append(app.upstreamOrigins, u.String())
-		}
-		app.proxy = newProxy(app, pool, buffers, quiet)
-		s.apps[r.Name] = app
+		s.apps[r.Name] = s.connected(r, pool, behind.Cache)
 	}
 	return nil
 }
 
-// Retire closes the idle connections of pools that the successor does not use.
+func (s *Snapshot) connected(r *route.App, pool *upstream.Pool, stored *cache.Cache) *App {
+	app := &App{App: r, origin: s.Origin(r.Host), authority: strings.TrimPrefix(s.Origin(r.Host), "https://"), pool: pool,
+		secrets: policy.DefaultSecrets.With(r.SecretParams...)}
+	app.site = headers.NewSite(app.authority, "https", uint16(s.PublicPort))
+	for _, u := range r.Upstreams {
+		app.upstreamOrigins = append(app.upstreamOrigins, u.URL.String())
+	}
+	app.transport = leg{app}
+	if stored != nil && caches(&r.Cache) {
+		app.transport = stored.For(app.transport)
+	}
+	return app
+}
+
+// caches reports whether anything of an app may be stored.
+func caches(rules *cache.Rules) bool {
+	return rules.Enabled || slices.ContainsFunc(rules.Paths, func(p cache.PathRule) bool { return p.Enabled != nil && *p.Enabled })
+}
+
+// Retire ends the pools that the successor does not use: requests under way finish.
 func (s *Snapshot) Retire(successor *Snapshot) {
 	for name, app := range s.apps {
-		if next := successor.apps[name]; next == nil || next.pool != app.pool {
-			app.pool.CloseIdle()
+		if successor == nil || successor.apps[name] == nil || successor.apps[name].pool != app.pool {
+			app.pool.Close()
 		}
 	}
 }
 
-// poolFor is the pool of the same app in s when nothing about it changed, or a new one.
-func (s *Snapshot) poolFor(r *route.App) (*upstream.Pool, error) {
-	if s != nil {
-		if old := s.apps[r.Name]; old != nil && samePool(old.App, r) {
-			return old.pool, nil
+// poolFor is the pool of an app, with what the pool of the same app in s knows.
+func (s *Snapshot) poolFor(r *route.App, behind Behind) (*upstream.Pool, error) {
+	cfg := upstream.Config{Addresses: r.Upstreams, HostUpstream: r.HostHeader == route.HostUpstream, Protocol: r.UpstreamProtocol, TLS: r.UpstreamTLS,
+		Balance: r.Balance, Health: r.Health, Ejection: r.Ejection, Limits: r.Connections, Retry: r.Retry, Timeouts: r.Timeouts.Timeouts, Log: behind.Log}
+	if cfg.Log != nil {
+		cfg.Log = cfg.Log.With("app", string(r.Name))
+	}
+	if file := r.UpstreamTLS.ClientCertificate; file != "" {
+		var err error
+		if cfg.ClientCertificate, err = behind.ClientCertificate(file); err != nil {
+			return nil, err
 		}
 	}
-	cfg := upstream.Defaults()
-	cfg.HostUpstream, cfg.TLS.CA = r.HostHeader == route.HostUpstream, r.UpstreamCA
-	cfg.Timeouts.Connect, cfg.Timeouts.Response, cfg.Timeouts.Idle = r.Timeouts.Connect, r.Timeouts.Response, r.Timeouts.Idle
-	for _, u := range r.Upstreams {
-		cfg.Addresses = append(cfg.Addresses, upstream.Address{URL: upstream.URL{URL: u.URL}, Weight: 1})
-	}
-	return upstream.New(cfg, nil)
+	return upstream.New(cfg, s.Pool(r.Name))
 }
 
-func samePool(a, b *route.App) bool {
-	return upstreamList(a) == upstreamList(b) && a.HostHeader == b.HostHeader && a.Timeouts == b.Timeouts && a.UpstreamCA == "" && b.UpstreamCA == ""
+// Pool is an app's set of addresses, or nil when there is no such app.
+func (s *Snapshot) Pool(name route.Name) *upstream.Pool {
+	if s == nil || s.apps[name] == nil {
+		return nil
+	}
+	return s.apps[name].pool
 }
 
-func upstreamList(a *route.App) string {
-	var list strings.Builder
-	for _, u := range a.Upstreams {
-		list.WriteString(u.String() + " ")
+// start puts the pools in force.
+func (s *Snapshot) start() {
+	for _, app := range s.apps {
+		app.pool.Start()
 	}
-	return list.String()
-}
-
-// Endpoints reports the state of every app's addresses.
-func (s *Snapshot) Endpoints() map[string][]upstream.Endpoint {
-	state := make(map[string][]upstream.Endpoint, len(s.apps))
-	for name, app := range s.apps {
-		state[string(name)] = app.pool.Endpoints()
-	}
-	return state
 }
 
 // Origin is the public origin of a host: the scheme is always https, port 443 is left out.

@@ -22,6 +22,9 @@ var (
 	ErrReauthorize         = errors.New("reauthorize")
 	ErrAuditUnavailable    = errors.New("audit_unavailable")
 	ErrShutdown            = errors.New("shutdown")
+	ErrIdle                = errors.New("idle")           // nothing moved for the app's streams.idle
+	ErrTooLong             = errors.New("too_long")       // open for the app's streams.max
+	ErrClientStalled       = errors.New("client_stalled") // the client took nothing for the app's timeouts.client
 )
 
 // sessionCause is the cause that goes with the reason for which a session ended.
@@ -36,10 +39,11 @@ func sessionCause(reason string) error {
 }
 
 const (
-	// redecideAfter is the age from which an exchange counts as long: it is decided again each time it passes.
-	redecideAfter = 30 * time.Second
-	// redecideTick is how often long exchanges are looked for.
-	redecideTick = 2 * time.Second
+	// defaultReauthorize is the age from which an exchange counts as long, unless the snapshot says otherwise: it is
+	// decided again each time it passes.
+	defaultReauthorize = 30 * time.Second
+	// watchTick is how often open exchanges are looked at.
+	watchTick = time.Second
 	// unrecordedGrace is how long open exchanges may outlive a failing audit log.
 	unrecordedGrace = 10 * time.Second
 	// healthTick is how often the audit log is asked whether it can be written.
@@ -121,7 +125,7 @@ func (s *streams) all() []*exchange {
 // watchStreams decides long exchanges again until ctx ends: each when it has passed another redecideAfter, and all
 // at once when the snapshot changes.
 func (s *Server) watchStreams(ctx context.Context) {
-	tick := time.NewTicker(redecideTick)
+	tick := time.NewTicker(watchTick)
 	defer tick.Stop()
 	for {
 		select {
@@ -131,9 +135,39 @@ func (s *Server) watchStreams(ctx context.Context) {
 			s.redecide(func(*exchange) bool { return true })
 		case <-tick.C:
 			now := s.now()
-			s.redecide(func(x *exchange) bool { return now.Sub(x.decidedAt()) >= redecideAfter })
+			s.endOverdue(now)
+			s.redecide(func(x *exchange) bool { return now.Sub(x.decidedAt()) >= time.Duration(x.every.Load()) })
 		}
 	}
+}
+
+// endOverdue ends exchanges that stood still, or stayed open, for longer than their app allows.
+func (s *Server) endOverdue(now time.Time) {
+	for _, x := range s.streams.all() {
+		if err := x.overdue(now); err != nil {
+			x.cancel(err)
+		}
+	}
+}
+
+// overdue is why an exchange may not go on, or nil.
+func (x *exchange) overdue(now time.Time) error {
+	limits := x.app.Streams
+	if limits.Max > 0 && now.Sub(x.start) >= limits.Max {
+		return ErrTooLong
+	}
+	if moved := x.w.bytesOut.Load() + x.bytesIn(); moved != x.moved || x.movedAt.IsZero() {
+		x.moved, x.movedAt = moved, now
+		return nil
+	}
+	still := now.Sub(x.movedAt)
+	switch patience := x.app.Timeouts.Client; {
+	case x.writing.Load() && patience > 0 && still >= patience:
+		return ErrClientStalled
+	case limits.Idle > 0 && still >= limits.Idle:
+		return ErrIdle
+	}
+	return nil
 }
 
 func (s *Server) redecide(due func(*exchange) bool) {

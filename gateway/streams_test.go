@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -14,6 +15,7 @@ import (
 	"sallyport/audit"
 	"sallyport/authn/session"
 	"sallyport/gateway/canon"
+	"sallyport/gateway/route"
 )
 
 // stream opens an endless answer on a bed and returns what it says from now on.
@@ -48,10 +50,11 @@ func (b *bed) run(t *testing.T) {
 	t.Cleanup(func() { stop(); group.Wait() })
 }
 
+// ends waits for the end of a stream of events, which is one in proper form: browsers then ask again, and are told why not.
 func ends(t *testing.T, stream *bufio.Reader) {
 	t.Helper()
-	if rest, err := io.ReadAll(stream); err == nil {
-		t.Errorf("the stream ended well, with %q", rest)
+	if rest, err := io.ReadAll(stream); err != nil || len(rest) > 0 {
+		t.Errorf("the stream ended with %q, %v", rest, err)
 	}
 }
 
@@ -194,5 +197,79 @@ func TestStreamsEndWithTheGateway(t *testing.T) {
 	}
 	if n := len(b.log.of(audit.TypeOutcome)); n != 2 {
 		t.Errorf("%d outcomes, want 2", n)
+	}
+}
+
+// A part of an answer must not be taken for all of it: what is no stream of events breaks off.
+func TestDownloadBreaksOffWithItsSession(t *testing.T) {
+	for _, protocol := range []string{"http/1.1", "h2"} {
+		b := newBed(t, func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, "data: hello\n")
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		})
+		res, err := b.client(t, protocol).Do(b.request(t, "GET", "/report", "ada", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		lines := bufio.NewReader(res.Body)
+		if line, err := lines.ReadString('\n'); line != "data: hello\n" || err != nil {
+			t.Fatalf("%s: the answer begins with %q, %v", protocol, line, err)
+		}
+		b.server.SessionEnded(session.Ended{SessionID: "session of ada", Reason: session.Revoked})
+		if rest, err := io.ReadAll(lines); err == nil {
+			t.Errorf("%s: the answer ended well, with %q", protocol, rest)
+		}
+		if got := b.log.one(t, audit.TypeOutcome).Outcome.Error; got != "session_revoked" {
+			t.Errorf("%s: the outcome says %q", protocol, got)
+		}
+	}
+}
+
+// A client that takes nothing holds neither the app nor, for longer than the app's patience, the gateway.
+func TestClientThatTakesNothingIsLeft(t *testing.T) {
+	done := make(chan struct{})
+	b := newBed(t, func(w http.ResponseWriter, r *http.Request) {
+		defer close(done)
+		w.Header().Set("Content-Length", strconv.Itoa(32<<20))
+		io.CopyN(w, zeros{}, 32<<20)
+	})
+	app := wiki(t, b.origin, "staff")
+	app.Timeouts.Client = 2 * time.Second
+	b.server.Swap(snapshot(t, app))
+	b.run(t)
+	res, err := b.client(t, "http/1.1").Do(b.request(t, "GET", "/large", "ada", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	select {
+	case <-done: // 32 MiB wait in the spool
+	case <-time.After(30 * time.Second):
+		t.Fatal("the app is held by its client")
+	}
+	eventually(t, "the client to be left", func() bool { return len(b.server.streams.all()) == 0 })
+	if got := b.log.one(t, audit.TypeOutcome).Outcome.Error; got != "client_stalled" {
+		t.Errorf("the outcome says %q", got)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// Nothing stays open longer than the app allows, and nothing that stands still.
+func TestStreamsHaveLimits(t *testing.T) {
+	for want, limit := range map[string]route.Streams{"too_long": {Max: time.Second}, "idle": {Idle: time.Second}} {
+		b := newBed(t, events)
+		app := wiki(t, b.origin, "staff")
+		app.Streams = limit
+		b.server.Swap(snapshot(t, app))
+		b.run(t)
+		ends(t, b.stream(t, "ada"))
+		if got := b.log.one(t, audit.TypeOutcome).Outcome.Error; got != want {
+			t.Errorf("%+v: the outcome says %q", limit, got)
+		}
 	}
 }

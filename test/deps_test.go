@@ -35,14 +35,18 @@ const picture = `
 	gateway/headers         < nothing
 	gateway/canon           < gateway/headers
 	gateway/ui              < nothing
-	gateway/units           < nothing
-	gateway/upstream        < gateway/units
-	gateway/route           < gateway/upstream, gateway/units, policy
+	gateway/units, gateway/listen, gateway/compress < nothing
+	gateway/cache           < gateway/units
+	gateway/cache/cachetest < gateway/cache
+	gateway/spool           < gateway/units
+	gateway/upstream/http1  < nothing
+	gateway/upstream        < gateway/upstream/http1, gateway/units
+	gateway/route           < gateway/cache, gateway/upstream, policy
 	gateway/signin          < authn/oidc, authn/session, audit
 	gateway/admin           < audit, authn/session
-	gateway                 < gateway/canon, gateway/headers, gateway/route, gateway/upstream, gateway/signin, gateway/ui,
-	                          gateway/admin, policy, audit, certs, certs/keyring, authn/session, authn/token
-	gateway/config          < gateway/route, gateway/admin, policy, audit, certs, certs/keyring, authn/session, authn/oidc
+	gateway                 < gateway/canon, gateway/headers, gateway/route, gateway/upstream, gateway/cache, gateway/spool,
+	                          gateway/compress, gateway/signin, gateway/ui, gateway/admin, policy, audit, certs, certs/keyring, authn/session, authn/token
+	gateway/config          < gateway/route, gateway/admin, gateway/listen, gateway/spool, policy, audit, certs, certs/keyring, authn/session, authn/oidc
 	gateway/boot            < gateway, gateway/config, authn/session/sqlite
 
 	cmd/sallyport           < gateway/boot

@@ -145,7 +145,7 @@ func (g *scripted) Status(context.Context) admin.Status {
 		Session:      admin.SessionStatus{Active: 2},
 		Certificates: []admin.Certificate{{File: "wiki.pem", Names: []string{"wiki.corp.example"}, NotAfter: time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC), Key: "wiki"}},
 		Providers:    []admin.Provider{{Name: "corp", Why: "connection refused since 08:00"}},
-		Upstreams:    []admin.Upstream{{App: "wiki", URL: "http://10.0.0.5:8080", Serving: true, Open: 1, Requests: 20, Failures: 2}},
+		Upstreams:    []admin.Upstream{{App: "wiki", ID: "a1b2c3d4", URL: "http://10.0.0.5:8080", Serving: true, State: "healthy", Weight: 1, Open: 1, Requests: 20, Failures: 2, Latency: 0.0123}},
 	}
 	if g.word == "unready" {
 		s.Ready, s.Why = false, "the key process is away"
@@ -169,6 +169,25 @@ func (g *scripted) Backup(context.Context) (*os.File, error) {
 	_, err = io.WriteString(f, "the state\n")
 	_, seekErr := f.Seek(0, io.SeekStart)
 	return f, errors.Join(err, seekErr, os.Remove(f.Name()))
+}
+
+func (g *scripted) Purge(_ context.Context, what admin.Purge) (admin.Purged, error) {
+	switch {
+	case what.App == "gone":
+		return admin.Purged{}, fmt.Errorf("%w app %q", admin.ErrUnknown, what.App)
+	case what.App == "empty":
+		return admin.Purged{}, nil
+	}
+	return admin.Purged{Entries: 3, Bytes: 4096}, g.did(fmt.Sprintf("purge %+v", what))
+}
+
+func (g *scripted) Upstreams() []admin.Upstream { return g.Status(context.Background()).Upstreams }
+
+func (g *scripted) Drain(_ context.Context, what admin.Drain) error {
+	if what.Address != "http://10.0.0.5:8080" {
+		return fmt.Errorf("%w address %q of app %s", admin.ErrUnknown, what.Address, what.App)
+	}
+	return g.did(fmt.Sprintf("drain %+v", what))
 }
 
 func (g *scripted) List(_ context.Context, f session.Filter) ([]session.Session, error) {

@@ -47,7 +47,7 @@ func printStatus(out io.Writer, s admin.Status, now time.Time) error {
 	}{
 		{[]string{"CERTIFICATE", "NAMES", "VALID UNTIL", "KEY"}, certificateRows(s.Certificates, now)},
 		{[]string{"PROVIDER", "STATE"}, providerRows(s.Providers)},
-		{[]string{"APP", "UPSTREAM", "STATE", "OPEN", "REQUESTS", "FAILURES"}, upstreamRows(s.Upstreams)},
+		{upstreamHead, upstreamRows(s.Upstreams)},
 	} {
 		if len(list.rows) == 0 {
 			continue
@@ -104,18 +104,6 @@ func providerRows(providers []admin.Provider) [][]string {
 	var rows [][]string
 	for _, p := range providers {
 		rows = append(rows, []string{p.Name, state(p.Ready, p.Why)})
-	}
-	return rows
-}
-
-func upstreamRows(upstreams []admin.Upstream) [][]string {
-	var rows [][]string
-	for _, u := range upstreams {
-		serving := "serving"
-		if !u.Serving {
-			serving = "resting"
-		}
-		rows = append(rows, []string{u.App, u.URL, serving, strconv.FormatInt(u.Open, 10), strconv.FormatUint(u.Requests, 10), strconv.FormatUint(u.Failures, 10)})
 	}
 	return rows
 }

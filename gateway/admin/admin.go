@@ -66,6 +66,13 @@ type Gateway interface {
 	// Backup returns an open file with a consistent copy of the state, readable from its start. The caller closes it;
 	// nothing is left behind then.
 	Backup(ctx context.Context) (*os.File, error)
+	// Purge drops stored answers before it returns; an app it does not have is ErrUnknown.
+	Purge(ctx context.Context, what Purge) (Purged, error)
+	// Upstreams lists every address of every app, in configuration order.
+	Upstreams() []Upstream
+	// Drain takes an address out of service or puts it back, until the gateway restarts; one that is not there is
+	// ErrUnknown.
+	Drain(ctx context.Context, what Drain) error
 }
 
 // Sessions lists and ends sign-in sessions; session.Keeper is one.

@@ -82,6 +82,26 @@ func (h *house) Backup(context.Context) (*os.File, error) {
 	return f, errors.Join(err, os.Remove(f.Name()))
 }
 
+func (h *house) Purge(_ context.Context, what Purge) (Purged, error) {
+	if what.App == "gone" {
+		return Purged{}, fmt.Errorf("%w app %q", ErrUnknown, what.App)
+	}
+	h.did(fmt.Sprintf("purge %+v", what))
+	return Purged{Entries: 3, Bytes: 4096}, nil
+}
+
+func (h *house) Upstreams() []Upstream {
+	return []Upstream{{App: "wiki", ID: "a1", URL: "http://10.0.0.5", Serving: true, State: "healthy"}}
+}
+
+func (h *house) Drain(_ context.Context, what Drain) error {
+	if what.App != "wiki" {
+		return fmt.Errorf("%w app %q", ErrUnknown, what.App)
+	}
+	h.did(fmt.Sprintf("drain %+v", what))
+	return nil
+}
+
 func (h *house) List(_ context.Context, f session.Filter) ([]session.Session, error) {
 	if f.Email != "ada@corp.example" {
 		return nil, nil

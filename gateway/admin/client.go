@@ -65,6 +65,27 @@ func (c *Client) Revoke(ctx context.Context, f Filter) ([]Session, error) {
 	return ended, err
 }
 
+// Purge drops stored answers and tells how many there were.
+func (c *Client) Purge(ctx context.Context, what Purge) (Purged, error) {
+	var purged Purged
+	err := c.call(ctx, http.MethodPost, "/v1/cache/purge", what, &purged)
+	return purged, err
+}
+
+// Upstreams lists the addresses of the apps.
+func (c *Client) Upstreams(ctx context.Context) ([]Upstream, error) {
+	var list []Upstream
+	err := c.call(ctx, http.MethodGet, "/v1/upstreams", nil, &list)
+	return list, err
+}
+
+// Drain takes an address out of service or puts it back, and lists the addresses as they are then.
+func (c *Client) Drain(ctx context.Context, what Drain) ([]Upstream, error) {
+	var list []Upstream
+	err := c.call(ctx, http.MethodPost, "/v1/upstreams/drain", what, &list)
+	return list, err
+}
+
 // AnnounceRead puts on record that the caller is about to read the audit logs.
 func (c *Client) AnnounceRead(ctx context.Context, what Reading) error {
 	return c.call(ctx, http.MethodPost, "/v1/audit/read", what, &struct{}{})

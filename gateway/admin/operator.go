@@ -33,8 +33,11 @@ const (
 	CodeReload  = "reload"          // the configuration is read again
 	CodeRevoke  = "sessions_revoke" // sessions are ended; detail: the filter
 	CodeRevoked = "sessions_revoked"
-	CodeRead    = "log_read" // someone is about to read the logs; detail: what they asked for
-	CodeBackup  = "backup"   // the state is copied
+	CodeRead    = "log_read"       // someone is about to read the logs; detail: what they asked for
+	CodeBackup  = "backup"         // the state is copied
+	CodePurge   = "cache_purge"    // answers are dropped from the cache; detail: which
+	CodePurged  = "cache_purged"   // what that was
+	CodeDrain   = "upstream_drain" // an app's address gets no more requests, or gets them again
 	CodeRefused = "admin_refused"
 )
 
@@ -78,6 +81,9 @@ func (s *operatorServer) handler() http.Handler {
 	mux.HandleFunc("POST /v1/reload", s.reload)
 	mux.HandleFunc("POST /v1/audit/read", s.announceRead)
 	mux.HandleFunc("POST /v1/backup", s.backup)
+	mux.HandleFunc("POST /v1/cache/purge", s.purge)
+	mux.HandleFunc("GET /v1/upstreams", s.upstreams)
+	mux.HandleFunc("POST /v1/upstreams/drain", s.drain)
 	return s.authorised(mux)
 }
 

@@ -72,10 +72,20 @@ type Provider struct {
 
 // Upstream is one address of one app.
 type Upstream struct {
-	App      string `json:"app"`
-	URL      string `json:"url"`
-	Serving  bool   `json:"serving"` // not left alone after a failed connection
-	Open     int64  `json:"open"`    // requests under way
-	Requests uint64 `json:"requests"`
-	Failures uint64 `json:"failures"`
+	App      string    `json:"app"`
+	ID       string    `json:"id"`
+	URL      string    `json:"url"`               // as configured
+	Resolved string    `json:"resolved,omitzero"` // what its name stands for now
+	Serving  bool      `json:"serving"`           // it gets requests
+	State    string    `json:"state"`             // healthy, or how else it is
+	Backup   bool      `json:"backup,omitzero"`
+	Weight   int       `json:"weight"`
+	Open     int64     `json:"open"` // requests under way
+	Waiting  int64     `json:"waiting"`
+	Requests uint64    `json:"requests"`
+	Failures uint64    `json:"failures"`
+	Retries  uint64    `json:"retries"`
+	Latency  float64   `json:"latency_s"` // as the balancer sees it
+	Error    string    `json:"last_error,omitzero"`
+	Failed   time.Time `json:"last_failed,omitzero"`
 }

@@ -30,7 +30,10 @@ import (
 	"sallyport/certs/keyring"
 	"sallyport/gateway"
 	"sallyport/gateway/admin"
+	"sallyport/gateway/cache"
 	"sallyport/gateway/config"
+	"sallyport/gateway/listen"
+	"sallyport/gateway/spool"
 	"sallyport/gateway/ui"
 )
 
@@ -71,12 +74,16 @@ type assembly struct {
 	started time.Time
 	release []func() error // in the order in which the parts were made
 
+	inherited listen.Sockets
+
 	metrics  *prometheus.Registry
 	audit    *audit.Audit
 	keys     *keyring.Client
 	store    *sqlite.Store
 	sessions *session.Keeper
 	minter   *token.Minter
+	cache    *cache.Cache // nil: no memory for one
+	spool    *spool.Spooler
 	server   *gateway.Server
 
 	group *errgroup.Group // what runs beside the listeners
@@ -115,6 +122,9 @@ func Run(ctx context.Context, path string, opts Options) (err error) {
 		stopBackground()
 		err = errors.Join(err, a.group.Wait(), a.close())
 	}()
+	if err := a.inherit(); err != nil {
+		return err
+	}
 	listeners, err := a.build(ctx)
 	if err != nil {
 		return err
@@ -126,6 +136,18 @@ func Run(ctx context.Context, path string, opts Options) (err error) {
 	err = listeners.serve(a.ctx, ctx, hangup)
 	a.control(context.WithoutCancel(ctx), "stopped", nil, nil)
 	return err
+}
+
+// inherit takes the sockets that a service manager kept for us, before any child process could inherit them too.
+func (a *assembly) inherit() (err error) {
+	if a.inherited, err = listen.Inherited(); err != nil {
+		return err
+	}
+	if a.opts.Listener != nil {
+		a.inherited.HTTPS = a.opts.Listener
+	}
+	a.onClose(func() error { return ignoreClosed(a.inherited.Close()) })
+	return nil
 }
 
 // build makes every part, in reading order.
@@ -152,6 +174,9 @@ func (a *assembly) build(ctx context.Context) (*listeners, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := a.openStores(cfg); err != nil {
+		return nil, err
+	}
 	if err := a.connect(ctx, frozen, nil); err != nil {
 		return nil, err
 	}
@@ -159,7 +184,7 @@ func (a *assembly) build(ctx context.Context) (*listeners, error) {
 	a.group.Go(func() error { return window.Run(a.ctx) })
 	a.server = gateway.New(gateway.Options{
 		Decisions: a.opts.WrapDecisions(a.audit.Decisions()), Window: window, Sessions: a.sessions, Assertions: a.minter,
-		ClientKeys: clientKeys, Pages: ui.New(ui.Options{}), Metrics: a.metrics, Log: a.opts.Log, Now: a.opts.Now,
+		Cache: a.cache, Spool: a.spool, ClientKeys: clientKeys, Pages: ui.New(ui.Options{}), Metrics: a.metrics, Log: a.opts.Log, Now: a.opts.Now,
 	}, frozen.snapshot)
 	a.sessions.OnEnd(a.server.SessionEnded)
 	a.group.Go(func() error { return a.server.Run(a.ctx) })
@@ -214,6 +239,20 @@ func (a *assembly) openAssertions(ctx context.Context, cfg *config.Config) (err 
 	}
 	a.minter, err = token.NewMinter(token.MinterConfig{Issuer: cfg.AuthOrigin(), Signer: signer, Now: a.opts.Now})
 	return err
+}
+
+// openStores readies what stands between apps and clients: stored answers, and bodies that wait.
+func (a *assembly) openStores(cfg *config.Config) (err error) {
+	if a.spool, err = spool.New(cfg.Spool); err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	a.onClose(a.spool.Close)
+	if cfg.Cache.Memory == 0 {
+		return nil
+	}
+	a.cache = cache.New(cache.NewMemory(int64(cfg.Cache.Memory)), cache.Options{MaxEntry: int64(cfg.Cache.MaxEntry), Now: a.opts.Now})
+	a.onClose(func() error { a.cache.Close(); return nil })
+	return nil
 }
 
 // clientKeys is the public side of every key that identity providers know us by.

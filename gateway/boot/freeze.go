@@ -20,6 +20,7 @@ import (
 	"sallyport/gateway/config"
 	"sallyport/gateway/route"
 	"sallyport/gateway/signin"
+	"sallyport/gateway/spool"
 	"sallyport/policy"
 )
 
@@ -61,7 +62,7 @@ func freeze(path string) (*frozen, error) {
 	for _, app := range table.Apps() {
 		apps = append(apps, app.Policy())
 	}
-	if f.bundle, err = policy.Build(cfg.Policy, apps); err != nil {
+	if f.bundle, err = policy.Build(cfg.Policy, apps, policy.Reauthorize); err != nil {
 		return f, fmt.Errorf("policy: %w", err)
 	}
 	engine, err := policy.Compile(context.Background(), f.bundle)
@@ -73,7 +74,7 @@ func freeze(path string) (*frozen, error) {
 		return f, err
 	}
 	f.snapshot = &gateway.Snapshot{Routes: table, Policy: engine, Zone: zone, PolicyHeaders: cfg.Policy.Headers, AuthHost: cfg.AuthHost(), PublicPort: cfg.Port(),
-		TransportSecurity: cfg.HSTS, FormOrigins: []string{cfg.AuthOrigin()}}
+		Reauthorize: cfg.Reauthorize, TransportSecurity: cfg.HSTS, FormOrigins: []string{cfg.AuthOrigin()}}
 	return f, nil
 }
 
@@ -84,8 +85,22 @@ func (f *frozen) checkParts() error {
 		_, err := oidc.New(p, oidc.Options{RedirectURL: signin.CallbackURL(f.config.AuthOrigin(), p.Name), Assertion: unusedSigner{}})
 		errs = append(errs, err)
 	}
-	errs = append(errs, f.snapshot.Connect(nil), certs.CheckFiles(f.config.TLS))
+	errs = append(errs, f.snapshot.Connect(nil, gateway.Behind{ClientCertificate: checkClientCertificate}), certs.CheckFiles(f.config.TLS), checkSpool(f.config.Spool))
+	f.snapshot.Retire(&gateway.Snapshot{})
 	return errors.Join(errs...)
+}
+
+// checkClientCertificate stands for the matching of a certificate with its key.
+func checkClientCertificate(file string) (gateway.ClientCertificate, error) {
+	return nil, certs.CheckClientFile(file)
+}
+
+func checkSpool(cfg spool.Config) error {
+	s, err := spool.New(cfg)
+	if err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	return s.Close()
 }
 
 // unusedSigner stands for the client's key where it is only checked that one is asked for.
@@ -110,7 +125,13 @@ func (a *assembly) connect(ctx context.Context, f *frozen, previous *frozen) (er
 	if previous != nil {
 		old = previous.snapshot
 	}
-	if err := f.snapshot.Connect(old); err != nil {
+	if err := f.snapshot.Connect(old, gateway.Behind{Cache: a.cache, Log: a.opts.Log, ClientCertificate: func(file string) (gateway.ClientCertificate, error) {
+		client, err := certs.LoadClient(ctx, file, a.keys)
+		if err != nil {
+			return nil, err
+		}
+		return client.GetClientCertificate, nil
+	}}); err != nil {
 		return err
 	}
 	a.warnAbout(ctx, f)

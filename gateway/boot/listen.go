@@ -4,19 +4,18 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"sallyport/gateway"
 	"sallyport/gateway/config"
+	"sallyport/gateway/listen"
 )
 
 const (
@@ -34,42 +33,35 @@ type listeners struct {
 	onHangup             func()
 }
 
-// listen binds the configured addresses.
+// listen opens the configured doors, with the sockets that a service manager kept for us where there are any.
 func (a *assembly) listen(cfg *config.Config) (*listeners, error) {
 	l := &listeners{secureHTTP: a.server.HTTPServer(), server: a.server,
 		onHangup: func() { a.reload(a.ctx, "SIGHUP") }} // its failure is on record, in status and on stderr
 	l.secureHTTP.TLSConfig = a.tlsConfig()
+	inherited := a.inherited
 	var err error
-	if l.secure = a.opts.Listener; l.secure == nil {
-		if l.secure, err = bind("listen", cfg.Listen); err != nil {
-			return nil, err
-		}
-	}
-	a.onClose(func() error { return ignoreClosed(l.secure.Close()) })
-	if cfg.ListenHTTP == "" {
-		return l, nil
-	}
-	if l.plain, err = bind("listen_http", cfg.ListenHTTP); err != nil {
+	if l.secure, err = a.open("listen", cfg.Listen, inherited.HTTPS, cfg.ProxyProtocol); err != nil {
 		return nil, err
 	}
-	a.onClose(func() error { return ignoreClosed(l.plain.Close()) })
+	if cfg.ListenHTTP == "" && inherited.HTTP == nil {
+		return l, nil
+	}
+	if l.plain, err = a.open("listen_http", cfg.ListenHTTP, inherited.HTTP, cfg.ProxyProtocol); err != nil {
+		return nil, err
+	}
 	l.redirect = &http.Server{Handler: a.toHTTPS(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second,
 		IdleTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10, DisableGeneralOptionsHandler: true,
 		ErrorLog: slog.NewLogLogger(a.opts.Log.Handler(), slog.LevelDebug)}
 	return l, nil
 }
 
-func bind(key, address string) (net.Listener, error) {
-	// Plain TCP: Go's default is Multipath TCP, which sandboxes cannot confine by port.
-	lc := net.ListenConfig{}
-	lc.SetMultipathTCP(false)
-	l, err := lc.Listen(context.Background(), "tcp", address)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("%s: %s is taken by another program", key, address)
-	}
+// open makes one door, which closes with the gateway.
+func (a *assembly) open(key, address string, inherited net.Listener, proxy listen.ProxyProtocol) (net.Listener, error) {
+	l, err := listen.Listen(a.ctx, listen.Options{Key: key, Address: address, Inherited: inherited, Proxy: proxy, OnReject: a.server.Dropped})
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", key, err)
+		return nil, err
 	}
+	a.onClose(func() error { return ignoreClosed(l.Close()) })
 	return l, nil
 }
 

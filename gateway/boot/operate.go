@@ -6,8 +6,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"sallyport/authn/session"
 	"sallyport/gateway/admin"
 )
@@ -64,12 +62,7 @@ func (o operated) describe(f *frozen, s *admin.Status) {
 		}
 		s.Providers = append(s.Providers, provider)
 	}
-	for _, app := range f.snapshot.Routes.Apps() {
-		for _, e := range f.snapshot.Endpoints()[string(app.Name)] {
-			s.Upstreams = append(s.Upstreams, admin.Upstream{App: string(app.Name), URL: e.Address, Serving: e.InService, Open: e.Outstanding,
-				Requests: e.Requests, Failures: e.Failures})
-		}
-	}
+	s.Upstreams = o.Upstreams()
 }
 
 // Backup returns a consistent copy of the state, already unlinked: closing it is all the cleaning up there is.
@@ -84,33 +77,4 @@ func (o operated) Backup(ctx context.Context) (*os.File, error) {
 	}
 	file, err := os.Open(copied)
 	return file, errors.Join(err, os.RemoveAll(folder))
-}
-
-// registerGauges adds the metrics that are read off the parts when somebody asks.
-func (a *assembly) registerGauges() {
-	gauge := func(name, help string, value func() float64) {
-		a.metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
-	}
-	truth := func(ok bool) float64 {
-		if ok {
-			return 1
-		}
-		return 0
-	}
-	gauge("sallyport_config_last_reload_success", "1 when the configuration in effect is the newest that was read, 0 after a refused reload.", func() float64 {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		return truth(a.failure == nil)
-	})
-	gauge("sallyport_audit_healthy", "1 while the audit log can be written.", func() float64 { return truth(a.audit.Healthy() == nil) })
-	gauge("sallyport_keys_ready", "1 while the key process is connected.", func() float64 { return truth(a.keys.Ready() == nil) })
-	gauge("sallyport_certificate_expiry_seconds", "Unix time at which the first certificate expires.", func() float64 {
-		first := 0.0
-		for _, c := range a.current().certs.Certificates() {
-			if at := float64(c.NotAfter.Unix()); first == 0 || at < first {
-				first = at
-			}
-		}
-		return first
-	})
 }

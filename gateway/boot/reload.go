@@ -48,6 +48,9 @@ func (a *assembly) prepare(ctx context.Context) (*frozen, error) {
 	if err := needsRestart(a.current().config, next.config); err != nil {
 		return nil, err
 	}
+	if err := checkSpool(next.config.Spool); err != nil {
+		return nil, err
+	}
 	return next, a.connect(ctx, next, a.current())
 }
 
@@ -58,6 +61,7 @@ func needsRestart(old, next *config.Config) error {
 		"listen": old.Listen != next.Listen, "listen_http": old.ListenHTTP != next.ListenHTTP,
 		"domain": old.Domain != next.Domain, "public_port": old.PublicPort != next.PublicPort,
 		"admin": old.Admin != next.Admin, "audit": old.Audit != next.Audit, "state": old.State != next.State,
+		"cache": old.Cache != next.Cache, "proxy_protocol": !reflect.DeepEqual(old.ProxyProtocol, next.ProxyProtocol),
 		"keys": !reflect.DeepEqual(old.Keys, next.Keys),
 	} {
 		if changed {
@@ -74,6 +78,9 @@ func needsRestart(old, next *config.Config) error {
 // activate makes a connected configuration the current one, and its providers the ones that run.
 func (a *assembly) activate(f *frozen) {
 	a.sessions.Configure(f.config.Session) // checked with the rest of the configuration
+	if err := a.spool.Configure(f.config.Spool); err != nil {
+		a.opts.Log.Error("the spool keeps its settings", "error", err) // its folder was usable a moment ago
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.active = f
@@ -118,6 +125,13 @@ func (a *assembly) noteReload(err error) {
 func (f *frozen) watched() []string {
 	files := append([]string(nil), f.sources.Files...)
 	files = append(files, f.config.TLS.Certificates...)
+	for _, app := range f.config.Apps {
+		for _, file := range []string{app.UpstreamTLS.CA, app.UpstreamTLS.ClientCertificate} {
+			if file != "" {
+				files = append(files, file)
+			}
+		}
+	}
 	if bundle := f.config.Policy.Bundle; strings.HasSuffix(bundle, ".tar") || strings.HasSuffix(bundle, ".tar.gz") || strings.HasSuffix(bundle, ".tgz") {
 		files = append(files, bundle)
 	}

@@ -24,7 +24,10 @@ import (
 	"sallyport/certs"
 	"sallyport/certs/keyring"
 	"sallyport/gateway/admin"
+	"sallyport/gateway/cache"
+	"sallyport/gateway/listen"
 	"sallyport/gateway/route"
+	"sallyport/gateway/spool"
 	"sallyport/policy"
 )
 
@@ -48,6 +51,8 @@ type Config struct {
 	// HSTS is for how long browsers remember to use HTTPS only (RFC 6797), on every host of the gateway; "0s" does not
 	// ask them to. Default 365d.
 	HSTS time.Duration `yaml:"hsts" default:"365d"`
+	// ProxyProtocol says whose word is taken for where a connection comes from. Changing it needs a restart.
+	ProxyProtocol listen.ProxyProtocol `yaml:"proxy_protocol"`
 	// Admin says where operators reach the gateway.
 	Admin admin.Config `yaml:"admin"`
 	// Session sets how long people stay signed in.
@@ -56,6 +61,13 @@ type Config struct {
 	Identity Identity `yaml:"identity"`
 	// Apps are the apps behind the gateway. Default: none.
 	Apps []route.App `yaml:"apps"`
+	// Cache is the memory that the apps' stored answers share. Changing it needs a restart.
+	Cache cache.Config `yaml:"cache"`
+	// Spool is the room for request bodies and answers that wait for a slow client.
+	Spool spool.Config `yaml:"spool"`
+	// Reauthorize is how often an exchange that is still open is decided again, from one second to one hour; a policy can
+	// ask for less. Changes of session and policy count at once. Default 30s.
+	Reauthorize time.Duration `yaml:"reauthorize" default:"30s"`
 	// TLS says which certificates the gateway shows.
 	TLS certs.Config `yaml:"tls"`
 	// Policy says who may do what, beyond the apps' access rules.
@@ -131,6 +143,9 @@ func (c *Config) checkAddresses() error {
 	}
 	if port == 0 && c.PublicPort == 0 {
 		return At("listen", errors.New("port 0 needs public_port: nobody could tell people where to connect"))
+	}
+	if c.Reauthorize < time.Second || c.Reauthorize > time.Hour {
+		return At("reauthorize", errors.New("must be from 1s to 1h"))
 	}
 	if c.ListenHTTP == "" {
 		return nil

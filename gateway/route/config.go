@@ -3,11 +3,11 @@ package route
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"net/url"
 	"strings"
 	"time"
 
+	"sallyport/gateway/cache"
 	"sallyport/gateway/units"
 	"sallyport/gateway/upstream"
 	"sallyport/policy"
@@ -29,9 +29,24 @@ type App struct {
 	Title string `yaml:"title"`
 	// Description is one sentence shown in the portal. Default: none.
 	Description string `yaml:"description"`
-	// Upstreams are the app's own addresses, http:// or https:// with an optional port and nothing after it.
-	// Several are balanced. Required.
-	Upstreams []Upstream `yaml:"upstreams" config:"required,single"`
+	// Upstreams are the app's own addresses, each http://, https:// or unix:, alone or as {url, weight, backup}. Several
+	// are balanced. Required.
+	Upstreams []upstream.Address `yaml:"upstreams" config:"required,single"`
+	// UpstreamProtocol is what is spoken with the app: "auto" is HTTP/1.1, and HTTP/2 for gRPC; "http1", "h2" (over TLS)
+	// and "h2c" (without) are spoken always, except that WebSockets are HTTP/1.1. Default "auto".
+	UpstreamProtocol upstream.Protocol `yaml:"upstream_protocol" default:"auto" enum:"auto,http1,h2,h2c"`
+	// UpstreamTLS is how https:// upstreams are spoken to.
+	UpstreamTLS upstream.TLS `yaml:"upstream_tls"`
+	// Balance says which address a request goes to.
+	Balance upstream.Balance `yaml:"balance"`
+	// Health asks the addresses regularly whether they are well. Default: it does not.
+	Health upstream.Health `yaml:"health"`
+	// Ejection takes addresses out of service for a while whose requests fail.
+	Ejection upstream.Ejection `yaml:"ejection"`
+	// Connections bounds what one address has to do at a time.
+	Connections upstream.Limits `yaml:"connections"`
+	// Retry says when a request is sent again.
+	Retry upstream.Retry `yaml:"retry"`
 	// Access says who may open the app: one rule or a list of which the first match decides. Absent or empty: nobody.
 	Access policy.Access `yaml:"access" config:"single"`
 	// Authorization says to whom the Authorization header belongs: "app" forwards it untouched beside a session,
@@ -51,13 +66,18 @@ type App struct {
 	// SecretParams are names of query parameters that are recorded as [redacted], besides token, code, password,
 	// secret, key, signature, access_token and id_token. Default: none.
 	SecretParams []string `yaml:"secret_params" config:"single"`
-	// Timeouts bound how long the gateway waits for the app.
+	// Timeouts bound how long the gateway waits for the app and for the client.
 	Timeouts Timeouts `yaml:"timeouts"`
 	// MaxBody is the largest request body, such as 10MiB; larger ones are refused with 413. Default 100MiB; 0 means
 	// no request may have a body.
 	MaxBody units.Bytes `yaml:"max_body" default:"100MiB"`
-	// UpstreamCA is a PEM file of the authorities that may vouch for https:// upstreams. Default: the system's.
-	UpstreamCA string `yaml:"upstream_ca" config:"path"`
+	// Cache stores the app's answers behind the decision: every request is still decided and recorded first.
+	Cache cache.Rules `yaml:"cache"`
+	// Compression lets the gateway compress answers (gzip) that the app sends uncompressed, where nobody can use that to
+	// guess what is in them. Default false.
+	Compression bool `yaml:"compression"`
+	// Streams says which answers and request bodies go through as they come, and how long they may stay open.
+	Streams Streams `yaml:"streams"`
 	// Labels are facts about the app for policies and reports, such as {team: web, control: "SOC2:CC6.1"}.
 	Labels map[string]string `yaml:"labels"`
 	// Owner is the person or team that answers for the app. Shown when access is denied. Default: none.
@@ -66,15 +86,11 @@ type App struct {
 	Sensitivity string `yaml:"sensitivity"`
 }
 
-// Timeouts bound how long the gateway waits for an app.
+// Timeouts bound how long the gateway waits for an app, and for the client.
 type Timeouts struct {
-	// Connect is the longest wait for a connection, TLS included. Default 5s.
-	Connect time.Duration `yaml:"connect" default:"5s"`
-	// Response is the longest wait for the head of an answer after the request was sent. Default 60s.
-	Response time.Duration `yaml:"response" default:"60s"`
-	// Idle closes kept connections to the app that were not used this long. Keep it below the app's own keep-alive time:
-	// a POST that meets a connection which the app is just closing cannot be repeated and is answered 502. Default 90s.
-	Idle time.Duration `yaml:"idle" default:"90s"`
+	upstream.Timeouts `yaml:",inline"`
+	// Client is the longest pause that a client may make in sending a body, or in taking an answer. Default 60s.
+	Client time.Duration `yaml:"client" default:"60s"`
 }
 
 // Check reports what is wrong with one app by itself.
@@ -157,33 +173,6 @@ func oneOf[T ~string](dst *T, text []byte, allowed ...T) error {
 	}
 	return fmt.Errorf("%q is none of %q", text, allowed)
 }
-
-// Upstream is one address of an app: scheme, host and port.
-type Upstream struct{ url.URL }
-
-// UnmarshalText accepts http:// and https:// addresses without user, path, query or fragment.
-func (u *Upstream) UnmarshalText(text []byte) error {
-	parsed, err := url.Parse(string(text))
-	if err != nil {
-		return err
-	}
-	switch {
-	case parsed.Scheme != "http" && parsed.Scheme != "https":
-		return fmt.Errorf("upstream %q must start with http:// or https://", text)
-	case parsed.Hostname() == "" || parsed.User != nil || parsed.Opaque != "":
-		return fmt.Errorf("upstream %q must be a scheme, a host and an optional port", text)
-	case (parsed.Path != "" && parsed.Path != "/") || parsed.RawQuery != "" || parsed.ForceQuery || parsed.Fragment != "":
-		return fmt.Errorf("upstream %q must have no path, query or fragment", text)
-	}
-	if ip, err := netip.ParseAddr(parsed.Hostname()); err == nil && upstream.Forbidden(ip) {
-		return fmt.Errorf("upstream %q is a link-local, multicast or unspecified address", text)
-	}
-	u.URL = url.URL{Scheme: parsed.Scheme, Host: strings.ToLower(parsed.Host)}
-	return nil
-}
-
-// MarshalText is the address as configured.
-func (u Upstream) MarshalText() ([]byte, error) { return []byte(u.URL.String()), nil }
 
 func validName(s string) bool {
 	if s == "" || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {

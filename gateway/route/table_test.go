@@ -3,15 +3,17 @@ package route
 import (
 	"strings"
 	"testing"
+
+	"sallyport/gateway/upstream"
 )
 
-func at(t *testing.T, address string) Upstream {
+func at(t *testing.T, address string) upstream.Address {
 	t.Helper()
-	var u Upstream
-	if err := u.UnmarshalText([]byte(address)); err != nil {
+	a := upstream.Address{Weight: 1}
+	if err := a.URL.UnmarshalText([]byte(address)); err != nil {
 		t.Fatal(err)
 	}
-	return u
+	return a
 }
 
 func TestLongestPathWinsAtSegmentBorders(t *testing.T) {
@@ -57,24 +59,8 @@ func TestStartPathIsWhatTheAppSees(t *testing.T) {
 	}
 }
 
-func TestUpstreamAddressesAreOrigins(t *testing.T) {
-	for _, bad := range []string{
-		"10.0.0.5:8080", "ftp://x", "http://", "http://u:p@x", "http://x/path", "http://x?q", "http://x#f",
-		"file:///etc/passwd", "http://169.254.169.254", "http://[fe80::1]", "http://[::ffff:169.254.169.254]:80", "http://0.0.0.0:1",
-	} {
-		var u Upstream
-		if err := u.UnmarshalText([]byte(bad)); err == nil {
-			t.Errorf("%q was accepted", bad)
-		}
-	}
-	u := at(t, "http://App.Internal:8080/")
-	if got := u.String(); got != "http://app.internal:8080" {
-		t.Errorf("got %q", got)
-	}
-}
-
 func TestAppSettingsAreChecked(t *testing.T) {
-	good := App{Name: "wiki", Host: "wiki.corp.example", Upstreams: []Upstream{at(t, "http://10.0.0.5")}}
+	good := App{Name: "wiki", Host: "wiki.corp.example", Upstreams: []upstream.Address{at(t, "http://10.0.0.5")}}
 	if err := good.Check(); err != nil {
 		t.Fatalf("a good app: %v", err)
 	}
@@ -91,5 +77,19 @@ func TestAppSettingsAreChecked(t *testing.T) {
 		if err := bad.Check(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want an error about %s, got %v", want, err)
 		}
+	}
+}
+
+func TestStreamsAreDeclaredAtSegmentBorders(t *testing.T) {
+	streams := Streams{Paths: []string{"/live/", "/feed"}}
+	for path, want := range map[string]bool{"/live": true, "/live/": true, "/live/a": true, "/lively": false, "/feed": true, "/feed/a": false, "/": false} {
+		if got := streams.Declared(path); got != want {
+			t.Errorf("%s declared: got %v, want %v", path, got, want)
+		}
+	}
+	bad := Streams{Paths: []string{"live/", "/a/../b"}, Idle: -1}
+	err := bad.Check()
+	if err == nil || !strings.Contains(err.Error(), "live/") || !strings.Contains(err.Error(), "/a/../b") || !strings.Contains(err.Error(), "negative") {
+		t.Errorf("got %v", err)
 	}
 }

@@ -1,0 +1,96 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"sallyport/audit"
+	"sallyport/gateway/spool"
+)
+
+// takeBody readies the request's body for the app. Ordinarily it is read to its end first, so that a slow upload holds no
+// app and a request whose first address fails can be sent to another; a stream goes through as it comes.
+func (x *exchange) takeBody(out *http.Request) (release func(), err error) {
+	if x.r.Body == nil || x.r.Body == http.NoBody {
+		return func() {}, nil
+	}
+	x.bodyIn = &clientBody{ReadCloser: http.MaxBytesReader(x.w, x.r.Body, int64(x.app.MaxBody)), x: x}
+	if x.streaming {
+		out.Body, out.ContentLength = x.bodyIn, x.req.ContentLength
+		if x.r.ProtoMajor == 1 {
+			// An app may answer before it has read the whole body. Without this net/http would throw the rest of the body
+			// away at the first byte of the answer. The error says that the connection cannot, which none of ours is.
+			_ = http.NewResponseController(x.w).EnableFullDuplex()
+		}
+		return func() {}, nil
+	}
+	body, err := x.server.spool.Request(x.ctx, x.bodyIn, x.req.ContentLength, int64(x.app.MaxBody))
+	if err != nil {
+		return nil, x.bodyRefusal(err)
+	}
+	x.bodyIn.done()
+	delete(out.Header, "Expect") // RFC 9110 §10.1.1: nothing is left to wait for
+	out.ContentLength, out.GetBody = body.Size(), body.Open
+	if out.Body, err = body.Open(); err != nil {
+		body.Close()
+		return nil, x.bodyRefusal(err)
+	}
+	return func() { body.Close() }, nil
+}
+
+// bodyRefusal says why a body did not arrive.
+func (x *exchange) bodyRefusal(err error) *Refusal {
+	tooLarge, isTooLarge := errors.AsType[*http.MaxBytesError](err)
+	switch {
+	case isTooLarge:
+		return bodyTooLarge(tooLarge)
+	case x.ctx.Err() != nil:
+		return x.interrupted()
+	case errors.Is(err, spool.ErrTooLarge):
+		return bodyTooLarge(err)
+	case errors.Is(err, spool.ErrFull):
+		return &Refusal{Status: http.StatusServiceUnavailable, Effect: audit.Reject, Reason: "spool_full", Err: err, Close: true,
+			Public: "The gateway has no room for this request at the moment."}
+	}
+	return &Refusal{Status: http.StatusBadRequest, Effect: audit.Reject, Reason: "body_broke_off", Err: err, Close: true,
+		Public: "The request ended before all of it had arrived."}
+}
+
+func bodyTooLarge(err error) *Refusal {
+	return &Refusal{Status: http.StatusRequestEntityTooLarge, Effect: audit.Reject, Reason: "body_too_large", Err: err,
+		Public: "The request is larger than this app accepts.", Close: true}
+}
+
+// clientBody counts what the client sent and lets it pause no longer than the app's timeouts.client.
+type clientBody struct {
+	io.ReadCloser
+	x        *exchange
+	deadline time.Time // that is set
+}
+
+func (b *clientBody) Read(p []byte) (int, error) {
+	b.extend()
+	n, err := b.ReadCloser.Read(p)
+	b.x.read.Add(int64(n))
+	return n, err
+}
+
+// extend moves the deadline when a good part of the time is over: a deadline costs more than a read.
+func (b *clientBody) extend() {
+	patience := b.x.app.Timeouts.Client
+	now := time.Now()
+	if patience <= 0 || b.x.streaming || b.deadline.Sub(now) > patience/2 {
+		return
+	}
+	b.deadline = now.Add(patience)
+	_ = http.NewResponseController(b.x.w).SetReadDeadline(b.deadline)
+}
+
+// done takes the deadline back: net/http watches the connection on, and would take it for the client's end.
+func (b *clientBody) done() {
+	if !b.deadline.IsZero() {
+		_ = http.NewResponseController(b.x.w).SetReadDeadline(time.Time{})
+	}
+}

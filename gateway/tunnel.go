@@ -1,0 +1,97 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// tunnel joins the client's connection to the app's after both agreed to speak another protocol, which can only be
+// WebSocket: the canonical request admits nothing else. It ends when either side ends, or when the exchange's context
+// does; a WebSocket client is then told so in its own protocol.
+func (x *exchange) tunnel(res *http.Response) error {
+	app, ok := res.Body.(io.ReadWriteCloser)
+	if !ok || !strings.EqualFold(res.Header.Get("Upgrade"), x.req.Upgrade) || x.req.Upgrade == "" {
+		res.Body.Close()
+		return x.unavailable(errors.New("the app switched to a protocol it was not asked for"))
+	}
+	defer app.Close()
+	client, err := x.switchProtocols(res)
+	if err != nil {
+		x.upstreamErr = err
+		return nil // the connection is not HTTP's any more: there is nobody to answer
+	}
+	defer client.Close()
+	socket := newWebSocket(client)
+	parted := make(chan struct{})
+	stop := context.AfterFunc(x.ctx, func() {
+		defer close(parted)
+		socket.end(context.Cause(x.ctx))
+		app.Close()
+		awaitClose(client)
+	})
+	var copies sync.WaitGroup
+	copies.Go(func() { io.Copy(app, client); app.Close() })
+	io.Copy(socket, app)
+	if !stop() {
+		<-parted
+	}
+	client.Close()
+	copies.Wait()
+	return nil
+}
+
+// awaitClose gives the client the time to answer a close frame. A connection that is closed while bytes of the client
+// arrive is reset, which can overtake the frame (RFC 6455 §7.1.1).
+func awaitClose(client net.Conn) {
+	client.SetReadDeadline(time.Now().Add(partingTime))
+	io.Copy(io.Discard, client)
+	client.Close()
+}
+
+// switchProtocols answers 101 and takes the client's connection over.
+func (x *exchange) switchProtocols(res *http.Response) (net.Conn, error) {
+	header := x.w.Header()
+	for name, values := range res.Header {
+		header[name] = values
+	}
+	x.stick(header)
+	conn, buffered, err := x.w.Hijack()
+	if err != nil {
+		return nil, fmt.Errorf("taking over the connection: %w", err)
+	}
+	var head bytes.Buffer
+	fmt.Fprintf(&head, "HTTP/1.1 %d %s\r\n", res.StatusCode, http.StatusText(res.StatusCode))
+	header.Write(&head)
+	head.WriteString("\r\n")
+	conn.SetDeadline(time.Time{})
+	if _, err := conn.Write(head.Bytes()); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	if n := buffered.Reader.Buffered(); n > 0 { // what the client sent right behind its request
+		early, _ := buffered.Reader.Peek(n)
+		return &readAhead{Conn: conn, early: bytes.NewReader(bytes.Clone(early))}, nil
+	}
+	return conn, nil
+}
+
+// readAhead is a connection of which some bytes were read already.
+type readAhead struct {
+	net.Conn
+	early *bytes.Reader
+}
+
+func (c *readAhead) Read(p []byte) (int, error) {
+	if c.early.Len() > 0 {
+		return c.early.Read(p)
+	}
+	return c.Conn.Read(p)
+}
