@@ -38,14 +38,15 @@ func poolOf(size int) *sync.Pool {
 	panic("BUG: no chunk has this size")
 }
 
-// first is the chunk that a body begins with, and cannot do without: size, or a smaller one when memory is short. Nil when
-// there is none.
+// first is the chunk that a body begins with, and cannot do without: of the size asked for, or a tiny one when memory is
+// short, for which the last eighth is kept. Nil when there is none.
 func (s *Spooler) first(size int) *chunk {
 	limit := s.settings.Load().memory
-	for _, smaller := range [...]int{largeChunk, smallChunk, tinyChunk} {
-		if smaller <= size && s.memory.take(int64(smaller), limit) {
-			return poolOf(smaller).Get().(*chunk)
-		}
+	if s.memory.take(int64(size), limit-limit/8) {
+		return poolOf(size).Get().(*chunk)
+	}
+	if s.memory.take(tinyChunk, limit) {
+		return tinyChunks.Get().(*chunk)
 	}
 	return nil
 }

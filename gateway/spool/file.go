@@ -26,6 +26,15 @@ type file interface {
 	Close() error
 }
 
+// lost says that a file cannot be read back. That is never io.EOF, which would make the part the whole.
+func (s *Spooler) lost(err error) error {
+	s.failures.Add(1)
+	if err == nil || err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("reading a spooled body back: %w", err)
+}
+
 // noFolder is the folder of a Spooler without files.
 type noFolder struct{}
 

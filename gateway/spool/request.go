@@ -261,8 +261,7 @@ func (b *Body) readSome(p []byte, offset int64) (int, error) {
 	if n > 0 {
 		return n, nil
 	}
-	b.spool.failures.Add(1)
-	return 0, fmt.Errorf("reading a spooled request back: %w", err)
+	return 0, b.spool.lost(err)
 }
 
 // bodyReader reads a Body from its beginning.

@@ -2,7 +2,6 @@ package spool
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"sync"
 )
@@ -191,8 +190,7 @@ func (r *Reader) readFileLocked(p []byte) (int, error) {
 		return 0, r.gone
 	}
 	if n == 0 {
-		r.spool.failures.Add(1)
-		r.leaveLocked(fmt.Errorf("reading a spooled answer back: %w", err))
+		r.leaveLocked(r.spool.lost(err))
 		return 0, r.gone
 	}
 	r.extent.r += int64(n)

@@ -1,0 +1,6 @@
+//go:build !race
+
+package spool
+
+// raceDetector is not there.
+const raceDetector = false
