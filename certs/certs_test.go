@@ -51,6 +51,8 @@ func (l localKeys) TLSServer(k keyring.Key) crypto.Signer {
 	return nil
 }
 
+func (l localKeys) TLSClient(k keyring.Key) crypto.Signer { return l.TLSServer(k) }
+
 func local(private crypto.Signer, name string, hosts ...string) localKey {
 	return localKey{keyring.Key{Name: name, Purpose: keyring.PurposeTLSServer, Public: private.Public(), Names: hosts}, private}
 }

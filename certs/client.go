@@ -74,7 +74,7 @@ func (c *Client) GetClientCertificate(request *tls.CertificateRequestInfo) (*tls
 	if time.Now().After(c.info.NotAfter) {
 		return nil, fmt.Errorf("%w at %s: %s", ErrExpired, c.info.NotAfter.UTC().Format(time.RFC3339), c.info.File)
 	}
-	// RFC 8446 §4.4.2.3: what the app names with certificate_authorities and signature_algorithms binds the client.
+	// RFC 8446 §4.4.2.3: the certificate must suit the app's signature_algorithms and should its certificate_authorities.
 	if err := request.SupportsCertificate(c.cert); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrNotAccepted, c.info.File, err)
 	}

@@ -15,6 +15,7 @@ keys:
   - {name: wiki, purpose: tls-server, file: wiki.pem, names: [wiki.corp.example]}
   - {name: says, purpose: assertion, file: says.pem}
   - {name: login, purpose: oidc-client, file: login.pem, client_id: sallyport}
+  - {name: mutual, purpose: tls-client, file: mutual.pem}
 assertion:
   issuer: https://auth.corp.example
   audiences: ["https://*.corp.example:8443"]
@@ -36,11 +37,13 @@ func TestConfigurationIsStrict(t *testing.T) {
 		{"name twice", "name: says", "name: wiki", `line 7: key "wiki": the name is taken`},
 		{"bad name", "name: says", `name: "a\nb"`, "line 7"},
 		{"no names", ", names: [wiki.corp.example]", "", "line 6"},
+		{"names of a client key", "file: mutual.pem", "file: mutual.pem, names: [a.example]", "line 9"},
+		{"client_id of a client key", "file: mutual.pem", "file: mutual.pem, client_id: sallyport", "line 9"},
 		{"names of an assertion key", "file: says.pem", "file: says.pem, names: [a.example]", "line 7"},
 		{"bad host", "[wiki.corp.example]", "[Wiki.corp.example]", "line 6"},
 		{"no client_id", ", client_id: sallyport", "", "line 8"},
-		{"bad audience", "https://*.corp.example:8443", "https://*", "line 11: audience"},
-		{"no issuer", "  issuer: https://auth.corp.example\n", "", "line 10: assertion"},
+		{"bad audience", "https://*.corp.example:8443", "https://*", "line 12: audience"},
+		{"no issuer", "  issuer: https://auth.corp.example\n", "", "line 11: assertion"},
 		{"no keys", goodConfig[strings.Index(goodConfig, "keys:\n"):], "", "keys is missing"},
 		{"no dir", "dir: keys\n", "", "dir is missing"},
 		{"no state_dir", "state_dir: state\n", "", "state_dir is missing"},

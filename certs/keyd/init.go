@@ -39,6 +39,10 @@ type InitOptions struct {
 	Domain string
 	// Hosts get one TLS key and one certificate each: names in Domain; `*.` may stand for one label.
 	Hosts []string
+	// Clients get one key of purpose tls-client and one certificate each, by which the gateway proves itself to apps that
+	// ask for one: names in Domain, other than Hosts. Another development CA vouches for them, so that what browsers
+	// trust vouches for no client, and what apps trust for no server. Default: none.
+	Clients []string
 	// Port is part of the default issuer and audiences. Default: 443, which an origin does not show.
 	Port int
 	// Issuer of assertions. Default: https://auth.Domain, with Port.
@@ -66,6 +70,8 @@ type InitResult struct {
 	Certificates string            // glob of the chains, for the gateway's tls.certificates
 	ClientKeys   string            // JSON Web Key Set to register with the identity provider, for private_key_jwt
 	Chains       map[string]string // chain file by host
+	ClientCA     string            // the CA of the client certificates, for apps to trust; empty without Clients
+	ClientChains map[string]string // chain file by client, for the gateway
 }
 
 // leafLife is the validity of a leaf: Chromium refuses more than 398 days.
@@ -74,7 +80,7 @@ const leafLife = 397 * 24 * time.Hour
 // Init makes a working set of keys, certificates and configuration. It overwrites nothing: if one of its files exists
 // it fails before it writes any. On failure it removes what it wrote.
 //
-// The development CA's private key signs the leaves and is then forgotten; no file ever holds it. Another host means
+// A development CA's private key signs the leaves and is then forgotten; no file ever holds it. Another host means
 // another CA, and a CA that browsers were told to trust can be stolen from nobody.
 func Init(o InitOptions) (*InitResult, error) {
 	if err := o.complete(); err != nil {
@@ -101,14 +107,8 @@ func (o *InitOptions) complete() (err error) {
 	if !validHost(o.Domain) {
 		return fmt.Errorf("domain %q is not a lower-case DNS name", o.Domain)
 	}
-	for i, h := range o.Hosts {
-		name := strings.TrimPrefix(h, "*.")
-		if !validHost(name) || name != o.Domain && !strings.HasSuffix(name, "."+o.Domain) {
-			return fmt.Errorf("host %q is not a lower-case DNS name in %s", h, o.Domain)
-		}
-		if slices.Contains(o.Hosts[:i], h) {
-			return fmt.Errorf("host %q is named twice", h)
-		}
+	if err := o.checkNames(); err != nil {
+		return err
 	}
 	if o.Port < 0 || o.Port > 65535 {
 		return fmt.Errorf("port %d is none", o.Port)
@@ -144,6 +144,30 @@ func (o *InitOptions) complete() (err error) {
 	return nil
 }
 
+// checkNames demands names in the domain, each once: a key has one purpose.
+func (o *InitOptions) checkNames() error {
+	inDomain := func(name string) bool {
+		return validHost(name) && (name == o.Domain || strings.HasSuffix(name, "."+o.Domain))
+	}
+	for i, h := range o.Hosts {
+		if !inDomain(strings.TrimPrefix(h, "*.")) {
+			return fmt.Errorf("host %q is not a lower-case DNS name in %s", h, o.Domain)
+		}
+		if slices.Contains(o.Hosts[:i], h) {
+			return fmt.Errorf("host %q is named twice", h)
+		}
+	}
+	for i, c := range o.Clients {
+		if !inDomain(c) {
+			return fmt.Errorf("client %q is not a lower-case DNS name in %s", c, o.Domain)
+		}
+		if slices.Contains(o.Clients[:i], c) || slices.Contains(o.Hosts, c) {
+			return fmt.Errorf("client %q is named twice", c)
+		}
+	}
+	return nil
+}
+
 func (o *InitOptions) origin(host string) string {
 	if o.Port == 0 || o.Port == 443 {
 		return "https://" + host
@@ -163,6 +187,7 @@ func (o *InitOptions) make() (*fileSet, *InitResult, error) {
 		Certificates: filepath.Join(o.Public, "certs", "*.pem"),
 		ClientKeys:   filepath.Join(o.Public, "oidc-client.jwks.json"),
 		Chains:       map[string]string{},
+		ClientChains: map[string]string{},
 	}
 	set := &fileSet{}
 	set.folder(o.Dir, 0o755)
@@ -174,23 +199,15 @@ func (o *InitOptions) make() (*fileSet, *InitResult, error) {
 	set.folder(o.Public, 0o755)
 	set.folder(filepath.Join(o.Public, "certs"), 0o755)
 
-	ca, err := newAuthority(o.Domain, o.Now())
-	if err != nil {
+	if err := o.issue(set, x509.ExtKeyUsageServerAuth, res.CA, "certs", o.Hosts, res.Chains); err != nil {
 		return nil, nil, err
 	}
-	set.file(res.CA, pemBlock("CERTIFICATE", ca.cert.Raw), 0o644)
-	for _, host := range o.Hosts {
-		public, err := o.addKey(set, fileName(host))
-		if err != nil {
+	if len(o.Clients) > 0 {
+		res.ClientCA = filepath.Join(o.Public, "client-ca.pem")
+		set.folder(filepath.Join(o.Public, "clients"), 0o755)
+		if err := o.issue(set, x509.ExtKeyUsageClientAuth, res.ClientCA, "clients", o.Clients, res.ClientChains); err != nil {
 			return nil, nil, err
 		}
-		leaf, err := ca.leaf(host, public, o.Now())
-		if err != nil {
-			return nil, nil, err
-		}
-		res.Chains[host] = filepath.Join(o.Public, "certs", fileName(host)+".pem")
-		chain := append(pemBlock("CERTIFICATE", leaf), pemBlock("CERTIFICATE", ca.cert.Raw)...)
-		set.file(res.Chains[host], chain, 0o644)
 	}
 	if _, err := o.addKey(set, "assertion"); err != nil {
 		return nil, nil, err
@@ -210,6 +227,28 @@ func (o *InitOptions) make() (*fileSet, *InitResult, error) {
 	}
 	set.file(res.Config, config, 0o644) // last: where it is, the rest is
 	return set, res, nil
+}
+
+// issue makes an authority for one usage, and a key and a chain in folder for each name.
+func (o *InitOptions) issue(set *fileSet, usage x509.ExtKeyUsage, caFile, folder string, names []string, chains map[string]string) error {
+	ca, err := newAuthority(o.Domain, usage, o.Now())
+	if err != nil {
+		return err
+	}
+	set.file(caFile, pemBlock("CERTIFICATE", ca.cert.Raw), 0o644)
+	for _, name := range names {
+		public, err := o.addKey(set, fileName(name))
+		if err != nil {
+			return err
+		}
+		leaf, err := ca.leaf(name, public)
+		if err != nil {
+			return err
+		}
+		chains[name] = filepath.Join(o.Public, folder, fileName(name)+".pem")
+		set.file(chains[name], append(pemBlock("CERTIFICATE", leaf), pemBlock("CERTIFICATE", ca.cert.Raw)...), 0o644)
+	}
+	return nil
 }
 
 // addKey makes a key on P-256 and returns its public half.
@@ -261,29 +300,33 @@ func (o *InitOptions) config() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// authority is the development CA while Init runs.
+// authority is a development CA while Init runs. It vouches for one usage.
 type authority struct {
 	cert    *x509.Certificate
 	private *ecdsa.PrivateKey
 }
 
-func newAuthority(domain string, now time.Time) (*authority, error) {
+func newAuthority(domain string, usage x509.ExtKeyUsage, now time.Time) (*authority, error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
 	_, v4, _ := net.ParseCIDR("0.0.0.0/0")
 	_, v6, _ := net.ParseCIDR("::/0")
+	title := "Development CA"
+	if usage == x509.ExtKeyUsageClientAuth {
+		title = "Development client CA" // apps tell authorities apart by name
+	}
 	template := &x509.Certificate{
 		SerialNumber:          serial(),
-		Subject:               pkix.Name{Organization: []string{"Sallyport development"}, CommonName: fmt.Sprintf("Development CA, %.40s", domain)},
+		Subject:               pkix.Name{Organization: []string{"Sallyport development"}, CommonName: fmt.Sprintf("%s, %.40s", title, domain)},
 		NotBefore:             now.Add(-time.Hour), // clocks of other machines
 		NotAfter:              now.Add(-time.Hour + leafLife),
 		IsCA:                  true,
 		BasicConstraintsValid: true,
 		MaxPathLenZero:        true,
 		KeyUsage:              x509.KeyUsageCertSign,
-		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		ExtKeyUsage:           []x509.ExtKeyUsage{usage},
 		// RFC 5280 §4.2.1.10. Types that are not named are unconstrained, so addresses are excluded by name.
 		PermittedDNSDomainsCritical: true,
 		PermittedDNSDomains:         []string{domain},
@@ -298,16 +341,24 @@ func newAuthority(domain string, now time.Time) (*authority, error) {
 	return &authority{cert, private}, err
 }
 
-func (a *authority) leaf(host string, public crypto.PublicKey, now time.Time) ([]byte, error) {
+func (a *authority) vouchesFor(usage x509.ExtKeyUsage) bool {
+	return slices.Contains(a.cert.ExtKeyUsage, usage)
+}
+
+func (a *authority) leaf(name string, public crypto.PublicKey) ([]byte, error) {
+	subject := pkix.Name{Organization: []string{"Sallyport development"}}
+	if a.vouchesFor(x509.ExtKeyUsageClientAuth) && len(name) <= 64 { // what a CN holds; browsers do not read it, apps do
+		subject.CommonName = name
+	}
 	return x509.CreateCertificate(rand.Reader, &x509.Certificate{
 		SerialNumber:          serial(),
-		Subject:               pkix.Name{Organization: []string{"Sallyport development"}}, // a CN holds 64 bytes, a host 253
-		DNSNames:              []string{host},
+		Subject:               subject,
+		DNSNames:              []string{name},
 		NotBefore:             a.cert.NotBefore,
 		NotAfter:              a.cert.NotAfter,
 		BasicConstraintsValid: true,
 		KeyUsage:              x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		ExtKeyUsage:           a.cert.ExtKeyUsage,
 	}, a.cert, public, a.private)
 }
 

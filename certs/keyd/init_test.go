@@ -56,6 +56,56 @@ func TestInitMakesWhatBrowsersAccept(t *testing.T) {
 	}
 }
 
+// Clients have an authority of their own: what vouches for one end of a handshake vouches for nobody at the other.
+func TestInitMakesClientsForApps(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new")
+	o := initOptions(dir)
+	o.Clients = []string{"gateway.corp.example", strings.Repeat("long.", 12) + "corp.example"}
+	res, err := keyd.Init(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := func(file string) *x509.CertPool {
+		roots := x509.NewCertPool()
+		roots.AddCert(readCertificates(t, file)[0])
+		return roots
+	}
+	servers, clients := pool(res.CA), pool(res.ClientCA)
+	client, server := []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	for _, name := range o.Clients {
+		leaf := readCertificates(t, res.ClientChains[name])[0]
+		if _, err := leaf.Verify(x509.VerifyOptions{Roots: clients, DNSName: name, KeyUsages: client}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := leaf.Verify(x509.VerifyOptions{Roots: clients, KeyUsages: server}); err == nil {
+			t.Errorf("%s is a server too", name)
+		}
+		if _, err := leaf.Verify(x509.VerifyOptions{Roots: servers, KeyUsages: client}); err == nil {
+			t.Errorf("%s: the servers' authority vouches for it", name)
+		}
+		if want := map[bool]string{true: name}[len(name) <= 64]; leaf.Subject.CommonName != want {
+			t.Errorf("%s: common name %q, want %q", name, leaf.Subject.CommonName, want)
+		}
+	}
+	for host, file := range res.Chains {
+		if _, err := readCertificates(t, file)[0].Verify(x509.VerifyOptions{Roots: clients, KeyUsages: client}); err == nil {
+			t.Errorf("%s is a client too", host)
+		}
+	}
+	if found, _ := filepath.Glob(res.Certificates); len(found) != len(o.Hosts) {
+		t.Errorf("%s finds %v: client certificates are not among the servers'", res.Certificates, found)
+	}
+	c, err := keyd.LoadConfig(res.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range c.Keys {
+		if isClient := slices.Contains(o.Clients, k.Name); isClient != (k.Purpose == "tls-client") || isClient && len(k.Names) > 0 {
+			t.Errorf("got key %+v", k)
+		}
+	}
+}
+
 func readCertificates(t *testing.T, file string) []*x509.Certificate {
 	t.Helper()
 	data, err := os.ReadFile(file)
@@ -126,6 +176,10 @@ func TestInitRefusesNonsense(t *testing.T) {
 		"host twice":       func(o *keyd.InitOptions) { o.Hosts = []string{"a.corp.example", "a.corp.example"} },
 		"host with a path": func(o *keyd.InitOptions) { o.Hosts = []string{"../../x.corp.example"} },
 		"bad domain":       func(o *keyd.InitOptions) { o.Domain = "Corp" },
+		"foreign client":   func(o *keyd.InitOptions) { o.Clients = []string{"gateway.evil.example"} },
+		"wildcard client":  func(o *keyd.InitOptions) { o.Clients = []string{"*.corp.example"} },
+		"client twice":     func(o *keyd.InitOptions) { o.Clients = []string{"a.corp.example", "a.corp.example"} },
+		"client and host":  func(o *keyd.InitOptions) { o.Clients = []string{"wiki.corp.example"} },
 		"bad port":         func(o *keyd.InitOptions) { o.Port = 70000 },
 		"bad audience":     func(o *keyd.InitOptions) { o.Audiences = []string{"http://x.corp.example"} },
 		"bad issuer":       func(o *keyd.InitOptions) { o.Issuer = "corp" },

@@ -24,11 +24,14 @@ func TestKEY05NoSigningOracle(t *testing.T) {
 	s := keydtest.Make(t, 0, []int{0}, all...)
 	s.Start(t)
 	p := dial(t, s)
-	wiki, says, login := id(t, all[0]), id(t, all[3]), id(t, all[4])
+	wiki, says, login, mutual := id(t, all[0]), id(t, all[3]), id(t, all[4]), id(t, all[5])
 	digest := sha256.Sum256([]byte("anything"))
+	clientVerify := strings.Replace(certificateVerify, "server", "client", 1)
+	clientDigest := sha256.Sum256([]byte(clientVerify))
 	now := time.Now().Unix()
 
-	right := map[wire.Op]wire.KeyID{wire.OpSignTLS13Server: wiki, wire.OpSignAssertion: says, wire.OpSignClientAssertion: login}
+	right := map[wire.Op]wire.KeyID{wire.OpSignTLS13Server: wiki, wire.OpSignAssertion: says, wire.OpSignClientAssertion: login,
+		wire.OpSignTLS13Client: mutual}
 	messages := map[string]struct {
 		op   wire.Op // the one that signs it; 0: none
 		data []byte
@@ -39,7 +42,14 @@ func TestKEY05NoSigningOracle(t *testing.T) {
 		"nothing":                 {0, nil},
 		"a digest":                {0, digest[:]},
 		"a certificate":           {0, tbs(t)},
-		"client's verify":         {0, []byte(strings.Replace(certificateVerify, "server", "client", 1))},
+		"client's verify":         {wire.OpSignTLS13Client, []byte(clientVerify)},
+		"client's, SHA-384":       {wire.OpSignTLS13Client, []byte(clientVerify + strings.Repeat("h", 16))},
+		"client's, 31 bytes":      {0, []byte(clientVerify[:len(clientVerify)-1])},
+		"client's, 40 bytes":      {0, []byte(clientVerify + "hhhhhhhh")},
+		"client's, its digest":    {0, clientDigest[:]},
+		"client's, twice":         {0, []byte(clientVerify + clientVerify)},
+		"neither's verify":        {0, []byte(strings.Replace(certificateVerify, "server", "SERVER", 1))},
+		"TLS 1.2 client's":        {0, append([]byte{1, 0, 0, 200, 3, 3}, make([]byte, 400)...)}, // a handshake, from ClientHello on
 		"TLS 1.2 key exchange":    {0, append(make([]byte, 64), 3, 0, 23, 65)},
 		"longer transcript":       {0, []byte(certificateVerify + "x")},
 		"assertion of another":    {0, jwt(t, says, map[string]any{"iss": "https://evil.example", "aud": "https://wiki.corp.example", "sub": "a", "iat": now, "exp": now + 60})},
@@ -80,7 +90,7 @@ func TestKEY05NoSigningOracle(t *testing.T) {
 		}
 	}
 	for op := range 256 {
-		if op >= int(wire.OpList) && op <= int(wire.OpSignClientAssertion) {
+		if op >= int(wire.OpList) && op <= int(wire.OpSignTLS13Client) {
 			continue
 		}
 		if code, _ := p.ask(wire.Op(op), wire.SignBody(wiki, []byte(certificateVerify))); code != wire.UnknownOp {
@@ -98,8 +108,8 @@ func TestKEY05NoSigningOracle(t *testing.T) {
 		}
 	}
 	for _, k := range st.Keys {
-		if k.ID == wiki.String() && (k.Signed != 1 || k.Refused == 0) {
-			t.Errorf("key %s: got %d signed, %d refused, want 1 and some", k.Name, k.Signed, k.Refused)
+		if want := map[string]uint64{wiki.String(): 1, mutual.String(): 2}[k.ID]; want > 0 && (k.Signed != want || k.Refused == 0) {
+			t.Errorf("key %s: got %d signed, %d refused, want %d and some", k.Name, k.Signed, k.Refused, want)
 		}
 	}
 }

@@ -139,6 +139,7 @@ func keys(t testing.TB) []keydtest.Key {
 		{Name: "rivest", Purpose: "tls-server", Private: r, Hosts: []string{"rivest.corp.example"}},
 		{Name: "says", Purpose: "assertion", Private: p256(t)},
 		{Name: "login", Purpose: "oidc-client", Private: p256(t), ClientID: "sallyport", Audience: "https://login.example/token"},
+		{Name: "mutual", Purpose: "tls-client", Private: p256(t)},
 	}
 }
 
@@ -217,7 +218,8 @@ func clientAssertion(t testing.TB, kid wire.KeyID) []byte {
 // KEY-02: neither the gateway's user nor a stranger reads a key from a file, an environment or a descriptor, and keyd
 // inherits nothing.
 func TestKEY02NoKeyWithinReach(t *testing.T) {
-	s := keydtest.Make(t, keydtest.KeydUID, []int{keydtest.GatewayUID}, keys(t)...)
+	all := keys(t)
+	s := keydtest.Make(t, keydtest.KeydUID, []int{keydtest.GatewayUID}, all...)
 	secret, err := os.Open(s.Config)
 	if err != nil {
 		t.Fatal(err)
@@ -230,7 +232,7 @@ func TestKEY02NoKeyWithinReach(t *testing.T) {
 
 	proc := fmt.Sprintf("/proc/%d/", p.PID())
 	files, err := filepath.Glob(filepath.Join(s.Dir, "keys", "*"))
-	if err != nil || len(files) != 5 {
+	if err != nil || len(files) != len(all) {
 		t.Fatalf("got %v %v, want the key files", files, err)
 	}
 	files = append(files, proc+"environ", proc+"mem", proc+"maps", proc+"fd/0", proc+"auxv")
@@ -240,7 +242,7 @@ func TestKEY02NoKeyWithinReach(t *testing.T) {
 		}
 	}
 	// Even keyd's own user gets only at the files.
-	if out, err := keydtest.As(t, keydtest.KeydUID, "reach", files[5:]...).Output(); err == nil {
+	if out, err := keydtest.As(t, keydtest.KeydUID, "reach", files[len(all):]...).Output(); err == nil {
 		t.Errorf("a process of keyd's user can read %s", out)
 	}
 	if env, err := os.ReadFile(proc + "environ"); err != nil || bytes.Contains(env, []byte("horse")) || bytes.Contains(env, []byte("PATH")) {
@@ -347,7 +349,8 @@ func TestChildLeavesWithItsParent(t *testing.T) {
 }
 
 func TestStatusForPeopleAndPrograms(t *testing.T) {
-	s := keydtest.Make(t, 0, []int{0}, keys(t)...)
+	all := keys(t)
+	s := keydtest.Make(t, 0, []int{0}, all...)
 	s.Start(t)
 	out, err := exec.Command(keydtest.Binary(), "status", "--config", s.Config).CombinedOutput()
 	if err != nil {
@@ -360,7 +363,7 @@ func TestStatusForPeopleAndPrograms(t *testing.T) {
 	}
 	out, err = exec.Command(keydtest.Binary(), "status", "--socket", s.Socket, "--json").Output()
 	var st keyd.Status
-	if err := errors.Join(err, json.Unmarshal(out, &st)); err != nil || len(st.Keys) != 5 || st.Mode != "socket" {
+	if err := errors.Join(err, json.Unmarshal(out, &st)); err != nil || len(st.Keys) != len(all) || st.Mode != "socket" {
 		t.Errorf("got %v %+v", err, st)
 	}
 	out, err = exec.Command(keydtest.Binary(), "status", "--socket", "/nowhere").CombinedOutput()

@@ -49,6 +49,7 @@ func keys(t testing.TB) []keydtest.Key {
 		{Name: "wiki", Purpose: "tls-server", Private: p256(t), Hosts: []string{"wiki.corp.example"}},
 		{Name: "says", Purpose: "assertion", Private: p256(t)},
 		{Name: "login", Purpose: "oidc-client", Private: p256(t), ClientID: "sallyport", Audience: "https://login.example/token"},
+		{Name: "mutual", Purpose: "tls-client", Private: p256(t)},
 	}
 }
 
@@ -124,6 +125,43 @@ func TestSignerSignsWholeMessagesOnly(t *testing.T) {
 		if _, err := key.SignMessage(nil, certificateVerify, opts); err == nil {
 			t.Errorf("%s: signed", name)
 		}
+	}
+}
+
+// KEY-05: a key signs for its own end of a handshake, whichever signer a confused or hostile gateway makes of it.
+func TestKEY05NoEndSignsForTheOther(t *testing.T) {
+	all := keys(t)
+	s := keydtest.Make(t, 0, []int{0}, all...)
+	s.Start(t)
+	c := open(t, keyring.Config{Socket: s.Socket})
+	list, err := c.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	messages := map[keyring.Purpose][]byte{
+		keyring.PurposeTLSServer: certificateVerify,
+		keyring.PurposeTLSClient: bytes.Replace(certificateVerify, []byte("server"), []byte("client"), 1),
+	}
+	signed := 0
+	for _, k := range list {
+		for purpose, signer := range map[keyring.Purpose]crypto.Signer{keyring.PurposeTLSServer: c.TLSServer(k), keyring.PurposeTLSClient: c.TLSClient(k)} {
+			for kind, message := range messages {
+				sig, err := signer.(crypto.MessageSigner).SignMessage(nil, message, crypto.SHA256)
+				if right := k.Purpose == purpose && purpose == kind; right != (err == nil) || !right && !errors.Is(err, keyring.ErrRefused) {
+					t.Errorf("key for %s, signer for %s, message for %s: got %x %v", k.Purpose, purpose, kind, sig, err)
+				}
+				digest := sha256.Sum256(message)
+				if err == nil && ecdsa.VerifyASN1(k.Public.(*ecdsa.PublicKey), digest[:], sig) {
+					signed++
+				}
+				if sig, err := signer.Sign(rand.Reader, digest[:], crypto.SHA256); err == nil {
+					t.Errorf("key for %s, signer for %s: a digest was signed: %x", k.Purpose, purpose, sig)
+				}
+			}
+		}
+	}
+	if signed != 2 {
+		t.Errorf("%d signatures verify, want one for each end", signed)
 	}
 }
 
@@ -243,7 +281,7 @@ func TestStrictRefusesSpawn(t *testing.T) {
 }
 
 func TestOpenSaysWhyThereIsNoKeyd(t *testing.T) {
-	ctx, stop := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	ctx, stop := context.WithTimeout(t.Context(), time.Second) // one attempt on the busiest machine
 	defer stop()
 	if _, err := keyring.Open(ctx, keyring.Config{Socket: "/nowhere/keyd.sock"}, quiet); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v, want not exist", err)

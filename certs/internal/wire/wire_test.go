@@ -61,6 +61,7 @@ func TestBadFramesAreErrors(t *testing.T) {
 func FuzzReadFrame(f *testing.F) {
 	f.Add(AppendFrame(nil, Frame{ID: 1, Kind: byte(OpList)}))
 	f.Add(AppendFrame(nil, Frame{ID: 2, Kind: byte(OpSignTLS13Server), Body: SignBody(KeyID{1}, []byte("message"))}))
+	f.Add(AppendFrame(nil, Frame{ID: 3, Kind: byte(OpSignTLS13Client), Body: SignBody(KeyID{1}, []byte("message"))}))
 	f.Add([]byte{0, 1, 0, 1, 0})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r := bytes.NewReader(data)

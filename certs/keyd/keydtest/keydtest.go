@@ -7,6 +7,7 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -82,7 +83,7 @@ func As(t testing.TB, uid int, helper string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Key is a key for keyd and, if it has hosts, a self-signed certificate for them.
+// Key is a key for keyd and, if it has hosts or is for TLS clients, a self-signed certificate.
 type Key struct {
 	Name     string
 	Purpose  string
@@ -95,9 +96,10 @@ type Key struct {
 // Setup is a folder with everything that keyd needs.
 type Setup struct {
 	Dir, Config, Socket string
-	Certificates        string // glob of the chains
-	Roots               *x509.CertPool
-	UID                 int // who owns it, and runs keyd
+	Certificates        string         // glob of the chains
+	Roots               *x509.CertPool // of the servers' certificates
+	ClientRoots         *x509.CertPool // of the clients'
+	UID                 int            // who owns it, and runs keyd
 }
 
 // Make writes keys, certificates and keyd.yaml for a keyd that runs as uid. allow is allow_uids. Assertions are for
@@ -108,9 +110,9 @@ func Make(t testing.TB, uid int, allow []int, keys ...Key) *Setup {
 	must(t, os.Chmod(filepath.Dir(dir), 0o755)) // other users must get through
 	s := &Setup{
 		Dir: dir, Config: filepath.Join(dir, "keyd.yaml"), Socket: filepath.Join(dir, "run", "keyd.sock"),
-		Certificates: filepath.Join(dir, "certs", "*.pem"), Roots: x509.NewCertPool(), UID: uid,
+		Certificates: filepath.Join(dir, "certs", "*.pem"), Roots: x509.NewCertPool(), ClientRoots: x509.NewCertPool(), UID: uid,
 	}
-	for name, mode := range map[string]os.FileMode{"keys": 0o700, "state": 0o700, "run": 0o750, "certs": 0o755} {
+	for name, mode := range map[string]os.FileMode{"keys": 0o700, "state": 0o700, "run": 0o750, "certs": 0o755, "clients": 0o755} {
 		must(t, os.Mkdir(filepath.Join(dir, name), mode))
 		must(t, os.Chown(filepath.Join(dir, name), uid, gidOf(uid, allow, name)))
 	}
@@ -121,6 +123,9 @@ func Make(t testing.TB, uid int, allow []int, keys ...Key) *Setup {
 		if len(k.Hosts) > 0 {
 			s.writeCertificate(t, k)
 			entry["names"] = k.Hosts
+		}
+		if k.Purpose == "tls-client" {
+			s.writeClientCertificate(t, k)
 		}
 		if k.ClientID != "" {
 			entry["client_id"], entry["audiences"] = k.ClientID, []string{k.Audience}
@@ -167,13 +172,35 @@ func (s *Setup) writeCertificate(t testing.TB, k Key) {
 	WriteChain(t, filepath.Join(s.Dir, "certs", k.Name+".pem"), cert)
 }
 
+// ClientChain is the file of the certificate of a tls-client key.
+func (s *Setup) ClientChain(name string) string { return filepath.Join(s.Dir, "clients", name+".pem") }
+
+func (s *Setup) writeClientCertificate(t testing.TB, k Key) {
+	t.Helper()
+	cert := SelfSignedClient(t, k.Private, k.Name, time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+	s.ClientRoots.AddCert(cert)
+	WriteChain(t, s.ClientChain(k.Name), cert)
+}
+
 // SelfSigned makes a server certificate that vouches for itself.
 func SelfSigned(t testing.TB, private crypto.Signer, hosts []string, from, until time.Time) *x509.Certificate {
 	t.Helper()
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: hosts, NotBefore: from, NotAfter: until,
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
+	return selfSigned(t, private, &x509.Certificate{
+		DNSNames: hosts, NotBefore: from, NotAfter: until, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	})
+}
+
+// SelfSignedClient makes a client certificate that vouches for itself.
+func SelfSignedClient(t testing.TB, private crypto.Signer, name string, from, until time.Time) *x509.Certificate {
+	t.Helper()
+	return selfSigned(t, private, &x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, NotBefore: from, NotAfter: until, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+}
+
+func selfSigned(t testing.TB, private crypto.Signer, template *x509.Certificate) *x509.Certificate {
+	t.Helper()
+	template.SerialNumber, template.KeyUsage = big.NewInt(1), x509.KeyUsageDigitalSignature
 	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
 	must(t, err)
 	cert, err := x509.ParseCertificate(der)
