@@ -11,7 +11,7 @@
 package cache
 
 import (
-	"context"
+	"hash/maphash"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -55,16 +55,23 @@ type Cache struct {
 	apps   atomic.Pointer[map[string]*app] // copied on write; apps are as many as the configuration names
 	appsMu sync.Mutex
 
-	background context.Context // ends when the cache closes
-	stop       context.CancelFunc
-	work       sync.WaitGroup // fetches under way
+	work sync.WaitGroup // flights under way
+
+	filling    atomic.Int64 // bytes of answers that are arriving
+	refreshing atomic.Int64 // flights that nobody waits for
+	solitary   solitary
+
+	flightsMu sync.Mutex
+	flights   map[flightKey]*flight // those that can be joined
+	live      map[*flight]struct{}  // all
+	closed    bool
 }
 
 // New builds a cache over a store, which it closes with itself.
 func New(store Store, opts Options) *Cache {
-	c := &Cache{store: store, opts: opts.orDefaults()}
+	c := &Cache{store: store, opts: opts.orDefaults(), flights: map[flightKey]*flight{}, live: map[*flight]struct{}{}}
+	c.solitary.seed = maphash.MakeSeed()
 	c.apps.Store(&map[string]*app{})
-	c.background, c.stop = context.WithCancel(context.Background())
 	return c
 }
 
@@ -74,7 +81,12 @@ func (c *Cache) For(next http.RoundTripper) http.RoundTripper { return &transpor
 // Close ends fetches and refreshes under way, waits for them, and closes the store. Requests that come later are still
 // answered, by the app.
 func (c *Cache) Close() {
-	c.stop()
+	c.flightsMu.Lock()
+	c.closed = true
+	for f := range c.live {
+		f.cancel(errShutdown)
+	}
+	c.flightsMu.Unlock()
 	c.work.Wait()
 	c.store.Close()
 }
@@ -84,14 +96,3 @@ type transport struct {
 	cache *Cache
 	next  http.RoundTripper
 }
-
-// RoundTrip answers a request from the cache or the app.
-func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	v := viewerOf(r.Context())
-	if v != nil {
-		v.Result = Bypass
-	}
-	return t.next.RoundTrip(r)
-}
-
-type app struct{}
