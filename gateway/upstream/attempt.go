@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -20,7 +21,6 @@ type attempt struct {
 	e     *endpoint
 	ctx   context.Context // the caller's
 	start int64
-	probe bool // of a half-open breaker
 	url   url.URL
 	sent  *sentBody
 
@@ -33,7 +33,7 @@ type attempt struct {
 
 // send makes one try. On an error the attempt is over.
 func (x *exchange) send(e *endpoint, sent *sentBody) (*http.Response, error) {
-	a := &attempt{pool: x.pool, view: x.view, e: e, ctx: x.ctx, start: x.now, probe: x.probe, url: *x.req.URL, sent: sent}
+	a := &attempt{pool: x.pool, view: x.view, e: e, ctx: x.ctx, start: x.now, url: *x.req.URL, sent: sent}
 	out, leg := x.outgoing(a)
 	e.requests.Add(1)
 	e.began(x.now)
@@ -45,16 +45,20 @@ func (x *exchange) send(e *endpoint, sent *sentBody) (*http.Response, error) {
 	}
 	if err != nil {
 		err = a.failed(out, err)
+	} else {
+		a.answered(res)
+	}
+	x.unclaim(e)
+	if err != nil {
 		a.end()
 		return nil, err
 	}
-	a.answered(res)
 	return a.give(res, x.req), nil
 }
 
 // outgoing is the request as it goes to the endpoint, a shallow copy, and the leg that carries it.
 func (x *exchange) outgoing(a *attempt) (*http.Request, http.RoundTripper) {
-	leg, ctx := a.e.legs.carrier(x.req, x.ctx)
+	leg, ctx := a.e.legs.carrier(x.ctx, x.req)
 	if limit, why := x.patience(); limit > 0 {
 		ctx, a.cancel = context.WithCancelCause(ctx)
 		a.timer = time.AfterFunc(limit, func() { a.cancel(why) })
@@ -66,10 +70,10 @@ func (x *exchange) outgoing(a *attempt) (*http.Request, http.RoundTripper) {
 		out.Host = a.e.legs.host
 	}
 	if a.sent != nil {
-		out.Body, out.GetBody = a.sent, nil
+		out.Body = a.sent
 	}
-	if !isIdempotent(out.Method) {
-		out.Header = unrepeatable(out.Header)
+	if leg != a.e.legs.lean {
+		withoutRepetition(out)
 	}
 	return out, leg
 }
@@ -87,17 +91,21 @@ func (x *exchange) patience() (time.Duration, error) {
 	return t.Attempt, errAttemptTimeout
 }
 
-// unrepeatable hides from net/http, which looks up the canonical spelling only, the fields for which it would repeat any
-// request by itself. The client's word is not enough for that: not every app knows the field.
-func unrepeatable(h http.Header) http.Header {
-	for name, hidden := range map[string]string{"Idempotency-Key": "idempotency-key", "X-Idempotency-Key": "x-idempotency-key"} {
-		if values, there := h[name]; there {
-			h = h.Clone()
-			delete(h, name)
-			h[hidden] = values
+// withoutRepetition keeps net/http from sending a request again by itself that an app may have seen: any that has a
+// GetBody, and any with a field by which the client says that it may be. The client's word is not enough for that, not
+// every app knows the field; net/http looks up its canonical spelling only.
+func withoutRepetition(out *http.Request) {
+	out.GetBody = nil
+	if isIdempotent(out.Method) {
+		return
+	}
+	for _, name := range [...]string{"Idempotency-Key", "X-Idempotency-Key"} {
+		if values, there := out.Header[name]; there {
+			out.Header = out.Header.Clone()
+			delete(out.Header, name)
+			out.Header[strings.ToLower(name)] = values
 		}
 	}
-	return h
 }
 
 // failed notes why there was no answer, unless that is not the endpoint's fault, and returns the reason.
@@ -113,7 +121,10 @@ func (a *attempt) failed(out *http.Request, err error) error {
 	if out.Context().Err() != nil {
 		err = context.Cause(out.Context())
 	}
-	a.blame(classOf(err), now, neverSent(err))
+	if isStale(err) || a.e.legs.scheme == "http" && neverSent(err) && !neverConnected(err) {
+		return err // the app closed a connection for being unused, or the request cannot be sent to anybody
+	}
+	a.blame(classOf(err), now, neverConnected(err))
 	a.e.latency.observe(max(now-a.start, int64(failurePenalty)), now)
 	return err
 }
@@ -186,9 +197,6 @@ func (a *attempt) Close() error {
 func (a *attempt) end() {
 	if a.cancel != nil {
 		a.cancel(context.Canceled)
-	}
-	if a.probe {
-		a.e.breaker.unclaim()
 	}
 	a.e.legs.release()
 	a.e.gate.leave()

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strconv"
 	"syscall"
+
+	"sallyport/gateway/upstream/http1"
 )
 
 var (
@@ -50,13 +52,25 @@ func isTimeout(err error) bool {
 // neverSent holds for errors that happened before a byte of the request could leave: such a request may go to
 // another address whatever its method (RFC 9110 §9.2.2).
 func neverSent(err error) bool {
+	lean, ok := errors.AsType[*http1.Error](err)
+	return neverConnected(err) || ok && lean.Stage == http1.Unsent
+}
+
+// neverConnected holds when that was for want of a connection.
+func neverConnected(err error) bool {
 	_, ok := errors.AsType[*connectError](err)
 	return ok
 }
 
+// isStale holds when a kept connection turned out to be closed.
+func isStale(err error) bool {
+	lean, ok := errors.AsType[*http1.Error](err)
+	return ok && lean.Stage == http1.Stale
+}
+
 // classOf names what went wrong in one word, for metrics and lists.
 func classOf(err error) string {
-	_, connecting := errors.AsType[*connectError](err)
+	connecting := neverSent(err)
 	_, resolving := errors.AsType[*net.DNSError](err)
 	switch {
 	case errors.Is(err, ErrForbiddenAddress):

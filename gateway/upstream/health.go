@@ -106,6 +106,7 @@ type checker struct {
 
 func newChecker(e *endpoint, s *settings, rules *Health) *checker {
 	c := &checker{rules: rules, legs: newLegs(&e.url, e.ip, s), host: rules.Host}
+	c.legs.lean = nil
 	c.legs.http1.DisableKeepAlives, c.legs.h2.DisableKeepAlives = true, true
 	if c.host == "" {
 		c.host = c.legs.host
@@ -148,7 +149,7 @@ func (c *checker) ask(ctx context.Context) error {
 	c.legs.target(target)
 	req := (&http.Request{Method: http.MethodGet, URL: target, Host: c.host, ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{"User-Agent": {"sallyport-health"}, "Accept": {"*/*"}}})
-	leg, ctx := c.legs.carrier(req, ctx)
+	leg, ctx := c.legs.carrier(ctx, req)
 	res, err := leg.RoundTrip(req.WithContext(ctx))
 	if err != nil {
 		return err

@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"sallyport/gateway/upstream/http1"
 )
 
 const (
@@ -37,6 +39,7 @@ type legs struct {
 	dialer       dialer
 	http1        *http.Transport
 	h2           *http.Transport
+	lean         *http1.Transport // nil unless it is used
 
 	users atomic.Int64 // pools, and exchanges under way
 }
@@ -45,6 +48,7 @@ type legs struct {
 type settings struct {
 	timeouts Timeouts
 	protocol Protocol
+	lean     bool
 	tls      *tls.Config // for https
 	digest   string      // of all of it: equal digests, equal connections
 }
@@ -58,11 +62,12 @@ func newSettings(cfg *Config) (*settings, error) {
 	return &settings{
 		timeouts: t,
 		protocol: cfg.Protocol,
+		lean:     cfg.Lean,
 		tls: &tls.Config{
 			MinVersion: tls.VersionTLS12, RootCAs: roots, ServerName: cfg.TLS.ServerName,
 			InsecureSkipVerify: cfg.TLS.InsecureSkipVerify, GetClientCertificate: cfg.ClientCertificate,
 		},
-		digest: fmt.Sprintf("%v %v %v %s %s %q %q %t", t.Connect, t.Response, t.Idle, cfg.Protocol, digest, cfg.TLS.ServerName, cfg.TLS.ClientCertificate,
+		digest: fmt.Sprintf("%v %v %v %s %t %s %q %q %t", t.Connect, t.Response, t.Idle, cfg.Protocol, cfg.Lean, digest, cfg.TLS.ServerName, cfg.TLS.ClientCertificate,
 			cfg.TLS.InsecureSkipVerify),
 	}, nil
 }
@@ -107,7 +112,20 @@ func newLegs(u *URL, ip netip.Addr, s *settings) *legs {
 		l.h2.Protocols = protocols((*http.Protocols).SetHTTP2)
 	}
 	l.h2.HTTP2 = &http.HTTP2Config{SendPingTimeout: h2PingAfter, PingTimeout: h2PingTimeout}
+	if s.lean {
+		l.lean = l.leanTransport(s.timeouts)
+	}
 	return l
+}
+
+func (l *legs) leanTransport(t Timeouts) *http1.Transport {
+	lean := &http1.Transport{Dial: l.dialer.connect, ConnectTimeout: t.Connect, ResponseTimeout: t.Response, IdleTimeout: t.Idle,
+		MaxIdle: idlePerAddress, MaxHead: maxResponseHead}
+	if l.dialer.tls != nil {
+		lean.TLS = l.dialer.tls.Clone()
+		lean.TLS.NextProtos = []string{"http/1.1"}
+	}
+	return lean
 }
 
 func protocols(set func(*http.Protocols, bool)) *http.Protocols {
@@ -131,9 +149,12 @@ func (l *legs) transport(t Timeouts) *http.Transport {
 }
 
 // carrier is the leg that is made for a request, and the context it wants.
-func (l *legs) carrier(req *http.Request, ctx context.Context) (http.RoundTripper, context.Context) {
-	if l.isH2(req) {
+func (l *legs) carrier(ctx context.Context, req *http.Request) (http.RoundTripper, context.Context) {
+	switch {
+	case l.isH2(req):
 		return l.h2, ctx
+	case l.lean != nil && http1.Fits(req):
+		return l.lean, ctx
 	}
 	return l.http1, watching(ctx)
 }
@@ -171,6 +192,9 @@ func (l *legs) release() {
 func (l *legs) closeIdle() {
 	l.http1.CloseIdleConnections()
 	l.h2.CloseIdleConnections()
+	if l.lean != nil {
+		l.lean.CloseIdle()
+	}
 }
 
 // dialer connects to one endpoint.

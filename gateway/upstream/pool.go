@@ -39,6 +39,8 @@ type Config struct {
 	Protocol  Protocol
 	// HostUpstream sends each address's own name as Host in place of the request's.
 	HostUpstream bool
+	// Lean carries plain requests over HTTP/1.1 by our own leg (package http1) in place of http.Transport.
+	Lean bool
 	// ClientCertificate answers an app that asks for TLS.ClientCertificate; nil has none.
 	ClientCertificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
 	// Nameserver is the host:port of the DNS server to ask; empty means the system's.
