@@ -38,6 +38,11 @@ func (x *exchange) relay(res *http.Response) error {
 		x.w.WriteHeader(res.StatusCode) // grpc-go's Trailers-Only: header and end are one frame, so nothing is flushed
 		return nil
 	}
+	if x.req.Method == http.MethodHead || res.Body == http.NoBody {
+		x.compresses(res) // the header that GET would have
+		x.w.WriteHeader(res.StatusCode)
+		return nil
+	}
 	announceTrailer(header, res.Trailer)
 	return x.relayBody(res)
 }
@@ -88,12 +93,17 @@ func (x *exchange) relayBody(res *http.Response) error {
 
 // output is where the body is written to: the client, or a compressor before it. The head is on its way then.
 func (x *exchange) output(res *http.Response) flushWriter {
-	zipped := x.app.Compression && compress.Apply(compress.Request{Method: x.req.Method, Header: x.req.Header}, res.StatusCode, res.ContentLength, x.w.Header())
+	zipped := x.compresses(res)
 	x.w.WriteHeader(res.StatusCode)
 	if zipped {
 		return compress.NewWriter(clientWriter{x.w})
 	}
 	return clientWriter{x.w}
+}
+
+// compresses decides whether the answer is compressed, and if so makes its header say so.
+func (x *exchange) compresses(res *http.Response) bool {
+	return x.app.Compression && compress.Apply(compress.Request{Method: x.req.Method, Header: x.req.Header}, res.StatusCode, res.ContentLength, x.w.Header())
 }
 
 type flushWriter interface {

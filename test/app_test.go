@@ -234,7 +234,7 @@ func TestHostileAppBehindTLS(t *testing.T) {
 	defer origin.Close()
 	s := harness.New(t, `
   - { name: wiki, host: wiki.corp.test, upstreams: ["`+origin.URL+`"], access: { groups: [staff] } }
-  - { name: payroll, host: payroll.corp.test, upstreams: ["`+origin.URL+`"], upstream_ca: DIR/app.pem, access: { groups: [staff] } }
+  - { name: payroll, host: payroll.corp.test, upstreams: ["`+origin.URL+`"], upstream_tls: { ca: DIR/app.pem }, access: { groups: [staff] } }
 `, "")
 	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: origin.Certificate().Raw})
 	if err := os.WriteFile(filepath.Join(s.Dir, "app.pem"), certificate, 0o600); err != nil {
@@ -253,7 +253,7 @@ func TestHostileAppBehindTLS(t *testing.T) {
 // SSRF-02: no app lives where clouds keep their secrets, neither by address nor by name.
 func TestHostileAddressesAreRefused(t *testing.T) {
 	for _, address := range []string{"http://169.254.169.254", "http://[::ffff:169.254.169.254]", "http://[fe80::1]", "http://0.0.0.0:80", "http://[::]",
-		"unix:/run/x.sock", "file:///etc/passwd", "http://user:word@10.0.0.1", "ftp://10.0.0.1"} {
+		"unix:run/x.sock", "unix://host/x.sock", "file:///etc/passwd", "http://user:word@10.0.0.1", "ftp://10.0.0.1"} {
 		s := harness.New(t, `
   - { name: wiki, host: wiki.corp.test, upstreams: ["`+address+`"], access: { groups: [staff] } }
 `, "")
