@@ -89,7 +89,7 @@ func (b *blanks) take() (*blank, error) {
 // write the file's extents as well each time.
 func (b *blanks) make() (*blank, error) {
 	name := path.Join(b.folder, fmt.Sprintf("blank-%d%s", b.made.Add(1), temporarySuffix))
-	f, err := b.fs.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+	f, err := b.fs.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC|wholeBlocks)
 	if err != nil {
 		return nil, fmt.Errorf("creating audit segment: %w", err)
 	}

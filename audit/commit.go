@@ -23,7 +23,7 @@ type committer struct {
 	blanks   *blanks
 	tail     File
 	nextSeq  uint64
-	frame    []byte // reused
+	frame    []byte // reused; a large one, which the allocator aligns to a page, as direct writing wants it
 	batch    []*entry
 	lastTime time.Time
 	closeErr error // what went wrong at the end

@@ -48,11 +48,16 @@ func (d *directory) Remove(name string) error             { return d.root.Remove
 func (d *directory) Close() error                         { return d.root.Close() }
 
 func (d *directory) OpenFile(name string, flag int) (File, error) {
-	f, err := d.root.OpenFile(name, flag, fileMode)
+	f, err := d.root.OpenFile(name, flag&^wholeBlocks, fileMode)
 	if err != nil {
 		return nil, err
 	}
-	return &file{f}, nil
+	opened := &file{File: f}
+	if flag&wholeBlocks != 0 {
+		// Not every file system can; the page cache serves as well.
+		opened.direct, _ = d.root.OpenFile(name, os.O_WRONLY|unix.O_DIRECT, 0)
+	}
+	return opened, nil
 }
 
 func (d *directory) ReadDir(name string) ([]string, error) {
@@ -108,8 +113,31 @@ func (d *directory) Locked(name string) (bool, error) {
 	return holder.Type != unix.F_UNLCK, nil
 }
 
-// file is the real File.
-type file struct{ *os.File }
+// file is the real File. What is written by whole blocks goes to the disk directly (open(2), O_DIRECT) where that was
+// wished for: the page cache would hold a copy that nobody reads, and a sync would have to look for it.
+type file struct {
+	*os.File
+	direct *os.File // the same file; nil where it is not wished for, or not to be had
+}
+
+// WriteAt writes through the page cache what cannot go directly: pieces of blocks, and memory that lies as this disk's
+// driver does not want it. The kernel keeps both ways in step, and a sync of either is one of both.
+func (f *file) WriteAt(b []byte, at int64) (int, error) {
+	if f.direct != nil && len(b)%block == 0 && at%block == 0 {
+		n, err := f.direct.WriteAt(b, at)
+		if !errors.Is(err, unix.EINVAL) {
+			return n, err
+		}
+	}
+	return f.File.WriteAt(b, at)
+}
+
+func (f *file) Close() error {
+	if f.direct == nil {
+		return f.File.Close()
+	}
+	return errors.Join(f.direct.Close(), f.File.Close())
+}
 
 // Sync is fdatasync(2): content and size, without a journal write for the time of the last change.
 func (f *file) Sync() error {

@@ -3,6 +3,8 @@ package audit
 import (
 	"errors"
 	"io"
+
+	"golang.org/x/sys/unix"
 )
 
 // FileSystem is the audit directory as the log sees it. Names are slash-separated and relative to that directory.
@@ -15,7 +17,8 @@ import (
 type FileSystem interface {
 	// MkdirAll creates the folder and its parents; an existing folder is no error.
 	MkdirAll(name string) error
-	// OpenFile opens a file with the flags of package os; a missing file answers fs.ErrNotExist.
+	// OpenFile opens a file with the flags of package os; a missing file answers fs.ErrNotExist. The one flag more,
+	// unix.O_DIRECT, says that the file is going to be written by whole blocks and hardly read. It is a hint.
 	OpenFile(name string, flag int) (File, error)
 	// Rename moves a file within its folder, replacing what had the new name.
 	Rename(oldName, newName string) error
@@ -47,6 +50,9 @@ type File interface {
 	// Size is the file's length in bytes.
 	Size() (int64, error)
 }
+
+// wholeBlocks is the hint that OpenFile takes.
+const wholeBlocks = unix.O_DIRECT
 
 // ErrLocked says that another process, a running gateway as a rule, writes this audit directory.
 var ErrLocked = errors.New("the audit directory is in use by another process")

@@ -16,7 +16,7 @@ func newLog(cfg logConfig, h *history) (*Log, error) {
 	l.stalling = time.AfterFunc(time.Hour, l.stalled)
 	l.stalling.Stop()
 	l.blanks = newBlanks(l.fs, l.name, l.segmentSize, l.log)
-	l.nextSeq = h.nextSeq
+	l.nextSeq, l.frame = h.nextSeq, make([]byte, 0, 64<<10)
 	if err := l.succeed(h); err != nil {
 		return nil, err
 	}
