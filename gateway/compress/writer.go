@@ -1,68 +1,103 @@
 package compress
 
 import (
+	"bytes"
 	"io"
 	"sync"
 
 	"github.com/klauspost/compress/gzip"
 )
 
+// blockSize is how much is compressed at once, the largest block of the compressor we use.
+//
+// It is one that keeps nothing from block to block. Those that do hold 0.8 to 1.2 MiB for as long as their client takes,
+// which is a gift to slow clients (threats: DOS-19); without it five hundred of them cost 32 MiB and not 500, and answers
+// are up to 8 % longer than at level 1 (measured on Go, HTML and Markdown).
+const blockSize = 1<<15 - 1
+
 // Writer compresses what is written to it. It is for one goroutine, as the io.Writer below it is.
 type Writer struct {
 	below io.Writer
-	zip   *gzip.Writer // nil after Close
+	err   error
+	*press
 }
 
-// writers keeps compressors, whose tables cost more to make than an answer to compress.
-var writers = sync.Pool{New: func() any {
-	zip, err := gzip.NewWriterLevel(nil, level)
+// press is what a Writer borrows.
+type press struct {
+	in  []byte
+	out bytes.Buffer
+	zip *gzip.Writer // into out
+}
+
+// presses has no state that anybody could observe.
+var presses = sync.Pool{New: func() any {
+	p := &press{in: make([]byte, 0, blockSize)}
+	zip, err := gzip.NewWriterLevel(&p.out, gzip.StatelessCompression)
 	if err != nil {
 		panic("BUG: " + err.Error())
 	}
-	return zip
+	p.zip = zip
+	return p
 }}
 
-// level is the one that keeps up with a network: the gateway compresses each answer anew.
-const level = gzip.BestSpeed
-
-// NewWriter writes compressed to w.
+// NewWriter writes compressed to w. A Writer of an answer that broke off may be dropped.
 func NewWriter(w io.Writer) *Writer {
-	zip := writers.Get().(*gzip.Writer)
-	zip.Reset(w)
-	return &Writer{below: w, zip: zip}
+	p := presses.Get().(*press)
+	p.in = p.in[:0]
+	p.out.Reset()
+	p.zip.Reset(&p.out)
+	return &Writer{below: w, press: p}
 }
 
-// Write compresses p; what it means may wait in the compressor until Flush or Close.
+// Write takes p; it reaches the writer below with a full block, Flush or Close.
 func (w *Writer) Write(p []byte) (int, error) {
-	if w.zip == nil {
-		return 0, io.ErrClosedPipe
+	written := 0
+	for w.err == nil && written < len(p) {
+		n := min(len(p)-written, blockSize-len(w.in))
+		w.in = append(w.in, p[written:written+n]...)
+		written += n
+		if len(w.in) == blockSize {
+			w.squeeze()
+		}
 	}
-	return w.zip.Write(p)
+	return written, w.err
 }
 
 // Flush brings everything written so far to the client, also through the writer below where that has a Flush() error.
 func (w *Writer) Flush() error {
-	if w.zip == nil {
-		return io.ErrClosedPipe
+	if w.err == nil {
+		w.squeeze()
 	}
-	if err := w.zip.Flush(); err != nil {
-		return err
+	if below, ok := w.below.(interface{ Flush() error }); ok && w.err == nil {
+		w.err = below.Flush()
 	}
-	if below, ok := w.below.(interface{ Flush() error }); ok {
-		return below.Flush()
-	}
-	return nil
+	return w.err
 }
 
-// Close writes the end of the compressed answer and gives the compressor back. It leaves the writer below open. An answer
-// that broke off is not closed: its reader must not take the part for the whole.
+// Close writes the end of the compressed answer. It leaves the writer below open. An answer that broke off is not closed:
+// its reader must not take the part for the whole.
 func (w *Writer) Close() error {
-	if w.zip == nil {
+	if w.press == nil {
 		return nil
 	}
-	err := w.zip.Close()
-	w.zip.Reset(io.Discard) // keeps no hold on the client
-	writers.Put(w.zip)
-	w.zip = nil
+	if w.err == nil {
+		w.zip.Write(w.in)
+		w.zip.Close()
+		_, w.err = w.below.Write(w.out.Bytes())
+	}
+	err := w.err
+	presses.Put(w.press)
+	w.press, w.err = nil, io.ErrClosedPipe
 	return err
+}
+
+// squeeze compresses what has gathered. What it says to the compressor ends in memory and cannot fail.
+func (w *Writer) squeeze() {
+	if len(w.in) == 0 {
+		return
+	}
+	w.zip.Write(w.in)
+	w.in = w.in[:0]
+	_, w.err = w.below.Write(w.out.Bytes())
+	w.out.Reset()
 }
