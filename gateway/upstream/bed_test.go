@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -14,7 +15,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	log.SetOutput(io.Discard) // net/http prints what apps send that nobody asked for
+	goleak.VerifyTestMain(m)
+}
 
 // app is one address of an app, whose behaviour a test changes while it runs.
 type app struct {
@@ -162,3 +166,6 @@ func endpointAt(t *testing.T, p *Pool, address string) Endpoint {
 	t.Fatalf("there is no endpoint %s", address)
 	return Endpoint{}
 }
+
+// quiet is for servers whose clients misbehave on purpose.
+var quiet = log.New(io.Discard, "", 0)
