@@ -179,16 +179,24 @@ func (x *exchange) pass(out flushWriter, p []byte, flush bool) error {
 	return nil
 }
 
-// interruptWrites makes the end of the exchange's context end a write that the client does not take.
-func (x *exchange) interruptWrites() (stop func() bool) {
+// interruptWrites makes the end of the exchange's context end a write that the client does not take. stop returns when
+// that can happen no more: net/http's answer to HTTP/2 must not be touched once its handler has returned.
+func (x *exchange) interruptWrites() (stop func()) {
 	controller := http.NewResponseController(x.w)
-	return context.AfterFunc(x.ctx, func() {
+	interrupted := make(chan struct{})
+	stopped := context.AfterFunc(x.ctx, func() {
+		defer close(interrupted)
+		deadline := time.Unix(1, 0)
 		if x.endsCleanly() {
-			controller.SetWriteDeadline(time.Now().Add(partingTime)) // the last words
-			return
+			deadline = time.Now().Add(partingTime) // the last words
 		}
-		controller.SetWriteDeadline(time.Unix(1, 0))
+		_ = controller.SetWriteDeadline(deadline) // every connection of ours can
 	})
+	return func() {
+		if !stopped() {
+			<-interrupted
+		}
+	}
 }
 
 // partingTime is how long a client may take to accept the end of its stream.
