@@ -184,14 +184,10 @@ func (p *performance) writeBody(b *strings.Builder, a Answer, method, body strin
 	b.WriteString("\r\n")
 }
 
-// body is the body of an exchange's answer.
+// body is the body of an exchange's answer, if it may have one.
 func (p *performance) body(step int) string {
-	a := p.steps[step].App
-	switch {
-	case bodiless(a.Status):
-		return ""
-	case a.Body != nil:
-		return p.fill(*a.Body)
+	if body := p.steps[step].App.Body; body != nil {
+		return p.fill(*body)
 	}
 	return fmt.Sprintf("answer %d of %s", step+1, p.id)
 }

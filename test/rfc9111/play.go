@@ -137,6 +137,11 @@ func (r *Result) judgeSource(p *performance, i int, got sighting) {
 			r.miss(i, "the app was asked, want exchange %d's answer", see.Nth)
 			return
 		}
+	case "not":
+		if got.body == p.body(see.Nth-1) {
+			r.miss(i, "got exchange %d's answer", see.Nth)
+		}
+		return
 	case "gateway":
 		if asked {
 			r.miss(i, "the app was asked")
@@ -222,10 +227,10 @@ func (p *performance) ours(i int, got sighting) bool {
 	if got.err != nil || got.status != http.StatusOK && got.status != http.StatusPartialContent || p.steps[i].Ask.Method != http.MethodGet {
 		return true
 	}
-	for n := range p.steps[:i+1] {
+	for n, step := range p.steps[:i+1] {
 		body := p.body(n)
 		if got.body == body || got.status == http.StatusPartialContent && strings.Contains(body, got.body) {
-			return !p.steps[n].App.Cut
+			return !step.App.Cut
 		}
 	}
 	return got.status == http.StatusPartialContent && p.steps[i].See.Body != nil

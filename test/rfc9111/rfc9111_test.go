@@ -29,16 +29,15 @@ func (a *absent) Send(_, _ string, r *http.Request) (*http.Response, error) {
 		r.Header.Del("Cookie")
 		r.Header.Del("Authorization")
 	}
-	return a.RoundTrip(r)
+	return answered(a.transport.RoundTrip(toward(r, a.origin)))
 }
 
 func (*absent) Base(app string) string { return "https://" + app + ".corp.test" }
 
-// RoundTrip asks the app; what it does not answer is a 502.
-func (a *absent) RoundTrip(r *http.Request) (*http.Response, error) {
-	res, err := a.transport.RoundTrip(toward(r, a.origin))
+// answered makes a 502 of what was not answered.
+func answered(res *http.Response, err error) (*http.Response, error) {
 	if err != nil {
-		return &http.Response{StatusCode: http.StatusBadGateway, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
+		return &http.Response{StatusCode: http.StatusBadGateway, Header: http.Header{}, Body: http.NoBody}, nil
 	}
 	return res, nil
 }

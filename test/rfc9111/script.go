@@ -39,6 +39,7 @@ import (
 //	stored N     the app was not asked; the body is exchange N's
 //	validated N  the app was asked and said 304; the body is exchange N's
 //	stale N      the app was asked, then or soon after; the body is exchange N's
+//	not N        anything but exchange N's body
 //	gateway      the app was not asked; the answer is nobody's
 //	failed       the app was asked; the answer is a 5xx of the gateway
 //	any          whoever it was; only a status that is given counts
@@ -130,7 +131,9 @@ func variants(block string) []string {
 	name, values, _ := strings.Cut(loop, " = ")
 	var all []string
 	for value := range strings.SplitSeq(values, " | ") {
-		text := strings.ReplaceAll(before+"\n"+after, "$"+strings.TrimSpace(name), strings.TrimSpace(value))
+		value = strings.TrimSpace(value)
+		title, body, _ := strings.Cut(before, "\n")
+		text := title + ": " + value + "\n" + strings.ReplaceAll(body+"\n"+after, "$"+name, value)
 		all = append(all, variants(text)...)
 	}
 	return all
@@ -293,7 +296,7 @@ func (s *Sight) read(rest string, nth int) error {
 		}
 	}
 	switch s.Who {
-	case "stored", "validated", "stale":
+	case "stored", "validated", "stale", "not":
 		if s.Nth >= nth {
 			return fmt.Errorf("want the number of an earlier exchange")
 		}
