@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"time"
 
@@ -26,11 +28,10 @@ func (x *exchange) takeBody(out *http.Request) (release func(), err error) {
 		}
 		return func() {}, nil
 	}
-	body, err := x.server.spool.Request(x.ctx, x.bodyIn, x.req.ContentLength, int64(x.app.MaxBody))
+	body, err := x.takeWhole()
 	if err != nil {
 		return nil, x.bodyRefusal(err)
 	}
-	x.bodyIn.done()
 	delete(out.Header, "Expect") // RFC 9110 §10.1.1: nothing is left to wait for
 	out.ContentLength, out.GetBody = body.Size(), body.Open
 	if out.Body, err = body.Open(); err != nil {
@@ -40,12 +41,26 @@ func (x *exchange) takeBody(out *http.Request) (release func(), err error) {
 	return func() { body.Close() }, nil
 }
 
+// takeWhole reads the body to its end. The end of the exchange's context interrupts a client that does not send.
+func (x *exchange) takeWhole() (*spool.Body, error) {
+	stop := x.interrupt(func() time.Time { return time.Unix(1, 0) }, http.NewResponseController(x.w).SetReadDeadline)
+	body, err := x.server.spool.Request(x.ctx, x.bodyIn, x.req.ContentLength, int64(x.app.MaxBody))
+	stop()
+	if err == nil {
+		x.bodyIn.done()
+	}
+	return body, err
+}
+
 // bodyRefusal says why a body did not arrive.
 func (x *exchange) bodyRefusal(err error) *Refusal {
 	tooLarge, isTooLarge := errors.AsType[*http.MaxBytesError](err)
 	switch {
 	case isTooLarge:
 		return bodyTooLarge(tooLarge)
+	case isTimeout(err) && (x.ctx.Err() == nil || context.Cause(x.ctx) == context.Canceled): // net/http takes it for the client's end
+		return &Refusal{Status: http.StatusRequestTimeout, Effect: audit.Reject, Reason: "body_timeout", Err: err, Close: true,
+			Public: "The request took too long to arrive."}
 	case x.ctx.Err() != nil:
 		return x.interrupted()
 	case errors.Is(err, spool.ErrTooLarge):
@@ -56,6 +71,11 @@ func (x *exchange) bodyRefusal(err error) *Refusal {
 	}
 	return &Refusal{Status: http.StatusBadRequest, Effect: audit.Reject, Reason: "body_broke_off", Err: err, Close: true,
 		Public: "The request ended before all of it had arrived."}
+}
+
+func isTimeout(err error) bool {
+	netErr, ok := errors.AsType[net.Error](err)
+	return ok && netErr.Timeout()
 }
 
 func bodyTooLarge(err error) *Refusal {

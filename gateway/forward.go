@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"net"
 	"net/http"
 	"net/url"
 
@@ -128,13 +127,12 @@ func (x *exchange) unavailable(err error) *Refusal {
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return bodyTooLarge(tooLarge)
 	}
-	netErr, isNet := errors.AsType[net.Error](err)
 	switch {
 	case errors.Is(err, upstream.ErrNoEndpoint):
 		r.Status, r.Reason = http.StatusServiceUnavailable, "no_endpoint"
 	case errors.Is(err, upstream.ErrOverloaded):
 		r.Status, r.Reason = http.StatusServiceUnavailable, "upstream_overloaded"
-	case isNet && netErr.Timeout():
+	case isTimeout(err):
 		r.Status, r.Reason = http.StatusGatewayTimeout, "upstream_timeout"
 	}
 	return r

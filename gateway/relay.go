@@ -179,18 +179,23 @@ func (x *exchange) pass(out flushWriter, p []byte, flush bool) error {
 	return nil
 }
 
-// interruptWrites makes the end of the exchange's context end a write that the client does not take. stop returns when
-// that can happen no more: net/http's answer to HTTP/2 must not be touched once its handler has returned.
+// interruptWrites makes the end of the exchange's context end a write that the client does not take.
 func (x *exchange) interruptWrites() (stop func()) {
-	controller := http.NewResponseController(x.w)
+	return x.interrupt(func() time.Time {
+		if x.endsCleanly() {
+			return time.Now().Add(partingTime) // the last words
+		}
+		return time.Unix(1, 0)
+	}, http.NewResponseController(x.w).SetWriteDeadline)
+}
+
+// interrupt sets a deadline when the exchange's context ends. stop returns when that can happen no more: net/http's answer
+// to HTTP/2 must not be touched once its handler has returned.
+func (x *exchange) interrupt(deadline func() time.Time, set func(time.Time) error) (stop func()) {
 	interrupted := make(chan struct{})
 	stopped := context.AfterFunc(x.ctx, func() {
 		defer close(interrupted)
-		deadline := time.Unix(1, 0)
-		if x.endsCleanly() {
-			deadline = time.Now().Add(partingTime) // the last words
-		}
-		_ = controller.SetWriteDeadline(deadline) // every connection of ours can
+		_ = set(deadline()) // every connection of ours can
 	})
 	return func() {
 		if !stopped() {
