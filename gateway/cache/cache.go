@@ -51,6 +51,8 @@ func (o Options) orDefaults() Options {
 type Cache struct {
 	store Store
 	opts  Options
+	// shares is sharing.allowed. Tests take one condition away to see that they would notice.
+	shares func(sharing) bool
 
 	apps   atomic.Pointer[map[string]*app] // copied on write; apps are as many as the configuration names
 	appsMu sync.Mutex
@@ -69,7 +71,7 @@ type Cache struct {
 
 // New builds a cache over a store, which it closes with itself.
 func New(store Store, opts Options) *Cache {
-	c := &Cache{store: store, opts: opts.orDefaults(), flights: map[flightKey]*flight{}, live: map[*flight]struct{}{}}
+	c := &Cache{store: store, opts: opts.orDefaults(), shares: sharing.allowed, flights: map[flightKey]*flight{}, live: map[*flight]struct{}{}}
 	c.solitary.seed = maphash.MakeSeed()
 	c.apps.Store(&map[string]*app{})
 	return c

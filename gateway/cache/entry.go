@@ -87,7 +87,7 @@ func (e *Entry) keepField(name string, lines []string) {
 }
 
 // entryOverhead is what an entry costs besides its texts, in this package and in the store, measured and rounded up.
-const entryOverhead = 1024
+const entryOverhead = 512
 
 // measure counts what an entry holds in memory.
 func (e *Entry) measure() int64 {

@@ -15,13 +15,14 @@ const (
 	// pushes out its own partition's variants, and those of a shared URL, never other URLs' in bulk.
 	maxVariants = 32
 	// groupOverhead is what a key costs besides its entries and texts: otter's node and ours.
-	groupOverhead = 512
+	groupOverhead = 320
 )
 
 // Memory is a store in memory, bounded by bytes. It keeps what is used often and lately (W-TinyLFU).
 type Memory struct {
 	groups *otter.Cache[Key, *group]
 	limit  int64
+	total  atomic.Int64
 
 	mu    sync.Mutex
 	usage atomic.Pointer[map[string]*usage] // copied on write
@@ -44,14 +45,15 @@ func NewMemory(bytes int64) *Memory {
 	m.groups = otter.Must(&otter.Options[Key, *group]{
 		MaximumWeight:    uint64(max(bytes, 1)),
 		Weigher:          func(_ Key, g *group) uint32 { return uint32(min(g.bytes, math.MaxUint32)) },
-		OnAtomicDeletion: func(e otter.DeletionEvent[Key, *group]) { e.Value.forget(e.Cause) },
-		// Eviction runs with the write that makes it necessary, so that a burst of writes cannot outrun it.
+		OnAtomicDeletion: func(e otter.DeletionEvent[Key, *group]) { m.forget(e.Value, e.Cause) },
+		// Eviction runs with the write that makes it necessary, and leaves no goroutine behind.
 		Executor: func(fn func()) { fn() },
 	})
 	return m
 }
 
-func (g *group) forget(cause otter.DeletionCause) {
+func (m *Memory) forget(g *group, cause otter.DeletionCause) {
+	m.total.Add(-g.bytes)
 	g.usage.entries.Add(-int64(len(g.entries)))
 	g.usage.bytes.Add(-g.bytes)
 	if cause == otter.CauseOverflow {
@@ -66,6 +68,7 @@ func (m *Memory) newGroup(k Key, entries []*Entry, u *usage) *group {
 	}
 	u.entries.Add(int64(len(entries)))
 	u.bytes.Add(g.bytes)
+	m.total.Add(g.bytes)
 	return g
 }
 
@@ -90,6 +93,9 @@ func (m *Memory) Put(k Key, e *Entry) {
 		}
 		return m.newGroup(k, entries, u), otter.WriteOp
 	})
+	if m.total.Load() > m.limit { // several write at once, and only one of them evicts
+		m.groups.CleanUp()
+	}
 }
 
 // add puts an entry before those that it does not supersede, as far as there is room.

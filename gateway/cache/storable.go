@@ -54,16 +54,26 @@ func (x *exchange) scopeOf(h http.Header, d *directives) Scope {
 	switch {
 	case x.viewer.Rule.IdentityFree && !x.saysWho():
 		return Free
-	case x.mayShare() && (d.public || d.sMaxAge != absent) && !x.variesByPerson(h):
+	case x.cache.shares(sharing{vouched: x.viewer.Rule.Shared, anonymous: !x.credentials,
+		declared: d.public || d.sMaxAge != absent, impartial: !x.variesByPerson(h)}):
 		return Shared
 	}
 	return Own
 }
 
-// mayShare reports whether the answer to this request could be for others too: the operator vouches, and the request had
-// neither cookies nor Authorization.
+// sharing is what must hold for people to share an entry: all of it.
+type sharing struct {
+	vouched   bool // the operator said that such answers carry nobody's data
+	anonymous bool // the request carried neither the app's cookies nor Authorization
+	declared  bool // the answer says public or s-maxage; must-revalidate, which RFC 9111 §3.5 accepts too, is not enough
+	impartial bool // Vary names nothing that tells who asks
+}
+
+func (s sharing) allowed() bool { return s.vouched && s.anonymous && s.declared && s.impartial }
+
+// mayShare reports whether the answer to this request could be shared, whatever it will say.
 func (x *exchange) mayShare() bool {
-	return x.viewer.Rule.Shared && !x.credentials
+	return x.cache.shares(sharing{vouched: x.viewer.Rule.Shared, anonymous: !x.credentials, declared: true, impartial: true})
 }
 
 // saysWho reports whether a request that should carry nobody's credentials does so all the same. That would be a mistake
