@@ -24,6 +24,7 @@ type connections struct {
 // connection is one client connection.
 type connection struct {
 	peer    headers.Peer
+	address netip.AddrPort
 	handled atomic.Int64 // requests that reached the handler; several at once in HTTP/2
 
 	// The rest belongs to the server's goroutine for the connection, in which net/http reports its states.
@@ -36,7 +37,8 @@ type connectionKey struct{}
 
 // context is http.Server.ConnContext.
 func (c *connections) context(ctx context.Context, conn net.Conn) context.Context {
-	info := &connection{peer: headers.NewPeer(peerOf(conn))}
+	address, _ := netip.ParseAddrPort(conn.RemoteAddr().String()) // invalid where it is no IP address
+	info := &connection{peer: headers.NewPeer(address.Addr()), address: address}
 	c.open.Store(conn, info)
 	return context.WithValue(ctx, connectionKey{}, info)
 }
@@ -79,12 +81,9 @@ func (info *connection) refusal(conn net.Conn, state http.ConnState) string {
 	return "malformed_request"
 }
 
-// handled notes that a request reached the handler, and returns its connection; nil when a test made it up.
+// handled notes that a request reached the handler, and returns its connection.
 func (c *connections) handled(r *http.Request) *connection {
-	info, ok := r.Context().Value(connectionKey{}).(*connection)
-	if !ok {
-		return nil
-	}
+	info := r.Context().Value(connectionKey{}).(*connection)
 	info.handled.Add(1)
 	return info
 }

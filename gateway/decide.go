@@ -11,9 +11,6 @@ import (
 	"sallyport/policy"
 )
 
-// ordinaryInput is room for the input of a person in some forty groups, so that encoding it grows nothing.
-const ordinaryInput = 3 << 10
-
 // decide asks the one judge. What the policy sees is the very text that is recorded. A client that leaves does not
 // interrupt it: the verdict must be the one that anybody recomputes from the record.
 func (x *exchange) decide() error {
@@ -25,7 +22,6 @@ func (x *exchange) decide() error {
 		}
 		return err
 	}
-	x.encoded = x.input.AppendJSON(make([]byte, 0, ordinaryInput))
 	x.verdict = x.snap.Policy.Decide(context.WithoutCancel(x.ctx), x.input)
 	// Only now, so that a limit tells strangers nothing about what is behind it.
 	if x.verdict.Allow && x.req.ContentLength > int64(x.app.MaxBody) {

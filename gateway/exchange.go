@@ -12,7 +12,6 @@ import (
 	"sallyport/authn/session"
 	"sallyport/gateway/cache"
 	"sallyport/gateway/canon"
-	"sallyport/gateway/headers"
 	"sallyport/gateway/upstream"
 	"sallyport/policy"
 )
@@ -37,7 +36,6 @@ type exchange struct {
 	session     *session.Session // identify
 	handle      string           // identify: the cookie value the session was found by
 	input       *policy.Input    // decide
-	encoded     []byte           // decide: the input's very bytes
 	verdict     *policy.Verdict
 	receipt     audit.Receipt // record
 	recorded    audit.Effect  // of the one decision record; empty while there is none
@@ -99,11 +97,3 @@ func (x *exchange) sessionID() string {
 }
 
 func (x *exchange) decidedAt() time.Time { return time.Unix(0, x.decided.Load()) }
-
-// peer is where the connection comes from, as apps are told.
-func (x *exchange) peer() headers.Peer {
-	if x.conn == nil {
-		return headers.NewPeer(x.req.Peer.Addr())
-	}
-	return x.conn.peer
-}

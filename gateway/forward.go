@@ -83,7 +83,7 @@ func (x *exchange) noticeChanges() {
 // outgoingHeader is what the app sees: what the client may say, and what the gateway vouches for.
 func (x *exchange) outgoingHeader() (http.Header, error) {
 	out := x.req.Header
-	x.app.site.SetForwarded(out, x.peer())
+	x.app.site.SetForwarded(out, x.conn.peer)
 	out["X-Request-Id"] = []string{x.id}
 	if x.req.Upgrade != "" {
 		headers.SetUpgrade(out, x.req.Upgrade)

@@ -20,7 +20,7 @@ func (x *exchange) record() error {
 	}
 	record := &audit.Record{
 		Type: audit.TypeDecision, RequestID: x.id, Session: x.sessionID(), App: string(x.app.Name),
-		Effect: effect, Reason: x.verdict.Reason, Input: x.encoded, Decision: x.verdict.JSON, Memo: x.verdict.Memo,
+		Effect: effect, Reason: x.verdict.Reason, Document: x.input, Decision: x.verdict.JSON, Memo: x.verdict.Memo,
 		Policy: audit.Policy{Digest: x.snap.Policy.Digest(), Revision: x.snap.Policy.Revision()},
 	}
 	receipt, err := x.server.decisions.Append(context.WithoutCancel(x.ctx), record)

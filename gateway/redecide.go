@@ -79,7 +79,7 @@ func (x *exchange) recordAgain(snap *Snapshot, in *policy.Input, verdict *policy
 	detail, err := json.Marshal(struct {
 		Of      string          `json:"of"`
 		Changed json.RawMessage `json:"changed"`
-	}{x.receipt.ID, mergePatch(x.encoded, in.AppendJSON(nil))})
+	}{x.receipt.ID, mergePatch(x.input.AppendJSON(nil), in.AppendJSON(nil))})
 	if err != nil {
 		panic("BUG: " + err.Error())
 	}

@@ -116,7 +116,7 @@ func (s *Snapshot) Retire(successor *Snapshot) {
 
 // poolFor is the pool of an app, with what the pool of the same app in s knows.
 func (s *Snapshot) poolFor(r *route.App, behind Behind) (*upstream.Pool, error) {
-	cfg := upstream.Config{Addresses: r.Upstreams, HostUpstream: r.HostHeader == route.HostUpstream, Protocol: r.UpstreamProtocol, TLS: r.UpstreamTLS,
+	cfg := upstream.Config{Addresses: r.Upstreams, HostUpstream: r.HostHeader == route.HostUpstream, Protocol: r.UpstreamProtocol, Lean: r.UpstreamTransport == route.TransportLean, TLS: r.UpstreamTLS,
 		Balance: r.Balance, Health: r.Health, Ejection: r.Ejection, Limits: r.Connections, Retry: r.Retry, Timeouts: r.Timeouts.Timeouts, Log: behind.Log}
 	if cfg.Log != nil {
 		cfg.Log = cfg.Log.With("app", string(r.Name))

@@ -35,6 +35,9 @@ type App struct {
 	// UpstreamProtocol is what is spoken with the app: "auto" is HTTP/1.1, and HTTP/2 for gRPC; "http1", "h2" (over TLS)
 	// and "h2c" (without) are spoken always, except that WebSockets are HTTP/1.1. Default "auto".
 	UpstreamProtocol upstream.Protocol `yaml:"upstream_protocol" default:"auto" enum:"auto,http1,h2,h2c"`
+	// UpstreamTransport carries requests over HTTP/1.1: "lean" sends plain ones, without a large body, on the goroutine
+	// that has them and leaves the rest to "standard", which is Go's own transport. Default "lean".
+	UpstreamTransport Transport `yaml:"upstream_transport" default:"lean" enum:"lean,standard"`
 	// UpstreamTLS is how https:// upstreams are spoken to.
 	UpstreamTLS upstream.TLS `yaml:"upstream_tls"`
 	// Balance says which address a request goes to.
@@ -162,6 +165,19 @@ const (
 // UnmarshalText accepts public or upstream.
 func (h *HostHeader) UnmarshalText(text []byte) error {
 	return oneOf(h, text, HostPublic, HostUpstream)
+}
+
+// Transport is what carries requests to an app over HTTP/1.1.
+type Transport string
+
+const (
+	TransportLean     Transport = "lean"
+	TransportStandard Transport = "standard"
+)
+
+// UnmarshalText accepts lean or standard.
+func (t *Transport) UnmarshalText(text []byte) error {
+	return oneOf(t, text, TransportLean, TransportStandard)
 }
 
 func oneOf[T ~string](dst *T, text []byte, allowed ...T) error {
