@@ -142,6 +142,14 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
+// A header that is too large is refused by what it says of itself, before it takes memory.
+func TestLargeHeadersAreNotRead(t *testing.T) {
+	stream := strings.NewReader(version2(proxy, tcp4, v4, make([]byte, 60_000)))
+	if _, err := readHeader(stream); !errors.Is(err, errMalformed) || stream.Size()-int64(stream.Len()) != headLen2 {
+		t.Errorf("got %v after %d bytes, want %v after %d", err, stream.Size()-int64(stream.Len()), errMalformed, headLen2)
+	}
+}
+
 // A peer that leaves in the middle of a header is not one that sent none; one that leaves without a word is nobody's
 // concern.
 func TestCutHeaders(t *testing.T) {
