@@ -93,10 +93,11 @@ func (c *conn) cut() { c.inner.Close() }
 // quit closes a connection nobody waits on; in TLS the app is told (RFC 8446 §6.1).
 func (c *conn) quit() { c.Conn.Close() }
 
-// grow makes room for a head larger than the buffer.
+// grow makes room for a head larger than the buffer. What is buffered stays in the old one, which nobody writes to again,
+// until the new one has taken it.
 func (c *conn) grow(limit int) {
 	buffered, _ := c.br.Peek(c.br.Buffered())
-	both := io.MultiReader(bytes.NewReader(bytes.Clone(buffered)), c)
+	both := io.MultiReader(bytes.NewReader(buffered), c)
 	c.br = bufio.NewReaderSize(both, min(4*c.br.Size(), limit))
 	c.br.Peek(len(buffered))
 }

@@ -78,7 +78,7 @@ func Fits(req *http.Request) bool {
 
 func fitsBody(req *http.Request) bool {
 	if !hasBody(req) {
-		return req.ContentLength <= 0
+		return req.ContentLength == 0
 	}
 	return req.GetBody != nil && 0 < req.ContentLength && req.ContentLength <= maxBody
 }

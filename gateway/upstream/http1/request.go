@@ -204,7 +204,7 @@ func (m *message) length(req *http.Request) {
 		}
 	}
 	m.buf = append(m.buf, "Content-Length: "...)
-	m.buf = strconv.AppendInt(m.buf, max(req.ContentLength, 0), 10)
+	m.buf = strconv.AppendInt(m.buf, req.ContentLength, 10)
 	m.buf = append(m.buf, "\r\n"...)
 }
 
