@@ -21,6 +21,7 @@ type attempt struct {
 	e     *endpoint
 	ctx   context.Context // the caller's
 	start int64
+	timed bool // the time to the head of the answer is the endpoint's: no stream of the client's is part of it
 	url   url.URL
 	sent  *sentBody
 
@@ -34,9 +35,12 @@ type attempt struct {
 // send makes one try. On an error the attempt is over.
 func (x *exchange) send(e *endpoint, sent *sentBody) (*http.Response, error) {
 	a := &attempt{pool: x.pool, view: x.view, e: e, ctx: x.ctx, start: x.now, url: *x.req.URL, sent: sent}
+	a.timed = sent == nil || x.req.GetBody != nil
 	out, leg := x.outgoing(a)
 	e.requests.Add(1)
-	e.began(x.now)
+	if a.timed {
+		e.began(x.now)
+	}
 	e.legs.hold()
 	res, err := leg.RoundTrip(out)
 	if a.timer != nil && !a.timer.Stop() && err == nil {
@@ -111,7 +115,9 @@ func withoutRepetition(out *http.Request) {
 // failed notes why there was no answer, unless that is not the endpoint's fault, and returns the reason.
 func (a *attempt) failed(out *http.Request, err error) error {
 	now := a.pool.clock.nanos()
-	a.e.ended(now, false)
+	if a.timed {
+		a.e.ended(now, false)
+	}
 	if a.ctx.Err() != nil {
 		return context.Cause(a.ctx)
 	}
@@ -132,11 +138,15 @@ func (a *attempt) failed(out *http.Request, err error) error {
 // answered notes the head of an answer.
 func (a *attempt) answered(res *http.Response) {
 	now := a.pool.clock.nanos()
-	a.e.ended(now, true)
+	if a.timed {
+		a.e.ended(now, true)
+	}
 	took := now - a.start
 	switch {
 	case !failed(res.StatusCode):
-		a.e.latency.observe(took, now)
+		if a.timed {
+			a.e.latency.observe(took, now)
+		}
 		if a.e.breaker.succeeded(now) {
 			a.pool.returned(a.e, now)
 		}

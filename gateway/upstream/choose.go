@@ -32,7 +32,7 @@ func (t tier) group(v *view) []*endpoint {
 func (t tier) holds(e *endpoint, now int64, repeatable bool) bool {
 	switch t {
 	case ready, spare:
-		return e.inService(now, repeatable) && !e.gate.full() && !e.stalled(now, briefStall)
+		return e.inService(now, repeatable) && !e.gate.full() && !e.hesitates(now)
 	case busy, busySpare:
 		return e.inService(now, repeatable)
 	}
@@ -45,7 +45,7 @@ const room = 32
 // pick chooses an endpoint that was not tried yet, or none.
 func (x *exchange) pick(last tier) *endpoint {
 	if x.hint != nil && x.hint.Prefer != "" {
-		if e := x.view.byID[x.hint.Prefer]; e != nil && !x.wasTried(e) && e.inService(x.now, x.repeatable) && !e.stalled(x.now, briefStall) {
+		if e := x.view.byID[x.hint.Prefer]; e != nil && !x.wasTried(e) && e.inService(x.now, x.repeatable) && !e.hesitates(x.now) {
 			return e
 		}
 	}

@@ -62,14 +62,15 @@ func endpointID(address, resolved string) string {
 }
 
 const (
-	// stallCount is how many requests must wait for an answer before silence says anything about an address.
+	// stallCount is how many requests must wait for an answer before silence says anything about an endpoint.
 	stallCount = 5
-	// stallFactor is how many times longer than its latency an address must have been silent to be passed over.
-	stallFactor = 10
-	// briefStall passes an address over as long as another one is in service: it costs nothing to be wrong.
-	briefStall = 50 * time.Millisecond
-	// longStall takes an address out of service: then backups are asked.
+	// briefStall passes an endpoint over as long as another one is in service: it costs little to be wrong.
+	briefStall = 20 * time.Millisecond
+	// longStall takes an endpoint out of service: then backups are asked. Some apps hold their answers back on purpose.
 	longStall = 5 * time.Second
+	// stallFactor is how many times its latency an endpoint must be silent to be taken out, and how many answers must
+	// have become due meanwhile to be passed over.
+	stallFactor = 10
 )
 
 // began and ended count a request that waits for the head of its answer.
@@ -95,16 +96,27 @@ func (s *state) silence(now int64) int64 {
 	return max(now-s.heard.Load(), 0)
 }
 
-// stalled holds for an endpoint that several requests wait for and that has given none an answer for much longer than it
-// used to take. Without it a hung endpoint that accepts connections would collect requests until they time out.
-func (s *state) stalled(now int64, least time.Duration) bool {
-	return s.waiting.Load() >= stallCount && s.silence(now) > max(int64(least), stallFactor*s.latency.value.Load())
+// hesitates holds for an endpoint that several requests wait for and that has given none an answer while, by its latency,
+// a good number were due. Without it a hung endpoint that accepts connections would collect requests, with methods that do
+// not look at latency, until they time out.
+func (s *state) hesitates(now int64) bool {
+	waiting := s.waiting.Load()
+	if waiting < stallCount {
+		return false
+	}
+	usual := s.latency.value.Load()
+	return s.silence(now) > max(int64(briefStall), usual, stallFactor*usual/waiting)
+}
+
+// stalled holds when that has lasted for long, and for much longer than it ever used to.
+func (s *state) stalled(now int64) bool {
+	return s.waiting.Load() >= stallCount && s.silence(now) > max(int64(longStall), stallFactor*s.latency.value.Load())
 }
 
 // inService holds for endpoints that a request may be sent to. A request that could not be repeated elsewhere is no
 // good probe of an endpoint that was ejected.
 func (s *state) inService(now int64, repeatable bool) bool {
-	return !s.draining.Load() && !s.down.Load() && s.breaker.admits(now, repeatable) && !s.stalled(now, longStall)
+	return !s.draining.Load() && !s.down.Load() && s.breaker.admits(now, repeatable) && !s.stalled(now)
 }
 
 func (s *state) note(class string, now int64) {

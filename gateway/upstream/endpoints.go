@@ -80,7 +80,7 @@ func (p *Pool) stateOf(e *endpoint, now int64) State {
 		return Ejected
 	case e.breaker.halfOpen(now):
 		return HalfOpen
-	case e.stalled(now, longStall):
+	case e.stalled(now):
 		return Stalled
 	case e.ramp(now, p.cfg.Balance.SlowStart) < 1:
 		return SlowStart

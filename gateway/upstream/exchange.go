@@ -113,6 +113,9 @@ func (x *exchange) try(e *endpoint) {
 		x.over = err != ErrOverloaded
 		return
 	}
+	if x.pool.cfg.Limits.MaxConnections > 0 {
+		x.now = x.pool.clock.nanos() // it may have waited
+	}
 	body, err := x.body()
 	if err != nil {
 		x.unclaim(e)

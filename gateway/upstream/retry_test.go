@@ -65,7 +65,7 @@ func TestOnlySafeRequestsAreRepeated(t *testing.T) {
 				eachLeg(t, func(t *testing.T, lean bool) {
 					first, second := newApp(t, bad.does), newApp(t, echoing)
 					cfg := config(t, first.URL, second.URL)
-					cfg.Lean, cfg.Timeouts.Response = lean, 300*time.Millisecond
+					cfg.Lean, cfg.Timeouts.Response = lean, 150*time.Millisecond
 					p := poolOf(t, cfg)
 					hint := &Hint{}
 					status, body, err := outcome(p, request(WithHint(t.Context(), hint), row.method, row.body, row.again))
