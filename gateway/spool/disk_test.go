@@ -257,7 +257,7 @@ func TestNothingIsLeftOfClientsThatGo(t *testing.T) {
 }
 
 // Five hundred clients that do not read hold no app, and get every byte in the end.
-func TestFiveHundredSlowClients(t *testing.T) { fiveHundred(t, 1<<20) }
+func TestFiveHundredSlowClients(t *testing.T) { fiveHundred(t, 512<<10) }
 
 // BenchmarkFiveHundred is the same with 10 MiB each: how long until all apps are free.
 func BenchmarkFiveHundred(b *testing.B) {

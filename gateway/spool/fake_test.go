@@ -19,6 +19,7 @@ type fakeFolder struct {
 	mu    sync.Mutex
 	calls int
 	open  int
+	made  int
 }
 
 func (d *fakeFolder) rest() {
@@ -41,6 +42,7 @@ func (d *fakeFolder) Create() (file, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.open++
+	d.made++
 	f := &fakeFile{folder: d}
 	if d.mistake != nil {
 		return d.mistake(f), nil

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 
 	"pgregory.net/rapid"
 )
@@ -137,8 +138,40 @@ func TestBodyClosedWhileItIsRead(t *testing.T) {
 			})
 		}
 		b.Close()
+		next, err := s.Request(t.Context(), bytes.NewReader(make([]byte, len(text))), -1, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
 		wg.Wait()
+		next.Close()
 	}
+}
+
+func TestReadUnderWayKeepsWhatItReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		folder := &fakeFolder{slow: true}
+		s, text := onFake(t, plenty, folder), contents(1<<20)
+		b, err := s.Request(t.Context(), bytes.NewReader(text), -1, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			got := make([]byte, len(text))
+			if _, err := b.ReadAt(got, 0); err != nil || !bytes.Equal(got, text) {
+				t.Errorf("the read under way got %v, or other bytes", err)
+			}
+		})
+		synctest.Wait() // it waits for the disk
+		b.Close()
+		if used := s.Stats(); used.Memory == 0 || used.Files == 0 {
+			t.Error("freed while it is read")
+		}
+		wg.Wait()
+		if _, err := b.ReadAt(make([]byte, 1), 0); err != ErrClosed {
+			t.Errorf("a later read got %v", err)
+		}
+	})
 }
 
 func TestSmallBodyTakesOneAllocationAndNoFile(t *testing.T) {

@@ -179,6 +179,31 @@ func TestEndOfContextEndsBothSides(t *testing.T) {
 	}
 }
 
+// What a client is just being sent stays as it is when its Reader ends meanwhile, and is freed after.
+func TestWriteUnderWayKeepsWhatItWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, text := onFake(t, plenty, &fakeFolder{}), contents(150<<10)
+		r := s.Response(t.Context(), answer(text, 0))
+		synctest.Wait()
+		seen := 0
+		n, err := r.WriteTo(writerFunc(func(p []byte) (int, error) {
+			r.Close()
+			scribble()
+			if seen = len(p); !bytes.Equal(p, text[:seen]) {
+				t.Error("the bytes changed while they were written")
+			}
+			return seen, nil
+		}))
+		if n != int64(seen) || err != ErrClosed {
+			t.Errorf("got %d, %v", n, err)
+		}
+	})
+}
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
 // Limits are for all bodies together, and every body gets what it needs to reach its file.
 func TestManyBodiesShareTheMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -224,6 +249,33 @@ func TestRoomThatOthersLeaveIsUsed(t *testing.T) {
 		synctest.Wait()
 		if !second.drained() || s.Stats().Stalled != 0 {
 			t.Errorf("still stalled: %+v", s.Stats())
+		}
+	})
+}
+
+// Where the file system gives nothing back of a file, a new one begins when the client has read the old one.
+func TestFileIsLeftBehindWhereNothingIsGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		folder := &fakeFolder{cannotCut: true}
+		s, text := onFake(t, settings{memory: 1 << 20, disk: 1 << 20, bodyDisk: 1 << 20}, folder), contents(4<<20)
+		r := s.Response(t.Context(), answer(text, 0))
+		defer r.Close()
+		var got []byte
+		for p := make([]byte, 100<<10); ; {
+			if len(got)%(1<<20) < len(p) {
+				synctest.Wait() // the app is ahead as far as it may
+			}
+			n, err := r.Read(p)
+			got = append(got, p[:n]...)
+			if err == io.EOF {
+				break
+			}
+		}
+		if !bytes.Equal(got, text) {
+			t.Errorf("other bytes, %d of %d", len(got), len(text))
+		}
+		if folder.made < 2 {
+			t.Errorf("%d files were made", folder.made)
 		}
 	})
 }

@@ -157,6 +157,16 @@ func (c *client) leave(n int) {
 	} else {
 		c.reader.Close()
 	}
+	scribble()
+}
+
+// scribble does to free chunks what the next body will.
+func scribble() {
+	for _, size := range []int{tinyChunk, smallChunk, largeChunk} {
+		free := poolOf(size).Get().(*chunk)
+		clear(free.buf)
+		poolOf(size).Put(free)
+	}
 }
 
 // judge compares what the client saw with what the app said.
