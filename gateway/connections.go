@@ -6,10 +6,12 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 
 	"sallyport/gateway/headers"
+	"sallyport/policy"
 )
 
 // connections notices what never becomes a request: handshakes that fail and heads that net/http's own parser
@@ -25,6 +27,8 @@ type connections struct {
 type connection struct {
 	peer    headers.Peer
 	address netip.AddrPort
+	ip      string // of address, as the policy knows it
+	secured atomic.Pointer[policy.TLS]
 	handled atomic.Int64 // requests that reached the handler; several at once in HTTP/2
 
 	// The rest belongs to the server's goroutine for the connection, in which net/http reports its states.
@@ -38,7 +42,7 @@ type connectionKey struct{}
 // context is http.Server.ConnContext.
 func (c *connections) context(ctx context.Context, conn net.Conn) context.Context {
 	address, _ := netip.ParseAddrPort(conn.RemoteAddr().String()) // invalid where it is no IP address
-	info := &connection{peer: headers.NewPeer(address.Addr()), address: address}
+	info := &connection{peer: headers.NewPeer(address.Addr()), address: address, ip: address.Addr().Unmap().WithZone("").String()}
 	c.open.Store(conn, info)
 	return context.WithValue(ctx, connectionKey{}, info)
 }
@@ -86,6 +90,17 @@ func (c *connections) handled(r *http.Request) *connection {
 	info := r.Context().Value(connectionKey{}).(*connection)
 	info.handled.Add(1)
 	return info
+}
+
+// tls is what the policy may know of the connection's TLS, which is the same for all of its requests.
+func (info *connection) tls(state *tls.ConnectionState) *policy.TLS {
+	if known := info.secured.Load(); known != nil {
+		return known
+	}
+	made := &policy.TLS{Version: strings.TrimPrefix(tls.VersionName(state.Version), "TLS "), Cipher: tls.CipherSuiteName(state.CipherSuite),
+		SNI: state.ServerName, ALPN: state.NegotiatedProtocol}
+	info.secured.Store(made)
+	return made
 }
 
 func peerOf(conn net.Conn) netip.Addr {

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"net/http"
 	"strings"
@@ -40,11 +39,11 @@ func (x *exchange) inputFor(app *App, path string) *policy.Input {
 			Upgrade: q.Upgrade},
 		Resource: x.resource(app, path),
 		Context: policy.Context{
-			Client:  policy.Client{IP: q.Peer.Addr().Unmap().WithZone("").String()},
+			Client:  policy.Client{IP: x.conn.ip},
+			TLS:     x.conn.tls(x.r.TLS),
 			Request: x.requestFacts(app),
 		},
 	}
-	in.Context.TLS = tlsFacts(x.r.TLS)
 	in.Context.SetTime(x.start, x.snap.Zone)
 	return in
 }
@@ -52,11 +51,6 @@ func (x *exchange) inputFor(app *App, path string) *policy.Input {
 func (x *exchange) resource(app *App, path string) policy.Resource {
 	return policy.Resource{Type: policy.TypeApp, ID: string(app.Name), Labels: app.Labels, Sensitivity: app.Sensitivity, Owner: app.Owner,
 		Host: x.req.Host, Path: path, Segments: segments(path), Query: app.secrets.RedactQuery(x.req.Query)}
-}
-
-func tlsFacts(state *tls.ConnectionState) *policy.TLS {
-	return &policy.TLS{Version: strings.TrimPrefix(tls.VersionName(state.Version), "TLS "), Cipher: tls.CipherSuiteName(state.CipherSuite),
-		SNI: state.ServerName, ALPN: state.NegotiatedProtocol}
 }
 
 func (x *exchange) requestFacts(app *App) policy.Request {
