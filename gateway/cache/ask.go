@@ -33,9 +33,7 @@ func (f *flight) retire() {
 // settle makes the outcome known. What was meant for a leader who has left is thrown away.
 func (f *flight) settle(out outcome) {
 	c := f.cache
-	if f.key != (flightKey{}) {
-		c.solitary.note(f.key.Key, !out.shared && out.err == nil)
-	}
+	f.noteSolitude(out)
 	if out.fill != nil {
 		out.reader = out.fill.attach()
 	}
@@ -51,6 +49,18 @@ func (f *flight) settle(out outcome) {
 		f.cancel(errAbandoned)
 	case out.reader != nil:
 		out.reader.detach()
+	}
+}
+
+// noteSolitude remembers whether requests for the same should wait for each other.
+func (f *flight) noteSolitude(out outcome) {
+	if out.err != nil {
+		return
+	}
+	if out.shared && out.key.Scope != Own {
+		f.cache.solitary.note(out.key, false)
+	} else if f.key.Scope != Own {
+		f.cache.solitary.note(f.key.Key, true)
 	}
 }
 

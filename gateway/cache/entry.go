@@ -119,16 +119,22 @@ func (e *Entry) Size() int64 { return e.size }
 // Body is the entry's content.
 func (e *Entry) Body() Body { return e.body }
 
-// Header is a copy of the stored fields, with room for more.
-func (e *Entry) Header(room int) http.Header {
-	h := make(http.Header, len(e.fields)+room)
-	lines := make([]string, 0, e.lines)
+// Header is a copy of the stored fields.
+func (e *Entry) Header() http.Header {
+	h, _ := e.header(0)
+	return h
+}
+
+// header is a copy of the stored fields with room for some more, and the lines for those.
+func (e *Entry) header(more int) (http.Header, []string) {
+	h := make(http.Header, len(e.fields)+more)
+	lines := make([]string, 0, e.lines+more)
 	for i := range e.fields {
 		from := len(lines)
 		lines = append(lines, e.fields[i].lines...)
 		h[e.fields[i].name] = lines[from:len(lines):len(lines)]
 	}
-	return h
+	return h, lines[len(lines):cap(lines)]
 }
 
 // Supersedes reports whether the entry answers all requests that the other one answers.

@@ -106,17 +106,26 @@ type found struct {
 	why   string // why the app must be asked
 }
 
-// scopes are the partitions that a request may be answered from, in the order they are tried. A request with credentials
-// is answered from what all share only where the app never sees any.
+// scopes are the partitions that a request may be answered from, in the order they are tried: never more than those it
+// may be stored in. A request with credentials is answered from what all share only where the app never sees any.
 func (x *exchange) scopes() []Scope {
-	switch {
+	switch own := x.hasOwn(); {
+	case x.viewer.Rule.IdentityFree && own:
+		return freeThenOwn[:]
 	case x.viewer.Rule.IdentityFree:
-		return []Scope{Free, Own}
-	case x.mayShare():
-		return []Scope{Shared, Own}
+		return freeThenOwn[:1]
+	case x.mayShare(): // without credentials, so everyone has their own
+		return sharedThenOwn[:]
+	case own:
+		return sharedThenOwn[1:]
 	}
-	return []Scope{Own}
+	return nil
 }
+
+var (
+	freeThenOwn   = [...]Scope{Free, Own}
+	sharedThenOwn = [...]Scope{Shared, Own}
+)
 
 // lookup looks for an entry: the first fresh one, or else the first that the app can be asked about.
 func (x *exchange) lookup() found {
@@ -226,13 +235,11 @@ func (x *exchange) newEntry(old *Entry, h http.Header, asked time.Time) *Entry {
 // what it said just now, since only that can make an entry that all share newer: what one person was told in words of its
 // own is not put into others' mouths.
 func (x *exchange) confirm(f found, e *Entry, said http.Header) (Key, bool) {
-	h := e.Header(0)
+	h := e.Header()
 	v := x.storable(e.Status, h)
 	if v.store && v.scope == Shared {
 		d, _ := policyOf(said)
-		if v.scope = x.scopeOf(said, &d); v.scope == Shared && x.variesByPerson(h) {
-			v.scope = Own
-		}
+		v.scope = x.scopeOf(said, &d)
 	}
 	if !v.store {
 		x.cache.store.Replace(f.key, f.entry, nil)

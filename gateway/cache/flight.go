@@ -35,7 +35,7 @@ type flight struct {
 	ready chan struct{} // closed when the outcome is known
 	outcome
 
-	// guarded by cache.flightsMu
+	// guarded by Cache.flightsMu
 	users      int // who waits or reads
 	leaderGone bool
 	timer      *time.Timer
@@ -64,7 +64,7 @@ type outcome struct {
 // fetch asks the app, or waits for somebody who is doing so.
 func (x *exchange) fetch(f found) (*http.Response, Result, error) {
 	conditional := f.entry != nil && f.entry.hasValidator()
-	plain := x.ask.plain() && (conditional || !isConditional(x.r.Header))
+	plain := x.ask.plain() && (conditional || !isConditional(x.r.Header)) && len(x.scopes()) > 0
 	fl, following := x.cache.board(x, f, conditional, plain)
 	switch {
 	case fl == nil:

@@ -42,7 +42,7 @@ func mayUpdate(name string) bool {
 // freshened is the entry's header with what a newer answer without body says (RFC 9111 §3.2, §4.3.4). The newer answer's
 // age and date count.
 func (e *Entry) freshened(newer http.Header, rule Rule) http.Header {
-	h := e.Header(len(newer))
+	h, _ := e.header(len(newer))
 	delete(h, "Date")
 	dropped := connectionFields(newer)
 	for name, lines := range newer {

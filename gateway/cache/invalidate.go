@@ -3,6 +3,7 @@ package cache
 import (
 	"net/http"
 	"net/url"
+	"strings"
 )
 
 // isSafe holds for methods that change nothing (RFC 9110 §9.2.1, and the IANA registry). What is unknown may change
@@ -43,12 +44,22 @@ func sameOrigin(base, reference string) (string, bool) {
 		return "", false
 	}
 	to, err := from.Parse(reference)
-	if err != nil || to.Scheme != from.Scheme || to.Host != from.Host || to.User != nil {
+	if err != nil || to.Scheme != from.Scheme || authority(to) != authority(from) || to.User != nil {
 		return "", false
 	}
+	to.Host = from.Host
 	to.Fragment, to.RawFragment = "", ""
 	if to.Path == "" {
 		to.Path = "/"
 	}
 	return to.String(), true
+}
+
+// authority is host and port, the latter always written.
+func authority(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return strings.ToLower(u.Hostname()) + ":" + port
 }

@@ -11,18 +11,25 @@ import (
 	"pgregory.net/rapid"
 )
 
-// made is what the model knows of one answer of the app.
+// made is what the model knows of one answer of the app: each time that the app gave or confirmed it. Any of them may be
+// why somebody gets it.
 type made struct {
+	url    string
+	grants []*grant
+}
+
+// grant is one time that the app gave or confirmed an answer.
+type grant struct {
 	person      string
 	told        byte
-	url         string
 	credentials bool
 	control     string // Cache-Control
 	varies      bool   // by who asks
 	foo         string // the request's Foo, if the answer varies by it
 	at          time.Time
 	changes     int // of the URL, before the app was asked
-	delivered   int
+	delivered   bool
+	silent      bool // a confirmation that did not say how it may be used
 }
 
 // model is what people may get, in a few lines that share nothing with the cache.
@@ -47,10 +54,12 @@ func newModel(t *testing.T, shares func(sharing) bool) *model {
 
 var (
 	people   = rapid.SampledFrom([]string{"ann", "bob", "cid", ""})
-	urls     = rapid.SampledFrom([]string{"https://a/own", "https://a/shared", "https://a/free", "https://b/shared"})
-	controls = rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"public", "private", "no-store", "no-cache", "must-revalidate",
+	urls     = rapid.SampledFrom([]string{"https://a/own", "https://a/shared", "https://a/shared", "https://a/free", "https://b/shared"})
+	usual    = rapid.SampledFrom([][]string{nil, {"public", "max-age=30"}, {"max-age=30"}, {"s-maxage=30"}})
+	anything = rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"public", "private", "no-store", "no-cache", "must-revalidate",
 		"max-age=30", "s-maxage=30", "stale-while-revalidate=30", "stale-if-error=30", "immutable"}), 0, 4, rapid.ID[string])
-	asks = rapid.SampledFrom([]string{"", "", "", "no-cache", "max-age=10", "max-stale=20", "min-fresh=10", "only-if-cached"})
+	controls = rapid.OneOf(usual, anything)
+	asks     = rapid.SampledFrom([]string{"", "", "", "no-cache", "max-age=10", "max-stale=20", "min-fresh=10", "only-if-cached"})
 )
 
 var modelRules = map[string]Rule{
@@ -84,18 +93,25 @@ func (m *model) visit(t *rapid.T, url string) error {
 	v := &Viewer{App: "wiki", URL: url, Person: people.Draw(t, "who"), Told: [32]byte{byte(rapid.IntRange(0, 1).Draw(t, "told"))},
 		Credentials: rapid.Bool().Draw(t, "credentials") && !modelRules[url].IdentityFree, Rule: modelRules[url], IdentityHeaders: isIdentity}
 	control, varies, down := strings.Join(controls.Draw(t, "says"), ", "), rapid.Bool().Draw(t, "varies"), rapid.IntRange(0, 4).Draw(t, "down") == 0
-	validator := rapid.Bool().Draw(t, "validator")
+	validator, confirms := rapid.Bool().Draw(t, "validator"), rapid.Bool().Draw(t, "confirms")
 	changes := m.changes[url]
 	m.does(func(r *http.Request) (*http.Response, error) {
 		if down {
 			return nil, errDown
 		}
 		m.mu.Lock()
-		id := len(m.answers)
-		m.answers = append(m.answers, &made{person: v.Person, told: v.Told[0], url: url, credentials: v.Credentials, control: control,
-			varies: varies, foo: r.Header.Get("Foo"), at: m.now, changes: changes})
-		m.mu.Unlock()
-		fields := []string{"Vary: Foo"}
+		defer m.mu.Unlock()
+		g := &grant{person: v.Person, told: v.Told[0], credentials: v.Credentials, control: control,
+			varies: varies, foo: r.Header.Get("Foo"), at: m.now, changes: changes}
+		id, confirmed := m.confirms(r, confirms)
+		if confirmed {
+			g.inherit(m.answers[id])
+			m.answers[id].grants = append(m.answers[id].grants, g)
+		} else {
+			id = len(m.answers)
+			m.answers = append(m.answers, &made{url, []*grant{g}})
+		}
+		fields := []string{"Vary: Foo", "Date: " + formatDate(m.now)}
 		if varies {
 			fields = append(fields, "Vary: X-Sallyport-User")
 		}
@@ -104,6 +120,9 @@ func (m *model) visit(t *rapid.T, url string) error {
 		}
 		if validator {
 			fields = append(fields, fmt.Sprintf("Etag: %q", strconv.Itoa(id)))
+		}
+		if confirmed {
+			return m.response(r, 304, "", fields...), nil
 		}
 		return m.response(r, 200, strconv.Itoa(id)+strings.Repeat(" ", id%3000), fields...), nil
 	})
@@ -138,15 +157,40 @@ func (m *model) check(v *Viewer, foo, ask string, down bool, a answer) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	from := m.answers[id]
-	from.delivered++
-	same := from.person == v.Person && from.told == v.Told[0]
+	if m.answers[id].url != v.URL {
+		return fmt.Errorf("%s got the answer for %s", v.URL, m.answers[id].url)
+	}
+	for _, g := range m.answers[id].grants {
+		if err = m.justifies(g, v, foo, ask, down, a); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// confirms reports which answer the app confirms, if it likes.
+func (m *model) confirms(r *http.Request, likes bool) (id int, confirmed bool) {
+	id, err := strconv.Atoi(strings.Trim(r.Header.Get("If-None-Match"), `"`))
+	return id, err == nil && likes
+}
+
+// inherit takes over what a confirmation did not say anew.
+func (g *grant) inherit(of *made) {
+	if g.control == "" {
+		g.control = of.grants[len(of.grants)-1].control
+		g.silent = true
+	}
+}
+
+// justifies says why one time that the app gave an answer is no reason to give it to somebody now.
+func (m *model) justifies(from *grant, v *Viewer, foo, ask string, down bool, a answer) error {
+	first := !from.delivered
+	from.delivered = true
+	same := from.person == v.Person && from.told == v.Told[0] && (v.Person != "" || !from.credentials && !v.Credentials)
 	has := func(directive string) bool { return strings.Contains(from.control, directive) }
 	age := m.now.Sub(from.at)
 	switch {
-	case from.url != v.URL:
-		return fmt.Errorf("%s got the answer for %s", v.URL, from.url)
-	case from.delivered == 1 && same && age == 0 && a.result != Hit:
+	case first && from.person == v.Person && from.told == v.Told[0] && age == 0 && (a.result == Miss || a.result == Revalidated):
 		return nil // the app's own words
 	case has("private"), has("no-store"):
 		return fmt.Errorf("%q was given again", from.control)
@@ -166,7 +210,7 @@ func (m *model) check(v *Viewer, foo, ask string, down bool, a answer) error {
 }
 
 // mayShareModel says whether one person's answer may be another's.
-func mayShareModel(rule Rule, from *made, v *Viewer) error {
+func mayShareModel(rule Rule, from *grant, v *Viewer) error {
 	switch {
 	case rule.IdentityFree:
 		return nil
@@ -176,6 +220,8 @@ func mayShareModel(rule Rule, from *made, v *Viewer) error {
 		return fmt.Errorf("%s got %s's answer, which said %q", v.Person, from.person, from.control)
 	case v.Credentials:
 		return fmt.Errorf("%s came with credentials and got %s's answer", v.Person, from.person)
+	case from.silent:
+		return fmt.Errorf("%s got what was confirmed to %s alone", v.Person, from.person)
 	case from.credentials:
 		return fmt.Errorf("%s got the answer to %s's credentials", v.Person, from.person)
 	case from.varies:
@@ -185,7 +231,7 @@ func mayShareModel(rule Rule, from *made, v *Viewer) error {
 }
 
 // mayBeThatOld says whether an answer of this age may be given without asking the app.
-func mayBeThatOld(from *made, age time.Duration, ask string, down bool) error {
+func mayBeThatOld(from *grant, age time.Duration, ask string, down bool) error {
 	has := func(directive string) bool { return strings.Contains(from.control, directive) }
 	limit := time.Duration(0)
 	if has("max-age=30") || has("s-maxage=30") {

@@ -59,18 +59,3 @@ func parsePosition(s string) (int64, bool) {
 	}
 	return n, true
 }
-
-// contentRange is the position of a part within its whole.
-type contentRange struct{ first, last, size int64 }
-
-// parseContentRange reads "bytes 0-9/100" (RFC 9110 §14.4). Parts of a whole of unknown size are of no use.
-func parseContentRange(field string) (contentRange, bool) {
-	rest, found := strings.CutPrefix(field, "bytes ")
-	position, whole, cut := strings.Cut(rest, "/")
-	first, last, dash := strings.Cut(position, "-")
-	from, ok1 := parsePosition(first)
-	to, ok2 := parsePosition(last)
-	size, ok3 := parsePosition(whole)
-	ok := found && cut && dash && ok1 && ok2 && ok3 && from <= to && to < size
-	return contentRange{from, to, size}, ok
-}

@@ -17,15 +17,20 @@ type reply struct {
 // body is not wanted. header, where it is not nil, is what this client alone is told.
 func (x *exchange) respond(e *Entry, from *reader, header http.Header, how served) *http.Response {
 	now := x.cache.opts.Now()
+	age, status := e.age(now), how.cacheStatus(e, now)
 	if header == nil {
-		header = e.Header(3)
+		var lines []string
+		header, lines = e.header(2)
+		lines[0], lines[1] = status, strconv.FormatInt(int64(age/time.Second), 10)
+		header["Cache-Status"], header["Age"] = lines[0:1:1], lines[1:2:2] // RFC 9111 §5.1
+	} else {
+		header["Cache-Status"] = append(header["Cache-Status"], status)
+		if how.result != Miss {
+			header["Age"] = []string{strconv.FormatInt(int64(age/time.Second), 10)}
+		}
 	}
 	r := reply{&http.Response{Status: e.status, StatusCode: e.Status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: header, Request: x.r}, e, from}
-	header["Cache-Status"] = append(header["Cache-Status"], how.cacheStatus(e, now))
-	if how.result != Miss { // RFC 9111 §5.1
-		header["Age"] = []string{strconv.FormatInt(int64(e.age(now)/time.Second), 10)}
-	}
 	switch {
 	case isConditional(x.r.Header) && e.notModified(x.r.Header, now):
 		r.unchanged()

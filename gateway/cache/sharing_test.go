@@ -184,3 +184,40 @@ func TestCallersCannotChangeEntries(t *testing.T) {
 		t.Errorf("asked %d times", b.asked())
 	}
 }
+
+// Strangers share a partition, but not what an app may have made for one whom it knows by a cookie.
+func TestStrangersWithCookiesShareNothing(t *testing.T) {
+	b := newBed(t, Rule{}, Options{})
+	b.says(200, "made for nobody", "Cache-Control: max-age=60")
+	b.as("", "GET")
+	b.says(200, "made for one", "Cache-Control: max-age=60")
+	if a := b.as("", "GET"); a.body != "made for nobody" {
+		t.Errorf("a stranger got %v", a)
+	}
+	for range 2 {
+		if a := b.as("", "GET", "Cookie: sid=1"); a.body != "made for one" || a.result != Miss {
+			t.Errorf("a stranger with a cookie got %v", a)
+		}
+	}
+	if a := b.as("", "GET"); a.body != "made for nobody" {
+		t.Errorf("another stranger got %v", a)
+	}
+}
+
+// A 304 that does not say how the answer may be used confirms it to the one who asked, and to nobody else.
+func TestSilentConfirmationIsForOnePerson(t *testing.T) {
+	b := newBed(t, Rule{Shared: true}, Options{})
+	b.says(200, "body", "Cache-Control: public, max-age=10", `Etag: "v"`)
+	b.as("ann", "GET")
+	b.wait(time.Minute)
+	b.says(304, "", "X-For: bob")
+	for _, want := range []Result{Revalidated, Hit} {
+		if a := b.as("bob", "GET"); a.result != want || a.Header.Get("X-For") != "bob" {
+			t.Errorf("bob: %v, want a %s", a, want)
+		}
+	}
+	b.says(304, "", "X-For: cid")
+	if a := b.as("cid", "GET"); a.result != Revalidated || a.Header.Get("X-For") != "cid" {
+		t.Errorf("cid: %v", a)
+	}
+}

@@ -18,7 +18,8 @@ func (x *exchange) storable(status int, h http.Header) verdict {
 	if !x.mayStore(status, h, &d, targeted) {
 		return verdict{}
 	}
-	return verdict{true, x.scopeOf(h, &d)}
+	scope := x.scopeOf(h, &d)
+	return verdict{scope != Own || x.hasOwn(), scope}
 }
 
 // mayStore is RFC 9111 §3, and what safety asks for beyond it.
@@ -60,6 +61,10 @@ func (x *exchange) scopeOf(h http.Header, d *directives) Scope {
 	}
 	return Own
 }
+
+// hasOwn reports whether the person has a partition. Strangers have one between them, so those whom the app may know by
+// their cookies have none.
+func (x *exchange) hasOwn() bool { return x.viewer.Person != "" || !x.credentials }
 
 // sharing is what must hold for people to share an entry: all of it.
 type sharing struct {

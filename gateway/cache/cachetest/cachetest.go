@@ -80,8 +80,8 @@ func entriesComeBack(t *testing.T, store cache.Store) {
 	store.Put(k, e)
 	want(t, store, k, "body")
 	got := store.Get(k)[0]
-	if fmt.Sprint(got.Header(0)) != fmt.Sprint(e.Header(0)) || got.Status != 200 || got.Size() != e.Size() {
-		t.Errorf("got %v, want %v", got.Header(0), e.Header(0))
+	if fmt.Sprint(got.Header()) != fmt.Sprint(e.Header()) || got.Status != 200 || got.Size() != e.Size() {
+		t.Errorf("got %v, want %v", got.Header(), e.Header())
 	}
 	store.Put(k, Entry("newer"))
 	want(t, store, k, "newer")
