@@ -47,6 +47,15 @@ func (c *connections) context(ctx context.Context, conn net.Conn) context.Contex
 	return context.WithValue(ctx, connectionKey{}, info)
 }
 
+// silent reports whether there is a connection on which nobody has asked for anything yet.
+func (c *connections) silent() (found bool) {
+	c.open.Range(func(_, info any) bool {
+		found = info.(*connection).handled.Load() == 0
+		return !found
+	})
+	return found
+}
+
 // state is http.Server.ConnState.
 func (c *connections) state(conn net.Conn, state http.ConnState) {
 	known, ok := c.open.Load(conn)

@@ -146,6 +146,19 @@ func (s *Server) EndStreams() {
 	}
 }
 
+// AwaitFirstRequests returns when every connection has asked for something, or ctx ends.
+func (s *Server) AwaitFirstRequests(ctx context.Context) {
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
+	for s.connections.silent() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-poll.C:
+		}
+	}
+}
+
 // EndAll ends every exchange and returns when their outcomes are handed to the log, or with ctx's error.
 func (s *Server) EndAll(ctx context.Context) error {
 	poll := time.NewTicker(5 * time.Millisecond)

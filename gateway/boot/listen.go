@@ -21,6 +21,9 @@ import (
 const (
 	// drainTime is how long requests under way may take to finish when the gateway stops; streams are ended at once.
 	drainTime = 10 * time.Second
+	// greetTime is how long a connection may take to its first request when the gateway stops: a client that said nothing
+	// for so long is not asking.
+	greetTime = time.Second
 	// endTime is how long requests that were ended may take to be over.
 	endTime = 5 * time.Second
 )
@@ -106,10 +109,16 @@ func (l *listeners) serve(background, stop context.Context, hangup <-chan os.Sig
 func (l *listeners) drain() error {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
+	// Nobody new, and then an answer for whoever has just connected: net/http drops a first request that it reads while it
+	// shuts down. What comes next waits in the backlog of a socket that was inherited.
+	closed := ignoreClosed(l.secure.Close())
+	greeting, done := context.WithTimeout(ctx, greetTime)
+	l.server.AwaitFirstRequests(greeting)
+	done()
 	l.server.EndStreams()
-	var plain error
+	plain := closed
 	if l.redirect != nil {
-		plain = l.redirect.Shutdown(ctx)
+		plain = errors.Join(closed, l.redirect.Shutdown(ctx))
 	}
 	overdue := l.secureHTTP.Shutdown(ctx) != nil
 	last, cancel := context.WithTimeout(context.Background(), endTime)
