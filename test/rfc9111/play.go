@@ -38,6 +38,9 @@ func play(ctx context.Context, front Front, origin *Origin, c Case) Result {
 		p.step = i
 		p.mu.Unlock()
 		got, err := p.ask(ctx, front, step.Ask)
+		if err != nil && step.App.Cut && ctx.Err() == nil { // broken off before anything of it was sent on
+			got, err = sighting{status: step.App.Status, err: err}, nil
+		}
 		if err != nil {
 			r.miss(i, "no answer: %v", err)
 			return r
@@ -134,7 +137,7 @@ func (r *Result) judgeSource(p *performance, i int, got sighting) {
 		return
 	case "stored":
 		if asked {
-			r.miss(i, "the app was asked, want exchange %d's answer", see.Nth)
+			r.miss(i, "the app was asked, want exchange %d's answer: %s", see.Nth, p.describe(got))
 			return
 		}
 	case "not":
@@ -191,7 +194,7 @@ func (r *Result) judgeSource(p *performance, i int, got sighting) {
 }
 
 func (p *performance) describe(got sighting) string {
-	return fmt.Sprintf("%d, Age %q, Cache-Status %q, %.100q", got.status, got.header.Get("Age"), got.header.Get("Cache-Status"), got.body)
+	return fmt.Sprintf("got %d, Age %q, Cache-Status %q, %.100q", got.status, got.header.Get("Age"), got.header.Get("Cache-Status"), got.body)
 }
 
 // askedSoon waits for what a cache does after it has answered.

@@ -152,6 +152,9 @@ func parseCase(block string) (Case, error) {
 	if len(lines) < 2 {
 		return Case{}, fmt.Errorf("%q has no clause", r.Name)
 	}
+	for lines[1][0] == '#' && len(lines) > 2 {
+		lines = append(lines[:1:1], lines[2:]...)
+	}
 	clause, kind, _ := strings.Cut(lines[1], "; ")
 	r.Clause, r.Kind = clause, Kind(kind)
 	if r.Kind != Required && r.Kind != Optional && r.Kind != Check {
