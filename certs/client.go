@@ -3,7 +3,9 @@ package certs
 import (
 	"context"
 	"crypto"
+	"crypto/sha256"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"time"
@@ -60,6 +62,15 @@ func LoadClient(ctx context.Context, file string, keys ClientKeys) (*Client, err
 func CheckClientFile(file string) error {
 	_, err := readClientChain(file)
 	return err
+}
+
+// Digest changes whenever the chain does, for whoever keeps connections that were made with it.
+func (c *Client) Digest() string {
+	h := sha256.New()
+	for _, der := range c.cert.Certificate {
+		h.Write(der)
+	}
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
 }
 
 // Certificate describes what is shown.

@@ -403,8 +403,12 @@ func TestKEY12AClientsKeyIsReplaced(t *testing.T) {
 		t.Errorf("what was loaded before: got %v, want unknown_key", err)
 	}
 	keydtest.WriteChain(t, s.ClientChain("gateway"), second)
-	if seen, err := visit(address, roots, loadClient(t, s, "gateway", ring).GetClientCertificate); err != nil || seen != "second" {
+	anew := loadClient(t, s, "gateway", ring)
+	if seen, err := visit(address, roots, anew.GetClientCertificate); err != nil || seen != "second" {
 		t.Errorf("loaded anew: got %q %v", seen, err)
+	}
+	if again := loadClient(t, s, "gateway", ring); anew.Digest() == first.Digest() || anew.Digest() != again.Digest() {
+		t.Errorf("digests: %s before, %s and %s after", first.Digest(), anew.Digest(), again.Digest())
 	}
 }
 

@@ -13,10 +13,6 @@ import (
 	"sallyport/certs/internal/wire"
 )
 
-// maxWaiting bounds the requests of one connection that wait for an answer; the rest wait for their turn. keyd works on
-// fewer at once, and what it has not read yet fits the socket's buffer.
-const maxWaiting = 256
-
 // errLost marks a request that has no answer because its connection broke.
 var errLost = errors.New("connection to the key process lost")
 
@@ -24,7 +20,7 @@ var errLost = errors.New("connection to the key process lost")
 type link struct {
 	conn    net.Conn
 	release func() error // reaps a child; call after done
-	slots   chan struct{}
+	turns   *turns
 	done    chan struct{}
 	heard   atomic.Int64 // when the last answer came, Unix nanoseconds
 
@@ -39,7 +35,7 @@ type link struct {
 func newLink(conn net.Conn, release func() error) *link {
 	l := &link{
 		conn:    conn,
-		slots:   make(chan struct{}, maxWaiting),
+		turns:   newTurns(),
 		done:    make(chan struct{}),
 		waiting: map[uint32]chan wire.Frame{},
 	}
@@ -55,12 +51,11 @@ func newLink(conn net.Conn, release func() error) *link {
 // call sends one request and waits for its answer or the end of ctx. A keyd that said nothing at all since the request
 // was sent is taken for hung, and the connection for lost.
 func (l *link) call(ctx context.Context, op wire.Op, body []byte) (wire.Frame, error) {
-	select {
-	case l.slots <- struct{}{}:
-		defer func() { <-l.slots }()
-	case <-ctx.Done():
-		return wire.Frame{}, fmt.Errorf("waiting for a turn: %w", ctx.Err())
+	over, err := l.turns.wait(ctx, op, body)
+	if err != nil {
+		return wire.Frame{}, fmt.Errorf("waiting for a turn: %w", err)
 	}
+	defer over()
 	sent := time.Now()
 	id, answer := l.expect()
 	defer l.forget(id)
