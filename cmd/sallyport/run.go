@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"log/slog"
 
 	"sallyport/gateway/boot"
@@ -12,17 +13,20 @@ type runCommand struct {
 }
 
 func (c *runCommand) Run(in *invocation) error {
-	log := c.logger(in)
+	out := newLogWriter(in.errOut)
+	defer out.Close()
+	log := c.logger(out)
+	out.lost = func(lines int) { log.Warn("log lines were lost: standard error is read too slowly", "lines", lines) }
 	// net/http prints some of what apps do wrong on the standard logger: for whoever debugs an app, and nobody else.
 	slog.SetLogLoggerLevel(slog.LevelDebug)
 	slog.SetDefault(log)
 	return boot.Run(in.ctx, in.file, boot.Options{Version: version, Log: log})
 }
 
-func (c *runCommand) logger(in *invocation) *slog.Logger {
+func (c *runCommand) logger(out io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: c.LogLevel}
 	if c.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(in.errOut, options))
+		return slog.New(slog.NewJSONHandler(out, options))
 	}
-	return slog.New(slog.NewTextHandler(in.errOut, options))
+	return slog.New(slog.NewTextHandler(out, options))
 }
