@@ -21,7 +21,7 @@ func (x *exchange) decide() error {
 		}
 		return err
 	}
-	x.verdict = x.snap.Policy.Decide(context.WithoutCancel(x.ctx), x.input)
+	x.verdict = x.snap.Policy.Decide(context.Background(), x.input)
 	// Only now, so that a limit tells strangers nothing about what is behind it.
 	if x.verdict.Allow && x.req.ContentLength > int64(x.app.MaxBody) {
 		return &Refusal{Status: http.StatusRequestEntityTooLarge, Effect: audit.Reject, Reason: "body_too_large",

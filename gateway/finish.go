@@ -65,7 +65,7 @@ func (x *exchange) recordOutcome(aborted bool) {
 		record.Code = "upstream_cookie_blocked"
 	}
 	// The request may be over; its outcome is recorded all the same.
-	if err := x.server.decisions.Post(context.WithoutCancel(x.ctx), record); err != nil {
+	if err := x.server.decisions.Post(context.Background(), record); err != nil {
 		x.server.metrics.lostOutcomes.Inc()
 	}
 }

@@ -42,11 +42,13 @@ func prepareTold(s *session.Session) *headers.Prepared {
 	return headers.Prepare(id, who.Email, who.Name, strconv.FormatBool(who.EmailVerified), strconv.FormatBool(who.GroupsIncomplete))
 }
 
+var anonymous = policy.Subject{Type: policy.TypeAnonymous}.Prepared()
+
 // subjectOf is who asks, as the policy knows them at a time. Ages are whole minutes, so that one subject serves many
 // requests.
 func subjectOf(s *session.Session, now time.Time) policy.Subject {
 	if s == nil {
-		return policy.Subject{Type: policy.TypeAnonymous}
+		return anonymous
 	}
 	at := agesOf(s, now)
 	known := personOf(s)

@@ -23,7 +23,7 @@ func (x *exchange) record() error {
 		Effect: effect, Reason: x.verdict.Reason, Document: x.input, Decision: x.verdict.JSON, Memo: x.verdict.Memo,
 		Policy: audit.Policy{Digest: x.snap.Policy.Digest(), Revision: x.snap.Policy.Revision()},
 	}
-	receipt, err := x.server.decisions.Append(context.WithoutCancel(x.ctx), record)
+	receipt, err := x.server.decisions.Append(context.Background(), record)
 	if err != nil {
 		x.auditFailed = true
 		return unrecorded(err)
@@ -59,7 +59,7 @@ func (x *exchange) recordReject(r *Refusal) error {
 		record.App = string(x.app.Name)
 	}
 	// The client may be gone already; what it tried is recorded all the same.
-	receipt, err := x.server.decisions.Append(context.WithoutCancel(x.ctx), record)
+	receipt, err := x.server.decisions.Append(context.Background(), record)
 	if err != nil {
 		x.auditFailed = true
 		return err
