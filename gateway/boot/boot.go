@@ -250,7 +250,7 @@ func (a *assembly) openStores(cfg *config.Config) (err error) {
 	if cfg.Cache.Memory == 0 {
 		return nil
 	}
-	a.cache = cache.New(cache.NewMemory(int64(cfg.Cache.Memory)), cache.Options{MaxEntry: int64(cfg.Cache.MaxEntry), Now: a.opts.Now})
+	a.cache = cache.New(cache.NewMemory(int64(cfg.Cache.Memory)), cache.Options{MaxEntry: int64(cfg.Cache.MaxEntry), Filling: int64(cfg.Cache.Memory) / 4, Now: a.opts.Now})
 	a.onClose(func() error { a.cache.Close(); return nil })
 	return nil
 }
