@@ -46,7 +46,7 @@ func (u *URL) UnmarshalText(text []byte) error {
 	}
 	switch {
 	case parsed.Scheme != "http" && parsed.Scheme != "https":
-		return fmt.Errorf("upstream %q must start with http://, https:// or unix:", text)
+		return fmt.Errorf("upstream %q must start with unix:, http:// or https://", text)
 	case parsed.Hostname() == "" || parsed.User != nil || parsed.Opaque != "":
 		return fmt.Errorf("upstream %q must be a scheme, a host and an optional port", text)
 	case (parsed.Path != "" && parsed.Path != "/") || parsed.RawQuery != "" || parsed.ForceQuery || parsed.Fragment != "":

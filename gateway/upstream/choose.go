@@ -16,7 +16,6 @@ const (
 	busySpare              // backup, in service
 	lastResort             // ejected or silent: an answer is unlikely, but there is no other address; never a drained one or
 	// one that the health checks found down
-	tiers
 )
 
 func (t tier) group(v *view) []*endpoint {

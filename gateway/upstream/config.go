@@ -12,7 +12,8 @@ type Balance struct {
 	// expected to answer sooner, by its recent latency (a moving average that follows peaks at once) and the requests it
 	// is busy with. "round_robin" goes round them in turn by weight. "least_outstanding" takes the one with the fewest
 	// requests under way for its weight. "hash" sends requests with the same key to the same address; when an address
-	// comes or goes, only its own share of the keys moves. Default "peak_ewma".
+	// comes or goes, only its own share of the keys moves.
+	// All of them leave an address that fails or hangs; only peak_ewma leaves one because it is slow. Default "peak_ewma".
 	Method Method `yaml:"method" default:"peak_ewma" enum:"peak_ewma,round_robin,least_outstanding,hash"`
 	// Hash is the key of method "hash": the signed-in "user", a "cookie", a "header" or the client's "ip". Requests
 	// without it are spread as by "peak_ewma". Default "user".

@@ -67,8 +67,8 @@ func newSettings(cfg *Config) (*settings, error) {
 			MinVersion: tls.VersionTLS12, RootCAs: roots, ServerName: cfg.TLS.ServerName,
 			InsecureSkipVerify: cfg.TLS.InsecureSkipVerify, GetClientCertificate: cfg.ClientCertificate,
 		},
-		digest: fmt.Sprintf("%v %v %v %s %t %s %q %q %t", t.Connect, t.Response, t.Idle, cfg.Protocol, cfg.Lean, digest, cfg.TLS.ServerName, cfg.TLS.ClientCertificate,
-			cfg.TLS.InsecureSkipVerify),
+		digest: fmt.Sprintf("%v %v %v %s %t %s %q %q %q %t", t.Connect, t.Response, t.Idle, cfg.Protocol, cfg.Lean, digest, cfg.TLS.ServerName, cfg.TLS.ClientCertificate,
+			cfg.ClientDigest, cfg.TLS.InsecureSkipVerify),
 	}, nil
 }
 

@@ -43,6 +43,8 @@ type Config struct {
 	Lean bool
 	// ClientCertificate answers an app that asks for TLS.ClientCertificate; nil has none.
 	ClientCertificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
+	// ClientDigest tells certificates apart that were in the same file one after the other.
+	ClientDigest string
 	// Nameserver is the host:port of the DNS server to ask; empty means the system's.
 	Nameserver string
 	// Log hears about endpoints that leave and return; nil means nobody does.
