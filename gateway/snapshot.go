@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -12,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"sallyport/certs"
 	"sallyport/gateway/cache"
 	"sallyport/gateway/headers"
 	"sallyport/gateway/route"
@@ -59,15 +59,12 @@ type App struct {
 	metrics     *appMetrics
 }
 
-// ClientCertificate answers an app that asks who the gateway is, with a certificate whose key is in the key process.
-type ClientCertificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
-
 // Behind is what stands between the pipeline and all apps.
 type Behind struct {
 	Cache *cache.Cache // nil: none
 	Log   *slog.Logger // hears about addresses that leave and return; nil: nobody does
 	// ClientCertificate loads the certificate chain in a file. Required when an app names one.
-	ClientCertificate func(file string) (ClientCertificate, error)
+	ClientCertificate func(file string) (*certs.Client, error)
 }
 
 // Connect gives each app of the snapshot its upstream pool. What the pools of the previous snapshot know of addresses
@@ -122,9 +119,12 @@ func (s *Snapshot) poolFor(r *route.App, behind Behind) (*upstream.Pool, error) 
 		cfg.Log = cfg.Log.With("app", string(r.Name))
 	}
 	if file := r.UpstreamTLS.ClientCertificate; file != "" {
-		var err error
-		if cfg.ClientCertificate, err = behind.ClientCertificate(file); err != nil {
+		client, err := behind.ClientCertificate(file)
+		if err != nil {
 			return nil, err
+		}
+		if client != nil { // else it is only checked that there could be one
+			cfg.ClientCertificate, cfg.ClientDigest = client.GetClientCertificate, client.Digest()
 		}
 	}
 	return upstream.New(cfg, s.Pool(r.Name))

@@ -12,8 +12,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -48,6 +50,7 @@ type initCommand struct {
 	Public         string   `help:"Folder for the CA certificate and the chains (default: public in --dir)." type:"path"`
 	Domain         string   `required:"" help:"What the development CA may vouch for, subdomains included."`
 	Host           []string `required:"" help:"Host that gets a key and a certificate; repeat it." sep:"none"`
+	Client         []string `help:"Name of the gateway towards apps that ask who it is; gets a key and a certificate of a CA of its own; repeat it." sep:"none"`
 	Port           int      `help:"Public port, part of issuer and audiences." default:"443"`
 	Issuer         string   `help:"Issuer of assertions (default: https://auth.DOMAIN[:PORT])."`
 	Audience       []string `help:"Origin of an app that assertions may go to (default: each host); repeat it." sep:"none"`
@@ -61,13 +64,19 @@ func (c *initCommand) Run() error {
 	res, err := keyd.Init(keyd.InitOptions{
 		Dir: c.Dir, Public: c.Public, Domain: c.Domain, Hosts: c.Host, Port: c.Port, Issuer: c.Issuer,
 		Audiences: c.Audience, ClientID: c.ClientID, ClientAudiences: c.ClientAudience, Listen: c.Listen,
-		AllowUIDs: c.AllowUID,
+		AllowUIDs: c.AllowUID, Clients: c.Client,
 	})
 	if err != nil {
 		return err
 	}
 	fmt.Printf("configuration  %s\nsocket         %s\ncertificates   %s\nCA to trust    %s\n",
 		res.Config, res.Socket, res.Certificates, res.CA)
+	for _, chain := range slices.Sorted(maps.Values(res.ClientChains)) {
+		fmt.Printf("for apps       %s\n", chain)
+	}
+	if res.ClientCA != "" {
+		fmt.Printf("CA for apps    %s\n", res.ClientCA)
+	}
 	return nil
 }
 

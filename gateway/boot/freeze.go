@@ -91,7 +91,7 @@ func (f *frozen) checkParts() error {
 }
 
 // checkClientCertificate stands for the matching of a certificate with its key.
-func checkClientCertificate(file string) (gateway.ClientCertificate, error) {
+func checkClientCertificate(file string) (*certs.Client, error) {
 	return nil, certs.CheckClientFile(file)
 }
 
@@ -125,12 +125,8 @@ func (a *assembly) connect(ctx context.Context, f *frozen, previous *frozen) (er
 	if previous != nil {
 		old = previous.snapshot
 	}
-	if err := f.snapshot.Connect(old, gateway.Behind{Cache: a.cache, Log: a.opts.Log, ClientCertificate: func(file string) (gateway.ClientCertificate, error) {
-		client, err := certs.LoadClient(ctx, file, a.keys)
-		if err != nil {
-			return nil, err
-		}
-		return client.GetClientCertificate, nil
+	if err := f.snapshot.Connect(old, gateway.Behind{Cache: a.cache, Log: a.opts.Log, ClientCertificate: func(file string) (*certs.Client, error) {
+		return certs.LoadClient(ctx, file, a.keys)
 	}}); err != nil {
 		return err
 	}
