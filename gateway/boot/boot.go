@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -107,10 +108,17 @@ type provider struct {
 	stop   context.CancelFunc // nil: not started
 }
 
+// heapFloor is memory that is reserved and never touched, so never resident. The collector runs when the heap has doubled:
+// beside this, garbage of as many bytes may gather first, where ten would set it off several times a second. It is worth
+// 3 to 4 % of a request's time, and bounded, which a higher GOGC is not when the cache is full.
+const heapFloor = 64 << 20
+
 // Run serves the configuration at path until ctx ends, then drains and stops. The error says what could not be built,
 // or which part failed.
 func Run(ctx context.Context, path string, opts Options) (err error) {
 	opts.fill()
+	floor := make([]byte, heapFloor)
+	defer runtime.KeepAlive(floor)
 	// From the first moment, and for good: an early or late SIGHUP would otherwise end the process.
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
