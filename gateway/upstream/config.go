@@ -164,6 +164,7 @@ func (l *Limits) Check() error {
 // Retry sends a request again, to another address, when that is safe. A request of which certainly nothing was sent, for
 // want of a connection, is always tried elsewhere. One that an app may have seen is repeated only if its method is
 // idempotent (GET, HEAD, OPTIONS, TRACE, PUT, DELETE; RFC 9110 §9.2.2) and its body is at hand. POST and PATCH never are.
+// An app with one address in service is asked once.
 type Retry struct {
 	// Attempts is how often a request that may have been sent is sent again. Default 2; 0 turns it off.
 	Attempts int `yaml:"attempts" default:"2"`

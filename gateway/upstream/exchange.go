@@ -24,7 +24,7 @@ type exchange struct {
 	tries int
 	sent  int  // tries in which something may have been sent
 	free  bool // the last try sent nothing: the next one costs nobody anything
-	lost  bool // the last try lost its connection: if there is no other endpoint, the same one may be asked again
+	stale bool // the last try met a connection that the app was closing: the same endpoint may be asked again
 	over  bool // nothing more is to be tried
 
 	held   *http.Response // an answer that is given if no other try succeeds
@@ -70,7 +70,7 @@ func (x *exchange) next() *endpoint {
 		return x.choose(lastResort)
 	}
 	e := x.choose(busySpare) // of an ejected one another failure is likelier than an answer
-	if e == nil && x.lost {
+	if e == nil && x.stale {
 		e = x.tried[x.tries-1]
 	}
 	if e != nil && !x.pool.mayRepeat(x.now) {
@@ -109,7 +109,7 @@ func (x *exchange) try(e *endpoint) {
 	x.tries++
 	if err := e.gate.enter(x.ctx, &x.pool.cfg.Limits); err != nil {
 		x.unclaim(e)
-		x.free, x.lost, x.err = true, false, err
+		x.free, x.stale, x.err = true, false, err
 		x.over = err != ErrOverloaded
 		return
 	}
@@ -136,9 +136,7 @@ func (x *exchange) try(e *endpoint) {
 // failed decides whether the request may be sent again after a try without an answer.
 func (x *exchange) failed(err error, body *sentBody) {
 	untouched := body == nil || body.abandon()
-	x.free, x.err = neverSent(err), err
-	class := classOf(err)
-	x.lost = !x.free && (class == "reset" || class == "closed")
+	x.free, x.stale, x.err = neverSent(err), isStale(err), err
 	if !x.free {
 		x.sent++
 	}
@@ -156,7 +154,7 @@ func (x *exchange) failed(err error, body *sentBody) {
 func (x *exchange) answered(e *endpoint, res *http.Response) {
 	x.drop()
 	x.held, x.holder = res, e
-	x.free, x.lost = false, false
+	x.free, x.stale = false, false
 	x.sent++
 	x.over = !x.repeatable || !slices.Contains(x.pool.cfg.Retry.Status, res.StatusCode)
 }

@@ -129,16 +129,18 @@ func TestAppsOwnErrorIsGivenWhenNobodyDoesBetter(t *testing.T) {
 	}
 }
 
-func TestLostConnectionIsTriedAgainAtTheOnlyEndpoint(t *testing.T) {
-	var n atomic.Int64
-	a := newApp(t, func(w http.ResponseWriter, r *http.Request) {
-		if n.Add(1)%2 == 1 {
-			resets(w, r)
-		}
-	})
+// Trying again is for going elsewhere: an app with one address is sent a request once, unless it closed the connection
+// for being unused.
+func TestOnlyEndpointIsAskedOnce(t *testing.T) {
+	a := newApp(t, resets)
 	p := poolOf(t, config(t, a.URL))
-	for range 4 {
-		mustGet(t, p, nil)
+	for n := range int64(4) {
+		if status, err := get(t.Context(), p, nil); err == nil {
+			t.Errorf("got status %d", status)
+		}
+		if hits := a.hits.Load(); hits != n+1 {
+			t.Fatalf("%d requests reached the app %d times", n+1, hits)
+		}
 	}
 }
 
