@@ -143,6 +143,8 @@ func (g *scripted) Status(context.Context) admin.Status {
 		Keys:         admin.KeyStatus{Mode: "socket", Ready: true},
 		Audit:        admin.AuditStatus{Healthy: true, Decisions: 12, Control: 3},
 		Session:      admin.SessionStatus{Active: 2},
+		Cache:        admin.CacheStatus{Enabled: true, Entries: 40, Bytes: 3 << 19, Hits: 300, Misses: 20},
+		Spool:        admin.SpoolStatus{Bodies: 3, Memory: 768 << 10, Disk: 12 << 20, Stalled: 1},
 		Certificates: []admin.Certificate{{File: "wiki.pem", Names: []string{"wiki.corp.example"}, NotAfter: time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC), Key: "wiki"}},
 		Providers:    []admin.Provider{{Name: "corp", Why: "connection refused since 08:00"}},
 		Upstreams:    []admin.Upstream{{App: "wiki", ID: "a1b2c3d4", URL: "http://10.0.0.5:8080", Serving: true, State: "healthy", Weight: 1, Open: 1, Requests: 20, Failures: 2, Latency: 0.0123}},

@@ -69,6 +69,8 @@ func summary(s admin.Status, now time.Time) [][]string {
 		{"keys", s.Keys.Mode + ", " + state(s.Keys.Ready, s.Keys.Why)},
 		{"audit", fmt.Sprintf("%s, %d decision and %d control records", state(s.Audit.Healthy, s.Audit.Why), s.Audit.Decisions, s.Audit.Control)},
 		{"sessions", strconv.Itoa(s.Session.Active)},
+		{"cache", cacheLine(s.Cache)},
+		{"spool", spoolLine(s.Spool)},
 	}
 	for i, line := range strings.Split(s.Config.Error, "\n") {
 		if i == 0 && line != "" {
@@ -79,6 +81,32 @@ func summary(s admin.Status, now time.Time) [][]string {
 		}
 	}
 	return rows
+}
+
+func cacheLine(c admin.CacheStatus) string {
+	if !c.Enabled {
+		return "no memory"
+	}
+	return fmt.Sprintf("%d answers, %s; %d hits, %d misses", c.Entries, size(c.Bytes), c.Hits, c.Misses)
+}
+
+func spoolLine(s admin.SpoolStatus) string {
+	line := fmt.Sprintf("%d bodies, %s in memory, %s on disk", s.Bodies, size(s.Memory), size(s.Disk))
+	if s.Stalled > 0 {
+		line += fmt.Sprintf(", %d WAIT FOR ROOM", s.Stalled)
+	}
+	return line
+}
+
+// size is a number of bytes for people.
+func size(n int64) string {
+	switch {
+	case n < 1<<10:
+		return strconv.FormatInt(n, 10) + " B"
+	case n < 1<<20:
+		return strconv.FormatFloat(float64(n)/(1<<10), 'f', 1, 64) + " KiB"
+	}
+	return strconv.FormatFloat(float64(n)/(1<<20), 'f', 1, 64) + " MiB"
 }
 
 func state(good bool, why string) string {

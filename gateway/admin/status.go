@@ -13,6 +13,8 @@ type Status struct {
 	Keys    KeyStatus     `json:"keys"`
 	Audit   AuditStatus   `json:"audit"`
 	Session SessionStatus `json:"sessions"`
+	Cache   CacheStatus   `json:"cache"`
+	Spool   SpoolStatus   `json:"spool"`
 
 	Certificates []Certificate `json:"certificates"`
 	Providers    []Provider    `json:"providers"`
@@ -53,6 +55,23 @@ type AuditStatus struct {
 // SessionStatus counts sign-in sessions.
 type SessionStatus struct {
 	Active int `json:"active"`
+}
+
+// CacheStatus sums up the apps' stored answers.
+type CacheStatus struct {
+	Enabled bool  `json:"enabled"` // there is memory for it
+	Entries int64 `json:"entries"`
+	Bytes   int64 `json:"bytes"`
+	Hits    int64 `json:"hits"`   // since the start, stale and revalidated ones included
+	Misses  int64 `json:"misses"` // since the start
+}
+
+// SpoolStatus tells what waits for slow clients.
+type SpoolStatus struct {
+	Bodies  int64 `json:"bodies"`
+	Memory  int64 `json:"memory_bytes"`
+	Disk    int64 `json:"disk_bytes"`
+	Stalled int64 `json:"stalled"` // answers that hold their app, for want of room
 }
 
 // Certificate is one certificate that handshakes can be answered with.

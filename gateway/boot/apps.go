@@ -23,6 +23,21 @@ func (o operated) Purge(_ context.Context, what admin.Purge) (admin.Purged, erro
 	return admin.Purged{Entries: entries, Bytes: bytes}, nil
 }
 
+// cacheStatus sums up what is stored for all apps.
+func (o operated) cacheStatus() admin.CacheStatus {
+	if o.cache == nil {
+		return admin.CacheStatus{}
+	}
+	sum := admin.CacheStatus{Enabled: true}
+	for _, app := range o.cache.Stats().Apps {
+		sum.Entries += app.Entries
+		sum.Bytes += app.Bytes
+		sum.Hits += app.Hits + app.Stale + app.Revalidated
+		sum.Misses += app.Misses
+	}
+	return sum
+}
+
 // Upstreams lists every address of every app.
 func (o operated) Upstreams() []admin.Upstream {
 	var list []admin.Upstream

@@ -47,6 +47,9 @@ func (o operated) Status(ctx context.Context) admin.Status {
 		s.Ready, s.Why = false, err.Error()
 	}
 	o.describe(f, &s)
+	held := o.spool.Stats()
+	s.Spool = admin.SpoolStatus{Bodies: held.Bodies, Memory: held.Memory, Disk: held.Disk, Stalled: held.Stalled}
+	s.Cache = o.cacheStatus()
 	return s
 }
 
