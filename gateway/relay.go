@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -30,9 +31,7 @@ func (x *exchange) relay(res *http.Response) error {
 		return x.interrupted()
 	}
 	header := x.w.Header()
-	for name, values := range res.Header {
-		header[name] = values
-	}
+	maps.Copy(header, res.Header)
 	x.stick(header)
 	if x.kind.Load() == kindGRPC && res.Body == http.NoBody {
 		x.w.WriteHeader(res.StatusCode) // grpc-go's Trailers-Only: header and end are one frame, so nothing is flushed

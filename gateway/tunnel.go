@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -59,9 +60,7 @@ func awaitClose(client net.Conn) {
 // switchProtocols answers 101 and takes the client's connection over.
 func (x *exchange) switchProtocols(res *http.Response) (net.Conn, error) {
 	header := x.w.Header()
-	for name, values := range res.Header {
-		header[name] = values
-	}
+	maps.Copy(header, res.Header)
 	x.stick(header)
 	conn, buffered, err := x.w.Hijack()
 	if err != nil {
