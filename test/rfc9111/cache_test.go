@@ -51,6 +51,8 @@ func (c clean) RoundTrip(r *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
+// The same cases run through the whole gateway in package test. Here a failure names the cache alone, and the race
+// detector sees it work for many at once.
 func TestTheCacheByItself(t *testing.T) {
 	origin := NewOrigin(t)
 	c := cache.New(cache.NewMemory(64<<20), cache.Options{})

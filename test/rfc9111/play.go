@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"slices"
 	"strings"
 	"time"
 )
@@ -105,7 +106,7 @@ func (r *Result) judge(p *performance, i int, got sighting) {
 			r.miss(i, "got trailer %s %q, want %s", f.Name, values, p.expected(f))
 		}
 	}
-	if want := step.See.Interim; want != 0 && !contains(got.interim, want) {
+	if want := step.See.Interim; want != 0 && !slices.Contains(got.interim, want) {
 		r.miss(i, "got interim answers %v, want %d", got.interim, want)
 	}
 	r.judgeRequest(p, i)
@@ -237,13 +238,4 @@ func (p *performance) ours(i int, got sighting) bool {
 		}
 	}
 	return got.status == http.StatusPartialContent && p.steps[i].See.Body != nil
-}
-
-func contains(list []int, n int) bool {
-	for _, m := range list {
-		if m == n {
-			return true
-		}
-	}
-	return false
 }

@@ -33,7 +33,7 @@ import (
 //	close      the end of the connection in place of an answer
 //
 // A status 304 is answered only to a request that has a condition. "body TEXT" replaces the body, which otherwise names
-// case and exchange; "interim 103 NAME: VALUE" goes before the answer. see takes a status, unless it is the app's, and
+// case and exchange, and "size N" fills it with as many digits; "interim 103 NAME: VALUE" goes before the answer. see takes a status, unless it is the app's, and
 //
 //	app          the app was asked, and this is its answer
 //	stored N     the app was not asked; the body is exchange N's
@@ -243,7 +243,7 @@ func (r *reading) ask(rest string) error {
 }
 
 func (a *Answer) read(rest string) (err error) {
-	for _, word := range strings.Fields(rest) {
+	for word := range strings.FieldsSeq(rest) {
 		switch word {
 		case "undated":
 			a.Undated = true
@@ -266,6 +266,10 @@ func (a *Answer) detail(word, rest, line string) (err error) {
 	switch word {
 	case "body":
 		a.Body = &rest
+	case "size":
+		size, err := strconv.Atoi(rest)
+		a.Body = new(strings.Repeat("0123456789", size/10))
+		return err
 	case "trailer":
 		a.Trailer, err = appendLine(a.Trailer, rest)
 	case "interim":
@@ -287,7 +291,7 @@ func (a *Answer) detail(word, rest, line string) (err error) {
 
 func (s *Sight) read(rest string, nth int) error {
 	*s = Sight{Nth: nth}
-	for _, word := range strings.Fields(rest) {
+	for word := range strings.FieldsSeq(rest) {
 		n, err := strconv.Atoi(word)
 		switch {
 		case err == nil && n < 100:
