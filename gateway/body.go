@@ -26,7 +26,7 @@ func (x *exchange) takeBody(out *http.Request) (release func(), err error) {
 			// away at the first byte of the answer. The error says that the connection cannot, which none of ours is.
 			_ = http.NewResponseController(x.w).EnableFullDuplex()
 		}
-		return func() {}, nil
+		return x.interruptReads(), nil
 	}
 	body, err := x.takeWhole()
 	if err != nil {
@@ -43,13 +43,19 @@ func (x *exchange) takeBody(out *http.Request) (release func(), err error) {
 
 // takeWhole reads the body to its end. The end of the exchange's context interrupts a client that does not send.
 func (x *exchange) takeWhole() (*spool.Body, error) {
-	stop := x.interrupt(func() time.Time { return time.Unix(1, 0) }, http.NewResponseController(x.w).SetReadDeadline)
+	stop := x.interruptReads()
 	body, err := x.server.spool.Request(x.ctx, x.bodyIn, x.req.ContentLength, int64(x.app.MaxBody))
 	stop()
 	if err == nil {
 		x.bodyIn.done()
 	}
 	return body, err
+}
+
+// interruptReads makes the end of the exchange's context end a read that waits for the client: net/http's transports notice
+// that a request is over only when they have read from its body.
+func (x *exchange) interruptReads() (stop func()) {
+	return x.interrupt(func() time.Time { return time.Unix(1, 0) }, http.NewResponseController(x.w).SetReadDeadline)
 }
 
 // bodyRefusal says why a body did not arrive.
