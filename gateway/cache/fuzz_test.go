@@ -2,6 +2,7 @@ package cache
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -88,10 +89,8 @@ func FuzzVary(f *testing.F) {
 		if len(names) == 0 || strings.ContainsAny(a+b, ", \t\n\"\\") || strings.EqualFold(strings.ReplaceAll(a, ";q=1", ""), strings.ReplaceAll(b, ";q=1", "")) {
 			return
 		}
-		for _, name := range names {
-			if isPreference(name) {
-				return
-			}
+		if slices.ContainsFunc(names, isPreference) {
+			return
 		}
 		if e.matches(all(names, b)) {
 			t.Errorf("%q: %q selects what was made for %q", vary, b, a)

@@ -65,9 +65,9 @@ func structsIn(t reflect.Type) []reflect.Type {
 			for _, f := range fieldsOf(t) {
 				visit(f.typ)
 			}
-			for i := range t.NumField() { // structs whose fields are lifted have their comments elsewhere
-				if strings.HasSuffix(t.Field(i).Tag.Get("yaml"), ",inline") {
-					visit(t.Field(i).Type)
+			for field := range t.Fields() { // structs whose fields are lifted have their comments elsewhere
+				if strings.HasSuffix(field.Tag.Get("yaml"), ",inline") {
+					visit(field.Type)
 				}
 			}
 		}
