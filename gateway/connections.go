@@ -25,6 +25,7 @@ type connections struct {
 
 // connection is one client connection.
 type connection struct {
+	conn    net.Conn
 	peer    headers.Peer
 	address netip.AddrPort
 	ip      string // of address, as the policy knows it
@@ -42,7 +43,7 @@ type connectionKey struct{}
 // context is http.Server.ConnContext.
 func (c *connections) context(ctx context.Context, conn net.Conn) context.Context {
 	address, _ := netip.ParseAddrPort(conn.RemoteAddr().String()) // invalid where it is no IP address
-	info := &connection{peer: headers.NewPeer(address.Addr()), address: address, ip: address.Addr().Unmap().WithZone("").String()}
+	info := &connection{conn: conn, peer: headers.NewPeer(address.Addr()), address: address, ip: address.Addr().Unmap().WithZone("").String()}
 	c.open.Store(conn, info)
 	return context.WithValue(ctx, connectionKey{}, info)
 }
@@ -99,6 +100,15 @@ func (c *connections) handled(r *http.Request) *connection {
 	info := r.Context().Value(connectionKey{}).(*connection)
 	info.handled.Add(1)
 	return info
+}
+
+// cut closes the connection under TLS, without a word.
+func (info *connection) cut() {
+	if secured, ok := info.conn.(*tls.Conn); ok {
+		secured.NetConn().Close()
+		return
+	}
+	info.conn.Close()
 }
 
 // tls is what the policy may know of the connection's TLS, which is the same for all of its requests.

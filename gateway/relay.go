@@ -178,23 +178,45 @@ func (x *exchange) pass(out flushWriter, p []byte, flush bool) error {
 	return nil
 }
 
-// interruptWrites makes the end of the exchange's context end a write that the client does not take.
+// interruptWrites makes the end of the exchange's context end a write that the client does not take: at once, or after the
+// time for last words.
 func (x *exchange) interruptWrites() (stop func()) {
-	return x.interrupt(func() time.Time {
-		if x.endsCleanly() {
-			return time.Now().Add(partingTime) // the last words
+	controller := http.NewResponseController(x.w)
+	var late *time.Timer
+	done := x.interrupt(func() {
+		if !x.endsCleanly() {
+			x.breakOff(controller)
+			return
 		}
-		return time.Unix(1, 0)
-	}, http.NewResponseController(x.w).SetWriteDeadline)
+		_ = controller.SetWriteDeadline(time.Now().Add(partingTime)) // every connection of ours can
+		late = time.AfterFunc(partingTime, func() { x.breakOff(nil) })
+	})
+	return func() {
+		done()
+		if late != nil {
+			late.Stop()
+		}
+	}
 }
 
-// interrupt sets a deadline when the exchange's context ends. stop returns when that can happen no more: net/http's answer
-// to HTTP/2 must not be touched once its handler has returned.
-func (x *exchange) interrupt(deadline func() time.Time, set func(time.Time) error) (stop func()) {
+// breakOff ends a write that the client does not take. Over HTTP/1.1 the connection goes with it: past a deadline, TLS would
+// wait five seconds more to say goodbye to somebody who does not listen.
+func (x *exchange) breakOff(controller *http.ResponseController) {
+	switch {
+	case x.r.ProtoMajor == 1:
+		x.conn.cut()
+	case controller != nil:
+		_ = controller.SetWriteDeadline(time.Unix(1, 0)) // resets the stream
+	}
+}
+
+// interrupt calls end when the exchange's context ends. stop returns when that can happen no more: net/http's answer to
+// HTTP/2 must not be touched once its handler has returned.
+func (x *exchange) interrupt(end func()) (stop func()) {
 	interrupted := make(chan struct{})
 	stopped := context.AfterFunc(x.ctx, func() {
 		defer close(interrupted)
-		_ = set(deadline()) // every connection of ours can
+		end()
 	})
 	return func() {
 		if !stopped() {
