@@ -19,6 +19,7 @@ import (
 type Origin struct {
 	URL string
 
+	handler  http.Handler
 	mu       sync.Mutex
 	requests []Seen
 	closing  chan struct{}
@@ -42,12 +43,13 @@ func NewOrigin(t testing.TB) *Origin {
 	mux.HandleFunc("/size", o.size)
 	mux.HandleFunc("/headers", o.headers)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "hello from %s", r.URL.Path) })
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	o.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/size" { // which is for measuring, and asked often
 			o.remember(r)
 		}
 		mux.ServeHTTP(w, r)
-	}))
+	})
+	server := httptest.NewServer(o.handler)
 	o.URL = server.URL
 	t.Cleanup(func() {
 		close(o.closing)
@@ -56,6 +58,9 @@ func NewOrigin(t testing.TB) *Origin {
 	})
 	return o
 }
+
+// Handler is the app without its own listener, for tests that reach it in another way.
+func (o *Origin) Handler() http.Handler { return o.handler }
 
 func (o *Origin) remember(r *http.Request) {
 	o.mu.Lock()
