@@ -2,7 +2,9 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"strings"
 
 	"sallyport/gateway/headers"
 	"sallyport/gateway/upstream"
@@ -26,11 +28,35 @@ func (l leg) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkHead(res); err != nil {
+		res.Body.Close()
+		return nil, err
+	}
 	if blocked := headers.FromApp(res.Header, res.StatusCode, headers.App{Origin: l.app.origin, Upstreams: l.app.upstreamOrigins}); blocked != nil {
 		x.blockedCookies.Store(&blocked)
 	}
 	return res, nil
 }
+
+// checkHead refuses what HTTP/1.1 clients would be told in two ways, or net/http cannot tell them: lengths that HTTP/2, which
+// has frames for that, lets pass (RFC 9113 §8.1.1, RFC 9110 §8.6), and statuses that do not end an exchange (RFC 9110 §15).
+func checkHead(res *http.Response) error {
+	switch lengths := res.Header["Content-Length"]; {
+	case len(lengths) > 1:
+		return errTwoLengths
+	case len(lengths) == 1 && (lengths[0] == "" || strings.Trim(lengths[0], "0123456789") != ""):
+		return errNoLength
+	case res.StatusCode < 200 && res.StatusCode != http.StatusSwitchingProtocols, res.StatusCode > 999:
+		return errNoStatus
+	}
+	return nil
+}
+
+var (
+	errTwoLengths = errors.New("the app announced two lengths")
+	errNoLength   = errors.New("the app announced a length that is no number")
+	errNoStatus   = errors.New("the app answered with a status that is none")
+)
 
 // hint is what the pool may know of the sender of a request to choose an address for it.
 func (a *App) hint(x *exchange) *upstream.Hint {
