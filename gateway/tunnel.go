@@ -35,27 +35,31 @@ func (x *exchange) tunnel(res *http.Response) error {
 	stop := context.AfterFunc(x.ctx, func() {
 		defer close(parted)
 		socket.end(context.Cause(x.ctx))
+		client.SetReadDeadline(time.Now().Add(partingTime))
 		app.Close()
-		awaitClose(client)
 	})
 	var copies sync.WaitGroup
-	copies.Go(func() { io.Copy(app, client); app.Close() })
+	copies.Go(func() {
+		io.Copy(app, client)
+		app.Close()
+		if x.ctx.Err() != nil {
+			awaitClose(client)
+		}
+	})
 	io.Copy(socket, app)
-	if !stop() {
+	app.Close() // one that has said its last word and does not listen either holds nobody
+	if stop() {
+		client.Close()
+	} else {
 		<-parted
 	}
-	client.Close()
 	copies.Wait()
 	return nil
 }
 
 // awaitClose gives the client the time to answer a close frame. A connection that is closed while bytes of the client
 // arrive is reset, which can overtake the frame (RFC 6455 §7.1.1).
-func awaitClose(client net.Conn) {
-	client.SetReadDeadline(time.Now().Add(partingTime))
-	io.Copy(io.Discard, client)
-	client.Close()
-}
+func awaitClose(client net.Conn) { io.Copy(io.Discard, client) }
 
 // switchProtocols answers 101 and takes the client's connection over.
 func (x *exchange) switchProtocols(res *http.Response) (net.Conn, error) {

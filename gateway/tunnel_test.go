@@ -1,0 +1,43 @@
+package gateway
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"sallyport/audit"
+)
+
+// An app that has said its last word and does not listen any more ends the tunnel, however much the client has to say.
+func TestTunnelEndsWithAnAppThatDoesNotListen(t *testing.T) {
+	full := make(chan struct{})
+	b := newBed(t, nil)
+	app := wiki(t, rawApp(t, func(conn net.Conn, r *bufio.Reader) {
+		if _, err := http.ReadRequest(r); err != nil {
+			return
+		}
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		<-full
+		conn.(*net.TCPConn).CloseWrite()
+		<-t.Context().Done()
+	}), "staff")
+	b.server.Swap(snapshot(t, app))
+	client := b.dial(t)
+	io.WriteString(client, "GET /socket HTTP/1.1\r\nHost: "+wikiHost+"\r\nCookie: __Host-sallyport=ada\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+	if res, err := http.ReadResponse(bufio.NewReader(client), nil); err != nil || res.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("got %v, %v", res, err)
+	}
+	for err := error(nil); err == nil; { // until nothing moves any more
+		client.SetWriteDeadline(time.Now().Add(time.Second))
+		_, err = io.CopyN(client, zeros{}, 1<<20)
+	}
+	close(full)
+	eventually(t, "the tunnel to end", func() bool { return len(b.server.streams.all()) == 0 })
+	if n := b.log.one(t, audit.TypeOutcome).Outcome.BytesIn; n == 0 {
+		t.Error("nothing was counted")
+	}
+}
