@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"sallyport/audit"
@@ -15,7 +16,7 @@ import (
 // takeBody readies the request's body for the app. Ordinarily it is read to its end first, so that a slow upload holds no
 // app and a request whose first address fails can be sent to another; a stream goes through as it comes.
 func (x *exchange) takeBody(out *http.Request) (release func(), err error) {
-	if x.r.Body == nil || x.r.Body == http.NoBody {
+	if x.req.ContentLength == 0 { // HTTP/2 has a Body all the same
 		return func() {}, nil
 	}
 	x.bodyIn = &clientBody{ReadCloser: http.MaxBytesReader(x.w, x.r.Body, int64(x.app.MaxBody)), x: x}
@@ -33,6 +34,10 @@ func (x *exchange) takeBody(out *http.Request) (release func(), err error) {
 		return nil, x.bodyRefusal(err)
 	}
 	delete(out.Header, "Expect") // RFC 9110 §10.1.1: nothing is left to wait for
+	if body.Size() == 0 {
+		body.Close()
+		return func() {}, nil
+	}
 	out.ContentLength, out.GetBody = body.Size(), body.Open
 	if out.Body, err = body.Open(); err != nil {
 		body.Close()
@@ -95,13 +100,26 @@ type clientBody struct {
 	io.ReadCloser
 	x        *exchange
 	deadline time.Time // that is set
+	failed   atomic.Pointer[error]
 }
 
 func (b *clientBody) Read(p []byte) (int, error) {
 	b.extend()
 	n, err := b.ReadCloser.Read(p)
 	b.x.read.Add(int64(n))
+	if err != nil && err != io.EOF {
+		b.failed.CompareAndSwap(nil, &err)
+	}
 	return n, err
+}
+
+// brokeOff reports whether an exchange failed because the client's body did.
+func (b *clientBody) brokeOff(err error) bool {
+	if b == nil {
+		return false
+	}
+	failed := b.failed.Load()
+	return failed != nil && errors.Is(err, *failed)
 }
 
 // extend moves the deadline when a good part of the time is over: a deadline costs more than a read.

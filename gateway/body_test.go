@@ -10,6 +10,7 @@ import (
 
 	"sallyport/audit"
 	"sallyport/authn/session"
+	"sallyport/gateway/cache"
 )
 
 // An app is asked when all of a body is there, not before: a slow upload holds nobody but the gateway.
@@ -105,5 +106,60 @@ func TestClientThatSendsNothingMoreTimesOut(t *testing.T) {
 	}
 	if n := strings.Count(b.printed.String(), "reason=body_timeout"); n != 2 {
 		t.Errorf("%d of 2 are logged as timeouts: %s", n, b.printed.String())
+	}
+}
+
+// Over HTTP/2 too a request without a body is one without: the app gets none, and the cache may answer it.
+func TestRequestsWithoutBodyStayWithoutOne(t *testing.T) {
+	var framed atomic.Int64
+	b := newBed(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 || r.TransferEncoding != nil {
+			framed.Add(1)
+		}
+		w.Header().Set("Cache-Control", "max-age=600")
+	})
+	stored := cache.New(cache.NewMemory(1<<20), cache.Options{})
+	t.Cleanup(stored.Close)
+	b.server.cache = stored
+	app := wiki(t, b.origin, "staff")
+	app.Cache.Enabled = true
+	next := snapshot(t, app)
+	if err := next.Connect(nil, Behind{Cache: stored}); err != nil {
+		t.Fatal(err)
+	}
+	b.server.Swap(next)
+	for _, protocol := range []string{"http/1.1", "h2"} {
+		for _, method := range []string{"GET", "GET", "POST", "DELETE"} {
+			answerTo(t, b.client(t, protocol), b.request(t, method, "/"+protocol[:2], "ada", nil))
+		}
+	}
+	answerTo(t, b.client(t, "h2"), b.request(t, "POST", "/empty", "ada", io.MultiReader()))
+	if n := framed.Load(); n > 0 {
+		t.Errorf("%d requests got a body on their way", n)
+	}
+	eventually(t, "all outcomes", func() bool { return len(b.log.of(audit.TypeOutcome)) == 9 })
+	hits := 0
+	for _, r := range b.log.of(audit.TypeOutcome) {
+		if r.Outcome.Cache == string(cache.Hit) {
+			hits++
+		}
+	}
+	if hits != 2 {
+		t.Errorf("%d answers came from the cache, want 2", hits)
+	}
+}
+
+// A body that is malformed is the client's fault, also where it goes through to the app as it comes.
+func TestMalformedBodyIsTheClients(t *testing.T) {
+	for _, path := range []string{"/page", "/live"} {
+		b := newBed(t, func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })
+		app := wiki(t, b.origin, "staff")
+		app.Streams.Paths = []string{"/live"}
+		b.server.Swap(snapshot(t, app))
+		client := b.dial(t)
+		io.WriteString(client, "POST "+path+" HTTP/1.1\r\nHost: "+wikiHost+"\r\nTransfer-Encoding: chunked\r\nCookie: __Host-sallyport=ada\r\n\r\nno number\r\n")
+		if got, _ := io.ReadAll(client); !strings.HasPrefix(string(got), "HTTP/1.1 400 ") {
+			t.Errorf("%s: got %q", path, got)
+		}
 	}
 }

@@ -124,10 +124,9 @@ func (x *exchange) unavailable(err error) *Refusal {
 	r := &Refusal{Status: http.StatusBadGateway, Effect: audit.Allow, Reason: "upstream_failed", Err: err,
 		Public: "The app did not give an answer.",
 		Page:   ui.Unavailable{App: x.app.DisplayName(), Reference: x.id, Retry: x.returnTarget(), Portal: x.snap.portalURL()}}
-	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return bodyTooLarge(tooLarge)
-	}
 	switch {
+	case x.bodyIn.brokeOff(err):
+		return x.bodyRefusal(err)
 	case errors.Is(err, upstream.ErrNoEndpoint):
 		r.Status, r.Reason = http.StatusServiceUnavailable, "no_endpoint"
 	case errors.Is(err, upstream.ErrOverloaded):
