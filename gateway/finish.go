@@ -79,7 +79,7 @@ func (x *exchange) outcomeError(aborted bool) string {
 		return cause.Error()
 	case cause != nil:
 		return "client_closed"
-	case aborted:
+	case aborted, x.upstreamErr != nil:
 		return "upstream_broke_off"
 	}
 	return ""

@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -37,13 +38,18 @@ func (x *exchange) relay(res *http.Response) error {
 		x.w.WriteHeader(res.StatusCode) // grpc-go's Trailers-Only: header and end are one frame, so nothing is flushed
 		return nil
 	}
-	if x.req.Method == http.MethodHead || res.Body == http.NoBody {
+	if x.req.Method == http.MethodHead || hasNoBody(res) {
 		x.compresses(res) // the header that GET would have
 		x.w.WriteHeader(res.StatusCode)
 		return nil
 	}
 	announceTrailer(header, res.Trailer)
 	return x.relayBody(res)
+}
+
+// hasNoBody reports whether nothing follows the head: HTTP/2 takes even a write of no bytes amiss then.
+func hasNoBody(res *http.Response) bool {
+	return res.Body == http.NoBody || res.StatusCode == http.StatusNoContent || res.StatusCode == http.StatusNotModified
 }
 
 // kind is what an answer turns out to be, as far as its end is concerned.
@@ -74,18 +80,22 @@ func (x *exchange) streams(res *http.Response) bool {
 // of the spool otherwise.
 func (x *exchange) relayBody(res *http.Response) error {
 	buf := x.server.buffers.Get()
-	defer x.server.buffers.Put(buf)
 	out := x.output(res)
 	var err error
-	switch {
-	case res.ContentLength >= 0 && res.ContentLength <= copyBufferSize:
+	switch streams := x.streams(res); {
+	case !streams && res.ContentLength >= 0 && res.ContentLength <= copyBufferSize:
 		err = x.relaySmall(res, out, buf[:res.ContentLength])
-	case x.streams(res):
+	case streams:
 		err = x.relayLong(out, res.Body, buf, func() bool { return true })
 	default:
 		spooled := x.server.spool.Response(x.ctx, res.Body)
 		defer spooled.Close()
 		err = x.relayLong(out, spooled, buf, spooled.Idle)
+	}
+	if err == nil {
+		// Not after a failure: net/http may still be about to send from the buffer, over HTTP/2, when a write of it fails
+		// because its stream has ended. What the next exchange puts there is another person's.
+		x.server.buffers.Put(buf)
 	}
 	return x.end(res, out, err)
 }
@@ -270,8 +280,8 @@ func announceTrailer(header, trailer http.Header) {
 	}
 }
 
-// sendTrailer writes the app's trailer fields as far as they may pass. Without an announcement net/http has to be told
-// by the prefix, and that the answer is not to be sent in one piece.
+// sendTrailer writes the app's trailer fields as far as they may pass. Those that were not announced net/http has to be
+// told by the prefix, and that the answer is not to be sent in one piece.
 func sendTrailer(w *response, trailer http.Header) {
 	if len(trailer) == 0 {
 		return
@@ -285,6 +295,10 @@ func sendTrailer(w *response, trailer http.Header) {
 		if !flushed {
 			_ = http.NewResponseController(w).Flush() // a client that has gone gets no trailer either
 			flushed = true
+		}
+		if slices.Contains(header["Trailer"], name) {
+			header[name] = values // and no longer what the head said under that name
+			continue
 		}
 		header[http.TrailerPrefix+name] = values
 	}
