@@ -32,6 +32,9 @@ func (x *exchange) finish() {
 	elapsed := x.server.now().Sub(x.start)
 	x.server.metrics.observe(x, elapsed)
 	x.logLine(elapsed)
+	if x.r.ProtoMajor == 2 && x.ctx.Err() == nil {
+		x.hurry()
+	}
 	x.cancel(nil)
 	x.linger()
 	if abort != nil {
@@ -49,6 +52,17 @@ func (x *exchange) linger() {
 		// The error says that the connection cannot, which none of ours is.
 		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(lingering))
 	}
+}
+
+// answering is how long a client may take to accept the gateway's own answers, and the last bytes of an app's.
+const answering = time.Minute
+
+// hurry bounds the writing of what is left to say. net/http waits for ever for a client that takes nothing, in HTTP/2 as
+// often on one connection as it allows streams, and strangers get answers too. In HTTP/1.1 what an app's answer leaves to
+// net/http holds nothing but its connection.
+func (x *exchange) hurry() {
+	// The error says that the connection cannot, which none of ours is.
+	_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(x.server.answering))
 }
 
 // recordOutcome says how an allowed exchange ended, not_forwarded and why if the app never saw it. It is posted, not

@@ -28,6 +28,7 @@ func (x *exchange) own() func(*exchange) error {
 		return nil
 	}
 	x.isOwn = true
+	x.hurry()
 	if err := x.server.decisions.Healthy(); err != nil {
 		return func(*exchange) error { return unrecorded(err) }
 	}

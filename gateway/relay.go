@@ -133,9 +133,15 @@ func (x *exchange) relaySmall(res *http.Response, out flushWriter, buf []byte) e
 	if err := drained(res.Body); err != nil {
 		return readError{err}
 	}
-	_, err := out.Write(buf)
-	return err
+	if len(buf) > heldBack {
+		stop := x.interruptWrites()
+		defer stop()
+	}
+	return x.pass(out, buf, false)
 }
+
+// heldBack is what net/http does not write before its handler has returned: 2 KiB in HTTP/1.1, 4 KiB in HTTP/2.
+const heldBack = 2 << 10
 
 // drained reads what ends a body after its last byte, which makes its connection free and its trailer known.
 func drained(body io.Reader) error {

@@ -79,6 +79,7 @@ type Server struct {
 	streams     *streams
 	connections *connections
 	swapped     chan struct{}
+	answering   time.Duration
 
 	snapshot atomic.Pointer[Snapshot]
 	open     atomic.Int64 // exchanges between begin and finish
@@ -90,7 +91,7 @@ func New(opts Options, first *Snapshot) *Server {
 	s := &Server{
 		decisions: opts.Decisions, sessions: opts.Sessions, assertions: opts.Assertions, cache: opts.Cache, spool: opts.Spool, buffers: newBufferPool(), clientKeys: opts.ClientKeys, pages: opts.Pages,
 		metrics: newMetrics(opts.Metrics), log: opts.Log, now: opts.Now, streams: newStreams(),
-		swapped: make(chan struct{}, 1),
+		swapped: make(chan struct{}, 1), answering: answering,
 	}
 	if s.now == nil {
 		s.now = time.Now
