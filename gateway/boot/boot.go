@@ -194,6 +194,7 @@ func (a *assembly) build(ctx context.Context) (*listeners, error) {
 		Decisions: a.opts.WrapDecisions(a.audit.Decisions()), Window: window, Sessions: a.sessions, Assertions: a.minter,
 		Cache: a.cache, Spool: a.spool, ClientKeys: clientKeys, Pages: ui.New(ui.Options{}), Metrics: a.metrics, Log: a.opts.Log, Now: a.opts.Now,
 	}, frozen.snapshot)
+	a.onClose(func() error { a.server.Snapshot().Retire(nil); return nil })
 	a.sessions.OnEnd(a.server.SessionEnded)
 	a.group.Go(func() error { return a.server.Run(a.ctx) })
 	a.activate(frozen)

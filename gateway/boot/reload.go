@@ -22,6 +22,9 @@ func (a *assembly) reload(ctx context.Context, why string) error {
 	}
 	a.noteReload(err)
 	if err != nil {
+		if next != nil {
+			next.snapshot.Retire(a.current().snapshot)
+		}
 		a.control(ctx, "config_refused", nil, map[string]any{"why": why, "error": clip(err.Error())})
 		a.opts.Log.Error("configuration was not reloaded; the running one stays", "why", why, "error", err)
 		return err
