@@ -86,7 +86,9 @@ func (w *Writer) Close() error {
 		_, w.err = w.below.Write(w.out.Bytes())
 	}
 	err := w.err
-	presses.Put(w.press)
+	if err == nil { // whoever failed to write may still be about to send from the buffer
+		presses.Put(w.press)
+	}
 	w.press, w.err = nil, io.ErrClosedPipe
 	return err
 }

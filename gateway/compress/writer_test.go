@@ -136,3 +136,19 @@ func BenchmarkWriter(b *testing.B) {
 		w.Close()
 	}
 }
+
+// Threats, invariant 14: what the client's side failed to write it may still be about to send, so that nobody else writes
+// there.
+func TestBufferOfAFailedCloseIsNotLentAgain(t *testing.T) {
+	w := NewWriter(broken{})
+	io.WriteString(w, "the last words")
+	borrowed := w.press
+	if w.Close() == nil {
+		t.Fatal("the error is lost")
+	}
+	for range 100 {
+		if NewWriter(io.Discard).press == borrowed {
+			t.Fatal("the next answer is written there")
+		}
+	}
+}
