@@ -16,6 +16,8 @@ import (
 	"net"
 	"net/netip"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Options say what a door is made of.
@@ -41,7 +43,7 @@ type Options struct {
 // Sockets keep Go's settings, bound and inherited alike. TCP_NODELAY is on: every layer above writes whole messages.
 // Keep-alive probes find a silent peer dead after 150 s (15 s, then nine times 15 s). The backlog is the system's
 // somaxconn, or what the service manager chose. TCP_USER_TIMEOUT stays off: it would also end clients that read slowly or
-// pause, which keep a window of zero and are well.
+// pause, which keep a window of zero and are well. What the kernel holds unsent is bounded (maxUnsent).
 func Listen(ctx context.Context, o Options) (net.Listener, error) {
 	if err := o.Proxy.Check(); err != nil {
 		return nil, fmt.Errorf("proxy_protocol: %w", err)
@@ -56,10 +58,34 @@ func Listen(ctx context.Context, o Options) (net.Listener, error) {
 	} else if err := fits(ctx, l, o.Address); err != nil {
 		return nil, fmt.Errorf("%s: %w", o.Key, err)
 	}
+	if err := boundUnsent(l); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", o.Key, err), l.Close())
+	}
 	if len(o.Proxy.Trusted) == 0 {
 		return l, nil
 	}
 	return newProxyListener(l, o.Proxy, o.OnReject), nil
+}
+
+// maxUnsent bounds what the kernel holds for a client that has not even been sent yet. Without it each slow client would
+// be given megabytes that were encrypted for nothing.
+const maxUnsent = 256 << 10
+
+// boundUnsent sets the bound for a listener; connections inherit it.
+func boundUnsent(l net.Listener) error {
+	socket, ok := l.(syscall.Conn)
+	if !ok {
+		return nil // a test's own
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxUnsent)
+	})
+	return errors.Join(err, failed)
 }
 
 // bind makes a plain TCP socket: Go's default is Multipath TCP, which sandboxes cannot confine by port.
