@@ -65,6 +65,7 @@ func awaitClose(client net.Conn) { io.Copy(io.Discard, client) }
 func (x *exchange) switchProtocols(res *http.Response) (net.Conn, error) {
 	header := x.w.Header()
 	maps.Copy(header, res.Header)
+	delete(header, "Content-Length") // RFC 9110 §8.6: a switch has none, and clients would not know what to count
 	x.stick(header)
 	conn, buffered, err := x.w.Hijack()
 	if err != nil {
@@ -80,6 +81,7 @@ func (x *exchange) switchProtocols(res *http.Response) (net.Conn, error) {
 		return nil, err
 	}
 	if n := buffered.Reader.Buffered(); n > 0 { // what the client sent right behind its request
+		x.w.bytesIn.Add(int64(n))
 		early, _ := buffered.Reader.Peek(n)
 		return &readAhead{Conn: conn, early: bytes.NewReader(bytes.Clone(early))}, nil
 	}

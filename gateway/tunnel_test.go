@@ -26,8 +26,7 @@ func TestTunnelEndsWithAnAppThatDoesNotListen(t *testing.T) {
 	}), "staff")
 	b.server.Swap(snapshot(t, app))
 	client := b.dial(t)
-	io.WriteString(client, "GET /socket HTTP/1.1\r\nHost: "+wikiHost+"\r\nCookie: __Host-sallyport=ada\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+	io.WriteString(client, upgrade)
 	if res, err := http.ReadResponse(bufio.NewReader(client), nil); err != nil || res.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("got %v, %v", res, err)
 	}
@@ -41,3 +40,30 @@ func TestTunnelEndsWithAnAppThatDoesNotListen(t *testing.T) {
 		t.Error("nothing was counted")
 	}
 }
+
+// What both sides say right behind their heads reaches the other one, counted; a switch has no length.
+func TestTunnelBeginsWithEarlyBytes(t *testing.T) {
+	b := newBed(t, nil)
+	app := wiki(t, rawApp(t, func(conn net.Conn, r *bufio.Reader) {
+		http.ReadRequest(r)
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 1\r\n\r\nhello")
+		io.CopyN(conn, r, 5)
+	}), "staff")
+	b.server.Swap(snapshot(t, app))
+	client := b.dial(t)
+	io.WriteString(client, upgrade+"early")
+	r := bufio.NewReader(client)
+	res, err := http.ReadResponse(r, nil)
+	if err != nil || res.StatusCode != http.StatusSwitchingProtocols || res.Header["Content-Length"] != nil {
+		t.Fatalf("got %v, %v", res, err)
+	}
+	if got, _ := io.ReadAll(r); string(got) != "helloearly" {
+		t.Errorf("got %q", got)
+	}
+	if got := b.log.one(t, audit.TypeOutcome).Outcome.BytesIn; got != 5 {
+		t.Errorf("%d bytes were counted, want 5", got)
+	}
+}
+
+const upgrade = "GET /socket HTTP/1.1\r\nHost: " + wikiHost + "\r\nCookie: __Host-sallyport=ada\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
