@@ -75,6 +75,20 @@ func TestAllowWithoutForwardingHasItsOutcome(t *testing.T) {
 	}
 }
 
+// The same holds for a request for which there was nobody to ask.
+func TestRequestForNobodyWasNotForwarded(t *testing.T) {
+	b := newBed(t, func(http.ResponseWriter, *http.Request) { t.Error("the app was asked") })
+	if !b.server.Snapshot().Pool("wiki").Drain(b.origin, true) {
+		t.Fatal("the address is not known")
+	}
+	if status, _ := b.get(t, "/page"); status != http.StatusServiceUnavailable {
+		t.Errorf("got %d", status)
+	}
+	if r := b.log.one(t, audit.TypeOutcome); r.Outcome.Error != audit.NotForwarded || r.Reason != "no_endpoint" {
+		t.Errorf("outcome: %+v %s", r.Outcome, r.Reason)
+	}
+}
+
 type brokenAssertions struct{ noAssertions }
 
 func (brokenAssertions) Assertion(context.Context, *session.Session, string) (string, error) {

@@ -129,6 +129,7 @@ func (x *exchange) unavailable(err error) *Refusal {
 		return x.bodyRefusal(err)
 	case errors.Is(err, upstream.ErrNoEndpoint):
 		r.Status, r.Reason = http.StatusServiceUnavailable, "no_endpoint"
+		x.served = false // nobody was asked
 	case errors.Is(err, upstream.ErrOverloaded):
 		r.Status, r.Reason = http.StatusServiceUnavailable, "upstream_overloaded"
 	case isTimeout(err):
