@@ -83,7 +83,12 @@ func (x *exchange) noticeChanges() {
 // outgoingHeader is what the app sees: what the client may say, and what the gateway vouches for.
 func (x *exchange) outgoingHeader() (http.Header, error) {
 	out := x.req.Header
-	x.app.site.SetForwarded(out, x.conn.peer)
+	free := x.app.Cache.For(x.path).IdentityFree
+	from := x.conn.peer
+	if free {
+		from = headers.Peer{} // an address tells people apart, too
+	}
+	x.app.site.SetForwarded(out, from)
 	out["X-Request-Id"] = []string{x.id}
 	if x.req.Upgrade != "" {
 		headers.SetUpgrade(out, x.req.Upgrade)
@@ -92,7 +97,7 @@ func (x *exchange) outgoingHeader() (http.Header, error) {
 		out.Set("Te", "trailers") // the call's status is in the trailer
 	}
 	x.credentials = out["Cookie"] != nil || out["Authorization"] != nil
-	if x.app.Cache.For(x.path).IdentityFree {
+	if free {
 		delete(out, "Cookie")
 		delete(out, "Authorization")
 		return out, nil
@@ -118,6 +123,9 @@ func (x *exchange) setIdentity(out http.Header) error {
 
 // unavailable says that the app gave no answer; the text names no address and no error.
 func (x *exchange) unavailable(err error) *Refusal {
+	if hint := x.hint.Load(); hint != nil && !hint.Sent {
+		x.served = false // nobody was asked
+	}
 	if x.ctx.Err() != nil {
 		return x.interrupted()
 	}
@@ -129,7 +137,6 @@ func (x *exchange) unavailable(err error) *Refusal {
 		return x.bodyRefusal(err)
 	case errors.Is(err, upstream.ErrNoEndpoint):
 		r.Status, r.Reason = http.StatusServiceUnavailable, "no_endpoint"
-		x.served = false // nobody was asked
 	case errors.Is(err, upstream.ErrOverloaded):
 		r.Status, r.Reason = http.StatusServiceUnavailable, "upstream_overloaded"
 	case isTimeout(err):

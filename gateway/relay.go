@@ -76,28 +76,34 @@ func (x *exchange) streams(res *http.Response) bool {
 	return x.kind.Load() != kindPlain || x.streaming || strings.EqualFold(res.Header.Get("X-Accel-Buffering"), "no")
 }
 
-// relayBody copies the body in one of three ways: at once when it fits a buffer, as it comes when it is a stream, by way
-// of the spool otherwise.
+// relayBody copies the body in one of three ways: as a whole when it fits a buffer, as it comes when it is a stream, by
+// way of the spool otherwise.
 func (x *exchange) relayBody(res *http.Response) error {
 	buf := x.server.buffers.Get()
+	streams := x.streams(res)
+	if !streams && res.ContentLength >= 0 && res.ContentLength <= copyBufferSize {
+		return x.relaySmall(res, buf)
+	}
 	out := x.output(res)
 	var err error
-	switch streams := x.streams(res); {
-	case !streams && res.ContentLength >= 0 && res.ContentLength <= copyBufferSize:
-		err = x.relaySmall(res, out, buf[:res.ContentLength])
-	case streams:
+	if streams {
 		err = x.relayLong(out, res.Body, buf, func() bool { return true })
-	default:
+	} else {
 		spooled := x.server.spool.Response(x.ctx, res.Body)
 		defer spooled.Close()
 		err = x.relayLong(out, spooled, buf, spooled.Idle)
 	}
+	x.lendAgain(buf, err)
+	return x.end(res, out, err)
+}
+
+// lendAgain gives a copy buffer back after a write that succeeded. Not after a failure: net/http may still be about to send
+// from it, over HTTP/2, when a write fails because its stream has ended. What the next exchange puts there is another
+// person's.
+func (x *exchange) lendAgain(buf []byte, err error) {
 	if err == nil {
-		// Not after a failure: net/http may still be about to send from the buffer, over HTTP/2, when a write of it fails
-		// because its stream has ended. What the next exchange puts there is another person's.
 		x.server.buffers.Put(buf)
 	}
-	return x.end(res, out, err)
 }
 
 // output is where the body is written to: the client, or a compressor before it. The head is on its way then.
@@ -126,18 +132,28 @@ type clientWriter struct{ *response }
 func (clientWriter) Close() error   { return nil }
 func (w clientWriter) Flush() error { return http.NewResponseController(w.response).Flush() }
 
-func (x *exchange) relaySmall(res *http.Response, out flushWriter, buf []byte) error {
-	if _, err := io.ReadFull(res.Body, buf); err != nil {
-		return readError{err}
+// relaySmall takes all of an answer before the client gets any: the app is free, and one that breaks off is a page that says
+// so in place of a part of an answer.
+func (x *exchange) relaySmall(res *http.Response, buf []byte) error {
+	body := buf[:res.ContentLength]
+	_, err := io.ReadFull(res.Body, body)
+	if err == nil {
+		err = drained(res.Body)
 	}
-	if err := drained(res.Body); err != nil {
-		return readError{err}
+	if err != nil {
+		x.server.buffers.Put(buf)
+		delete(x.w.Header(), "Set-Cookie") // nothing of the answer counts
+		x.upstreamErr = readError{err}
+		return x.unavailable(err)
 	}
-	if len(buf) > heldBack {
+	out := x.output(res)
+	if len(body) > heldBack {
 		stop := x.interruptWrites()
 		defer stop()
 	}
-	return x.pass(out, buf, false)
+	err = x.pass(out, body, false)
+	x.lendAgain(buf, err)
+	return x.end(res, out, err)
 }
 
 // heldBack is what net/http does not write before its handler has returned: 2 KiB in HTTP/1.1, 4 KiB in HTTP/2.

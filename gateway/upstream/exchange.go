@@ -189,7 +189,7 @@ func (x *exchange) tell() {
 	if x.hint == nil {
 		return
 	}
-	x.hint.Attempts = x.tries
+	x.hint.Attempts, x.hint.Sent = x.tries, x.sent > 0
 	asked := x.holder
 	if asked == nil && x.tries > 0 {
 		asked = x.tried[x.tries-1]

@@ -11,6 +11,7 @@ type Hint struct {
 	Chosen   string // id of the address that was asked last
 	Address  string // that address as configured
 	Attempts int    // how often the request was sent or tried to be sent
+	Sent     bool   // an address may have got something of it
 }
 
 type hintKey struct{}
