@@ -37,8 +37,12 @@ var (
   - { name: payroll, host: payroll.corp.test, upstreams: ["APP"], access: { groups: [staff] } }
 `}
 	tlsApp = appKind{tls: true, apps: `
-  - { name: wiki, host: wiki.corp.test, upstreams: ["APP"], upstream_ca: "CERTIFICATE", access: { groups: [staff] } }
-  - { name: payroll, host: payroll.corp.test, upstreams: ["APP"], upstream_ca: "CERTIFICATE", access: { groups: [staff] } }
+  - { name: wiki, host: wiki.corp.test, upstreams: ["APP"], upstream_tls: { ca: "CERTIFICATE" }, access: { groups: [staff] } }
+  - { name: payroll, host: payroll.corp.test, upstreams: ["APP"], upstream_tls: { ca: "CERTIFICATE" }, access: { groups: [staff] } }
+`}
+	cachedApp = appKind{extra: "cache: { memory: 64MiB }", apps: `
+  - { name: wiki, host: wiki.corp.test, upstreams: ["APP"], access: { groups: [staff] } }
+  - { name: payroll, host: payroll.corp.test, upstreams: ["APP"], cache: { enabled: true, shared: true }, access: { groups: [staff] } }
 `}
 )
 

@@ -27,6 +27,8 @@ const (
 	groups      = 40 // of the person who asks
 	// rate of the tables with a fixed one, in requests a second.
 	rate = 2000
+	// hitTarget is how many times faster a hit has to be than a request that goes to the app.
+	hitTarget = 2.2
 )
 
 func TestMain(m *testing.M) {
@@ -61,4 +63,17 @@ func BenchmarkUpstreamTLS(b *testing.B) {
 func BenchmarkSteadyRate(b *testing.B) {
 	bed := newBed(b, plainApp)
 	bed.compare(b, "1 KiB at a fixed rate", scenario{path: "/1k", size: 1 << 10, rounds: 5, length: 3 * time.Second, rate: rate}, bed.everybody(b)...)
+}
+
+// Answers out of the gateway's cache, beside the gateway's own answers out of the app.
+func BenchmarkCacheHits(b *testing.B) {
+	bed := newBed(b, cachedApp)
+	proxied, hits := bed.gateway(b)
+	ratio := bed.compare(b, "1 KiB, cached", scenario{path: "/cacheable", size: 1 << 10, rounds: 7, length: 2 * time.Second}, proxied, hits)
+	if asked := bed.app.asked("payroll"); asked > 1 {
+		b.Errorf("the app was asked %d times for what the cache holds", asked)
+	}
+	if ratio < hitTarget {
+		b.Logf("hits are %.2f times as fast as proxied requests: the target is %.1f", ratio, hitTarget)
+	}
 }

@@ -44,7 +44,7 @@ func BenchmarkSoak(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	bed := newBed(b, plainApp)
+	bed := newBed(b, cachedApp)
 	proxied, hits := bed.gateway(b)
 	var clients []*client
 	for _, m := range mixture {
