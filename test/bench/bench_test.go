@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 // Answers of 1 KiB: what a proxy costs per request.
 func BenchmarkSmall(b *testing.B) {
 	bed := newBed(b, plainApp)
-	bed.compare(b, "1 KiB", scenario{path: "/1k", size: 1 << 10, rounds: 7, length: 2500 * time.Millisecond}, bed.everybody(b)...)
+	bed.compare(b, "1 KiB", scenario{path: "/1k", size: 1 << 10, rounds: 7, length: 2 * time.Second}, bed.everybody(b)...)
 }
 
 // Answers of 64 KiB: what it costs per byte.
