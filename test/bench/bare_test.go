@@ -21,15 +21,22 @@ import (
 
 // bare starts the yardstick and waits until it answers.
 func (bed *bed) bare(b *testing.B) *subject {
+	return startBare(b, "bare ReverseProxy", bed.app.url, bed.app.certificate)
+}
+
+// floor is an http.Server that has the answer already: what no cache behind net/http can be faster than.
+func (bed *bed) floor(b *testing.B) *subject { return startBare(b, "bare http.Server", "", "") }
+
+func startBare(b *testing.B, name, app, appCertificate string) *subject {
 	address, dir := fmt.Sprintf("127.0.0.1:%d", harness.FreePort(b)), b.TempDir()
-	c := newChild(b, "bare", address, dir, bed.app.url, bed.app.certificate)
+	c := newChild(b, "bare", address, dir, app, appCertificate)
 	c.Stderr = os.Stderr
 	if err := c.Start(); err != nil {
 		b.Fatal(err)
 	}
 	c.started()
 	b.Cleanup(func() { c.Process.Kill(); c.Wait() })
-	x := &subject{name: "bare ReverseProxy", address: address, host: certificateName, pids: []int{c.Process.Pid}, child: c}
+	x := &subject{name: name, address: address, host: certificateName, pids: []int{c.Process.Pid}, child: c}
 	x.await(b, filepath.Join(dir, "cert.pem"))
 	return x
 }
@@ -62,7 +69,7 @@ func rootsFrom(name string) *x509.CertPool {
 	return roots
 }
 
-// runBare is what most proxies in Go begin as: one httputil.ReverseProxy behind one http.Server.
+// runBare is one http.Server before what most proxies in Go begin as, or before the answer itself.
 func runBare(args []string) {
 	go tellAllocations()
 	if err := serveBare(args[0], args[1], args[2], args[3]); err != nil {
@@ -71,16 +78,11 @@ func runBare(args []string) {
 }
 
 func serveBare(address, dir, app, appCertificate string) error {
-	target, err := url.Parse(app)
-	if err != nil {
-		return err
-	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.MaxIdleConnsPerHost = 256
-	transport.DisableCompression = true
-	if appCertificate != "" {
-		if transport.TLSClientConfig = (&tls.Config{RootCAs: rootsFrom(appCertificate)}); transport.TLSClientConfig.RootCAs == nil {
-			return errors.New("no certificate of the app")
+	handler := http.Handler(http.HandlerFunc(answer))
+	if app != "" {
+		var err error
+		if handler, err = reverseProxy(app, appCertificate); err != nil {
+			return err
 		}
 	}
 	listener, err := net.Listen("tcp", address)
@@ -92,9 +94,26 @@ func serveBare(address, dir, app, appCertificate string) error {
 		return err
 	}
 	server := &http.Server{
-		Handler:   &httputil.ReverseProxy{Transport: transport, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }},
+		Handler:   handler,
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{made.pair}, MinVersion: tls.VersionTLS13, NextProtos: []string{"http/1.1"}},
 		ErrorLog:  log.New(io.Discard, "", 0),
 	}
 	return server.ServeTLS(listener, "", "")
+}
+
+// reverseProxy is one httputil.ReverseProxy and nothing else.
+func reverseProxy(app, appCertificate string) (http.Handler, error) {
+	target, err := url.Parse(app)
+	if err != nil {
+		return nil, err
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = 256
+	transport.DisableCompression = true
+	if appCertificate != "" {
+		if transport.TLSClientConfig = (&tls.Config{RootCAs: rootsFrom(appCertificate)}); transport.TLSClientConfig.RootCAs == nil {
+			return nil, errors.New("no certificate of the app")
+		}
+	}
+	return &httputil.ReverseProxy{Transport: transport, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }}, nil
 }
