@@ -231,15 +231,19 @@ func (x *exchange) newEntry(old *Entry, h http.Header, asked time.Time) *Entry {
 	return e
 }
 
-// confirm puts a confirmed entry in the place of the old one. What the app now wants seen by fewer moves there; said is
-// what it said just now, since only that can make an entry that all share newer: what one person was told in words of its
-// own is not put into others' mouths.
+// confirm puts a confirmed entry in the place of the old one. What the app now wants seen by fewer moves there, and nothing
+// moves to more: a confirmation has no content, so it cannot say whom the content was made for. said is what the app said
+// just now, since only that can make an entry that all share newer: what one person was told in words of its own is not
+// put into others' mouths.
 func (x *exchange) confirm(f found, e *Entry, said http.Header) (Key, bool) {
 	h := e.Header()
 	v := x.storable(e.Status, h)
 	if v.store && v.scope == Shared {
 		d, _ := policyOf(said)
 		v.scope = x.scopeOf(said, &d)
+	}
+	if f.key.Scope == Own {
+		v.scope = Own
 	}
 	if !v.store {
 		x.cache.store.Replace(f.key, f.entry, nil)

@@ -221,3 +221,23 @@ func TestSilentConfirmationIsForOnePerson(t *testing.T) {
 		t.Errorf("cid: %v", a)
 	}
 }
+
+// What was made for one person stays theirs, whatever the app says when it confirms it: others get an answer of their own.
+func TestConfirmationSharesNothing(t *testing.T) {
+	for _, said := range []string{"public, max-age=60", "s-maxage=60"} {
+		b := newBed(t, Rule{Shared: true}, Options{})
+		b.says(200, "for ann", "Cache-Control: max-age=10", `Etag: "v"`)
+		b.as("ann", "GET")
+		b.wait(time.Minute)
+		b.says(304, "", "Cache-Control: "+said, `Etag: "v"`)
+		for _, want := range []Result{Revalidated, Hit} {
+			if a := b.as("ann", "GET"); a.result != want || a.body != "for ann" {
+				t.Errorf("%s: ann: %v, want a %s", said, a, want)
+			}
+		}
+		b.says(200, "for bob", "Cache-Control: max-age=10", `Etag: "v"`)
+		if a := b.as("bob", "GET"); a.result != Miss || a.body != "for bob" {
+			t.Errorf("%s: bob: %v, want a miss", said, a)
+		}
+	}
+}
