@@ -132,21 +132,18 @@ type clientWriter struct{ *response }
 func (clientWriter) Close() error   { return nil }
 func (w clientWriter) Flush() error { return http.NewResponseController(w.response).Flush() }
 
-// relaySmall takes all of an answer before the client gets any: the app is free, and one that breaks off is a page that says
-// so in place of a part of an answer.
+// relaySmall takes all of an answer before the client gets any of its body: the app is free whatever the client does.
 func (x *exchange) relaySmall(res *http.Response, buf []byte) error {
 	body := buf[:res.ContentLength]
+	out := x.output(res)
 	_, err := io.ReadFull(res.Body, body)
 	if err == nil {
 		err = drained(res.Body)
 	}
 	if err != nil {
 		x.server.buffers.Put(buf)
-		delete(x.w.Header(), "Set-Cookie") // nothing of the answer counts
-		x.upstreamErr = readError{err}
-		return x.unavailable(err)
+		return x.end(res, out, readError{err})
 	}
-	out := x.output(res)
 	if len(body) > heldBack {
 		stop := x.interruptWrites()
 		defer stop()
