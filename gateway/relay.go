@@ -272,7 +272,8 @@ func (x *exchange) end(res *http.Response, out flushWriter, err error) error {
 		sendTrailer(x.w, res.Trailer)
 		return nil
 	}
-	if _, fromApp := errors.AsType[readError](err); fromApp {
+	_, fromApp := errors.AsType[readError](err)
+	if fromApp {
 		x.upstreamErr = err
 	}
 	switch x.kind.Load() {
@@ -284,7 +285,17 @@ func (x *exchange) end(res *http.Response, out flushWriter, err error) error {
 			return nil // RFC 9112 §7.1: the last chunk; browsers then ask again, and are told why not
 		}
 	}
+	if fromApp && x.ctx.Err() == nil {
+		x.sayWhatWasSaid(out)
+	}
 	panic(http.ErrAbortHandler)
+}
+
+// sayWhatWasSaid sends what the app said before it broke off. A client that got nothing at all on a connection that it had
+// used before would take the connection for the fault, and ask again.
+func (x *exchange) sayWhatWasSaid(out flushWriter) {
+	_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(partingTime)) // every connection of ours can
+	_ = out.Flush()                                                                   // it is broken off in any case
 }
 
 // endsCleanly reports whether the answer is of a kind that has last words.
