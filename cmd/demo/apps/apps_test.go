@@ -216,6 +216,7 @@ func TestChatReachesEverybodyAndKnowsWhoIsHere(t *testing.T) {
 	if people := receive(first, "here").People; len(people) != 1 || people[0] != "Ines Okafor" {
 		t.Errorf("here = %q, want Ines once", people)
 	}
+	receive(second, "here") // only now it hears what is said
 	if err := wsjson.Write(ctx, first, map[string]string{"text": " ahoy "}); err != nil {
 		t.Fatal(err)
 	}
