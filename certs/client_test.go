@@ -206,7 +206,7 @@ func openssl(t *testing.T, s *keydtest.Setup, client, suite string) (address str
 	t.Helper()
 	program, err := exec.LookPath("openssl")
 	if err != nil {
-		t.Skip("openssl is not installed")
+		t.Fatalf("a TLS server that is not written in Go is needed, test/setup installs openssl: %v", err)
 	}
 	private := ec(t, elliptic.P256())
 	cert := fresh(t, private, "app.corp.example")

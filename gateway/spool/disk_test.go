@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -153,28 +154,62 @@ func (b *Body) bytes() ([]byte, error) {
 	return io.ReadAll(r)
 }
 
-// tinyDisk is a file system of a megabyte.
-func tinyDisk(t *testing.T) string {
+// tinyDisk is a Spooler on a file system of a megabyte, or on files that together refuse more where this root may not
+// mount one.
+func tinyDisk(t *testing.T) *Spooler {
 	t.Helper()
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
-		t.Skipf("mounting takes root: %v", err)
+	err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m")
+	mounted := err == nil
+	if !mounted && (os.Getuid() != 0 || !errors.Is(err, unix.EPERM)) {
+		t.Fatalf("this test mounts a small file system: it runs as root: %v", err)
 	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Errorf("something still uses the disk: %v", err)
-		}
-	})
-	return dir
-}
-
-// With a full disk answers wait for their clients and lose nothing, and requests are refused.
-func TestDiskFull(t *testing.T) {
-	dir := tinyDisk(t)
+	if mounted {
+		t.Cleanup(func() {
+			if err := unix.Unmount(dir, 0); err != nil {
+				t.Errorf("something still uses the disk: %v", err)
+			}
+		})
+	}
 	s, err := New(testConfig(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
+	if !mounted {
+		set := *s.settings.Load()
+		set.folder = &crampedFolder{folder: set.folder}
+		set.folder.(*crampedFolder).room.Store(1 << 20)
+		s.settings.Store(&set)
+	}
+	return s
+}
+
+// crampedFolder has room for so many bytes in all of its files, and none of it comes back.
+type crampedFolder struct {
+	folder
+	room atomic.Int64
+}
+
+func (c *crampedFolder) Create() (file, error) {
+	f, err := c.folder.Create()
+	return crampedFile{f, c}, err
+}
+
+type crampedFile struct {
+	file
+	in *crampedFolder
+}
+
+func (f crampedFile) WriteAt(p []byte, offset int64) (int, error) {
+	if f.in.room.Add(-int64(len(p))) < 0 {
+		return 0, unix.ENOSPC
+	}
+	return f.file.WriteAt(p, offset)
+}
+
+// With a full disk answers wait for their clients and lose nothing, and requests are refused.
+func TestDiskFull(t *testing.T) {
+	s := tinyDisk(t)
 	text := contents(8 << 20)
 	var readers []*Reader
 	for range 3 {
