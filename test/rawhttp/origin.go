@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"sallyport/test/rawserver"
 )
 
 // Origin is an app that keeps the exact bytes it received. It answers every request with 200 and its request line,
@@ -18,11 +20,7 @@ import (
 type Origin struct {
 	URL string // http://127.0.0.1:port
 
-	listener net.Listener
-	serving  sync.WaitGroup
-
 	mu       sync.Mutex
-	open     map[net.Conn]bool // nil once closed
 	received []Message
 	scripted string
 }
@@ -38,13 +36,8 @@ func (m Message) String() string { return m.Raw[:min(len(m.Raw), 600)] }
 // NewOrigin starts an app for the length of a test.
 func NewOrigin(t testing.TB) *Origin {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := &Origin{URL: "http://" + listener.Addr().String(), listener: listener, open: map[net.Conn]bool{}}
-	o.serving.Go(o.accept)
-	t.Cleanup(o.close)
+	o := &Origin{}
+	o.URL = "http://" + rawserver.Start(t, o.serve)
 	return o
 }
 
@@ -69,48 +62,7 @@ func (o *Origin) AnswerOnce(raw string) {
 	o.scripted = raw
 }
 
-func (o *Origin) accept() {
-	for {
-		conn, err := o.listener.Accept()
-		if err != nil {
-			return
-		}
-		if !o.admit(conn) {
-			conn.Close()
-			return
-		}
-		o.serving.Go(func() { o.serve(conn) })
-	}
-}
-
-func (o *Origin) admit(conn net.Conn) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.open == nil {
-		return false
-	}
-	o.open[conn] = true
-	return true
-}
-
-func (o *Origin) close() {
-	o.listener.Close()
-	o.mu.Lock()
-	for conn := range o.open {
-		conn.Close()
-	}
-	o.open = nil
-	o.mu.Unlock()
-	o.serving.Wait()
-}
-
 func (o *Origin) serve(conn net.Conn) {
-	defer conn.Close()
-	defer func() {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		delete(o.open, conn)
-	}()
 	var raw bytes.Buffer // every byte read off the connection and not yet attributed
 	reader := bufio.NewReader(io.TeeReader(conn, &raw))
 	for {

@@ -10,17 +10,15 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"sallyport/test/rawserver"
 )
 
 // Origin is an app behind the cache that answers as the case says which the request's path names, byte for byte.
 type Origin struct {
 	URL string // http://127.0.0.1:port
 
-	listener net.Listener
-	serving  sync.WaitGroup
-
 	mu    sync.Mutex
-	open  map[net.Conn]bool // nil once closed
 	plays map[string]*performance
 }
 
@@ -39,13 +37,8 @@ type performance struct {
 // NewOrigin starts an app for the length of a test.
 func NewOrigin(t testing.TB) *Origin {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := &Origin{URL: "http://" + listener.Addr().String(), listener: listener, open: map[net.Conn]bool{}, plays: map[string]*performance{}}
-	o.serving.Go(o.accept)
-	t.Cleanup(o.close)
+	o := &Origin{plays: map[string]*performance{}}
+	o.URL = "http://" + rawserver.Start(t, o.serve)
 	return o
 }
 
@@ -55,48 +48,7 @@ func (o *Origin) perform(p *performance) {
 	o.plays[p.id] = p
 }
 
-func (o *Origin) accept() {
-	for {
-		conn, err := o.listener.Accept()
-		if err != nil {
-			return
-		}
-		if !o.admit(conn) {
-			conn.Close()
-			return
-		}
-		o.serving.Go(func() { o.serve(conn) })
-	}
-}
-
-func (o *Origin) admit(conn net.Conn) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.open == nil {
-		return false
-	}
-	o.open[conn] = true
-	return true
-}
-
-func (o *Origin) close() {
-	o.listener.Close()
-	o.mu.Lock()
-	for conn := range o.open {
-		conn.Close()
-	}
-	o.open = nil
-	o.mu.Unlock()
-	o.serving.Wait()
-}
-
 func (o *Origin) serve(conn net.Conn) {
-	defer conn.Close()
-	defer func() {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		delete(o.open, conn)
-	}()
 	reader := bufio.NewReader(conn)
 	for {
 		request, err := http.ReadRequest(reader)
