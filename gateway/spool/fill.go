@@ -1,7 +1,9 @@
 package spool
 
 import (
+	"errors"
 	"io"
+	"os"
 	"time"
 )
 
@@ -169,7 +171,8 @@ func (s *Spooler) write(f file, p []byte, offset int64) (_ file, fresh bool, err
 		}
 		fresh = true
 	}
-	if _, err = f.WriteAt(p, offset); err != nil {
+	_, err = f.WriteAt(p, offset)
+	if err != nil && !errors.Is(err, os.ErrClosed) { // closed meanwhile, as its client went
 		s.failures.Add(1)
 	}
 	return f, fresh, err
