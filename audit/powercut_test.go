@@ -64,14 +64,14 @@ func TestPowerCutsLoseNothingAcknowledged(t *testing.T) {
 // The same rounds must find the loss when the disk, or we, do not sync.
 func TestPowerCutsFindMissingSyncs(t *testing.T) {
 	for name, lie := range map[string]func(*disk){
-		"every sync": func(d *disk) { d.forgetsSync = func(string) bool { return true } },
+		"every sync": func(d *disk) { d.ForgetsSync = func(string) bool { return true } },
 		"of a batch": func(d *disk) {
-			d.forgetsSync = func(name string) bool { return strings.HasSuffix(name, segmentSuffix) }
+			d.ForgetsSync = func(name string) bool { return strings.HasSuffix(name, segmentSuffix) }
 		},
 		"of a segment": func(d *disk) {
-			d.forgetsSync = func(name string) bool { return strings.HasSuffix(name, temporarySuffix) }
+			d.ForgetsSync = func(name string) bool { return strings.HasSuffix(name, temporarySuffix) }
 		},
-		"of a folder": func(d *disk) { d.forgetsSyncDir = true },
+		"of a folder": func(d *disk) { d.ForgetsSyncDir = true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			rnd := randomness(t)
@@ -100,7 +100,7 @@ func TestKeptBatchIsMadeDurable(t *testing.T) {
 		t.Error(err)
 	}
 	d := newDisk(randomness(t))
-	d.skipsRewrites = true
+	d.SkipsRewrites = true
 	if err := keptBatch(d); err == nil {
 		t.Error("the batch was not written again, and it was not missed")
 	}
@@ -119,9 +119,7 @@ func keptBatch(d *disk) error {
 		case "create":
 			return syscall.EIO
 		case "sync":
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			d.names[name].loseDirty()
+			d.LoseDirty(name)
 			return syscall.EIO
 		}
 		return nil
@@ -198,7 +196,7 @@ func (h *house) opened(a *Audit, m *machine) error {
 		return fmt.Errorf("boot number %d after %d", a.Boot().N, h.boot)
 	}
 	h.boot = a.Boot().N
-	kept, err := h.check(&machine{disk: m.disk, locked: true})
+	kept, err := h.check(m.beside())
 	if err != nil {
 		return err
 	}
@@ -248,11 +246,7 @@ func failSometimes(m *machine, rnd *rand.Rand) func(op, name string) error {
 		if !fail {
 			return nil
 		}
-		m.disk.mu.Lock()
-		defer m.disk.mu.Unlock()
-		if f := m.disk.names[name]; f != nil {
-			f.loseDirty()
-		}
+		m.disk.LoseDirty(name)
 		return syscall.EIO
 	}
 }
