@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/google/uuid"
+
+	"sallyport/audit/segment"
 )
 
 // announceSegment is the size of the segment that an announcement gets to itself: as small as a segment may be, since
@@ -57,7 +59,7 @@ func (a *Audit) startControl(opts Options) error {
 	if decisions == nil || control.last == nil {
 		return errors.New("there is no audit log in this directory")
 	}
-	a.boot = Boot{ID: uuid.NewString(), N: 1 + max(decisions.bootN, control.bootN())}
+	a.boot = Boot{ID: uuid.NewString(), N: 1 + max(decisions.BootN, control.bootN())}
 	l, err := newLog(a.logConfig(ControlLog, opts, opts.segmentSize), control)
 	if err != nil {
 		return err
@@ -68,7 +70,7 @@ func (a *Audit) startControl(opts Options) error {
 }
 
 // lastHeader is the header of a log's newest segment; nil when there is none.
-func lastHeader(fs FileSystem, log string) (*header, error) {
+func lastHeader(fs FileSystem, log string) (*segment.Header, error) {
 	numbers, err := listSegments(fs, log)
 	if err != nil || len(numbers) == 0 {
 		return nil, err

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"sallyport/audit/segment"
 )
 
 // The names of the logs, which are also their folders.
@@ -160,7 +162,7 @@ func (o *Options) fill(cfg Config) {
 		cfg.SegmentSize = defaultSegmentSize
 	}
 	if o.segmentSize == 0 {
-		o.segmentSize = cfg.SegmentSize / block * block
+		o.segmentSize = cfg.SegmentSize / segment.Block * segment.Block
 	}
 }
 
@@ -195,7 +197,7 @@ func (a *Audit) start(opts Options) error {
 	if err := a.fs.SyncDir("."); err != nil {
 		return fmt.Errorf("creating audit directory: %w", err)
 	}
-	if decisions.last == nil && control.nextSeq > 0 || control.last == nil && decisions.nextSeq > 0 {
+	if decisions.last == nil && control.NextSeq() > 0 || control.last == nil && decisions.NextSeq() > 0 {
 		return errors.New("one of the two audit logs is missing from a directory that has been written to")
 	}
 	a.boot = Boot{ID: uuid.NewString(), N: 1 + max(decisions.bootN(), control.bootN())}
@@ -233,13 +235,13 @@ func openHistory(fs FileSystem, log string) (*history, error) {
 }
 
 // controlSize is the control log's segment size: it sees a few events a minute, not thousands of decisions a second.
-func controlSize(size int64) int64 { return max(size/8/block*block, smallestSegment) }
+func controlSize(size int64) int64 { return max(size/8/segment.Block*segment.Block, smallestSegment) }
 
 func (h *history) bootN() uint64 {
 	if h.last == nil {
 		return 0
 	}
-	return h.last.bootN
+	return h.last.BootN
 }
 
 // states tells listeners about changes of health, in the order in which they happen.

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"sallyport/audit/segment"
 )
 
 // personIn40Groups is a decision as the gateway records it, of a person in 40 groups.
@@ -86,7 +88,7 @@ func benchmarkAppend(b *testing.B, writers int, r *Record) {
 	if err := a.Close(); err != nil {
 		b.Fatal(err)
 	}
-	frame := padded(writers * (len(mustLine(b, r)) + maxSeqDigits))
+	frame := segment.Padded(writers * (len(mustLine(b, r)) + maxSeqDigits))
 	b.ReportMetric(float64(diskSync(b, frame).Microseconds()), "disk-µs")
 }
 

@@ -8,18 +8,20 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"sallyport/audit/segment"
 )
 
 const (
 	// smallestSegment has room for its header and a batch of two of the largest records.
-	smallestSegment = block + 2*(MaxRecord+2*block)
+	smallestSegment = segment.Block + 2*(MaxRecord+2*segment.Block)
 	// clockTolerance is how far the clock may go back unremarked: time servers slew by less.
 	clockTolerance = time.Second
 )
 
 // committer is the state of the goroutine that writes.
 type committer struct {
-	seg      *segment
+	seg      *activeSegment
 	blanks   *blanks
 	tail     File
 	nextSeq  uint64
@@ -66,7 +68,7 @@ func (l *Log) take() []*entry {
 }
 
 func (l *Log) takeLocked() {
-	room := min(maxFrame, int(l.segmentSize)-block) - frameHeaderLen
+	room := min(segment.MaxFrame, int(l.segmentSize)-segment.Block) - segment.FrameHeaderLen
 	n := 0
 	for n < len(l.queue) {
 		need := len(l.queue[n].buf) + maxSeqDigits + 1
@@ -95,8 +97,8 @@ func (l *Log) commit(batch []*entry) error {
 	for _, e := range batch {
 		l.answer(e)
 	}
-	l.seg.sum.Write(l.frame) // now that nobody waits for it
-	if l.seg.end > l.seg.size/2 {
+	l.seg.grow(l.frame) // now that nobody waits for it
+	if l.seg.end > l.seg.Size/2 {
 		l.blanks.want()
 	}
 	if stall != nil {
@@ -130,7 +132,7 @@ func (l *Log) write(batch []*entry) error {
 }
 
 func (l *Log) writeHere(batch []*entry) error {
-	return l.seg.append(l.assemble(l.seg.id, batch))
+	return l.seg.append(l.assemble(l.seg.ID, batch))
 }
 
 func (l *Log) writeNext(batch []*entry) error {
@@ -142,19 +144,19 @@ func (l *Log) writeNext(batch []*entry) error {
 
 // assemble builds the frame of a batch for the segment of that id.
 func (l *Log) assemble(id uuid.UUID, batch []*entry) []byte {
-	b := appendFrameHeader(l.frame[:0])
+	b := segment.BeginFrame(l.frame[:0])
 	for i, e := range batch {
 		e.seq = l.nextSeq + uint64(i)
 		b = appendLine(b, e.buf, e.seqAt, e.seq)
 	}
-	l.frame = sealFrame(b, id, l.nextSeq, len(batch))
+	l.frame = segment.SealFrame(b, id, l.nextSeq, len(batch))
 	return l.frame
 }
 
 // rotate goes on in a new segment, whose header states where this one ends: after what was acknowledged.
 func (l *Log) rotate() error {
-	h := l.header(l.nextSeq)
-	h.number, h.prevEnd, h.prevSum = l.seg.number+1, l.seg.end, l.seg.digest()
+	h := l.header(l.seg.after.Clone())
+	h.Number, h.PrevEnd = l.seg.Number+1, l.seg.end
 	b, err := l.blanks.take()
 	if err != nil {
 		return err
@@ -170,7 +172,7 @@ func (l *Log) rotate() error {
 
 func (l *Log) publish() error {
 	l.records.Store(l.nextSeq)
-	return tail{segment: l.seg.number, end: l.seg.end, nextSeq: l.nextSeq}.publish(l.tail)
+	return tail{segment: l.seg.Number, end: l.seg.end, nextSeq: l.nextSeq}.publish(l.tail)
 }
 
 // answer ends a durable entry's life. Its caller may have left, and has then told somebody that it was not recorded.

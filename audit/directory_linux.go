@@ -10,6 +10,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"sallyport/audit/segment"
 )
 
 // Modes of what we create. Others get nothing; the directory's group may read, so that an operator can let auditors in
@@ -123,7 +125,7 @@ type file struct {
 // WriteAt writes through the page cache what cannot go directly: pieces of blocks, and memory that lies as this disk's
 // driver does not want it. The kernel keeps both ways in step, and a sync of either is one of both.
 func (f *file) WriteAt(b []byte, at int64) (int, error) {
-	if f.direct != nil && len(b)%block == 0 && at%block == 0 {
+	if f.direct != nil && len(b)%segment.Block == 0 && at%segment.Block == 0 {
 		n, err := f.direct.WriteAt(b, at)
 		if !errors.Is(err, unix.EINVAL) {
 			return n, err

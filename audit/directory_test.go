@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"os"
 	"testing"
+
+	"sallyport/audit/segment"
 )
 
 // Whole blocks and pieces, from memory that is aligned and from memory that is not, are one file to whoever reads it, also
@@ -25,8 +27,8 @@ func TestDirectAndCachedWritesAreOneFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer beside.Close()
-	const size = 64 * block
-	memory := make([]byte, size+block)
+	const size = 64 * segment.Block
+	memory := make([]byte, size+segment.Block)
 	want := make([]byte, size)
 	write := func(b []byte, at int) {
 		t.Helper()
@@ -43,11 +45,11 @@ func TestDirectAndCachedWritesAreOneFile(t *testing.T) {
 	for i := range memory {
 		memory[i] = byte(i % 251)
 	}
-	write(memory[:8*block], 0)
-	write(memory[1:1+8*block], 8*block) // memory that is not aligned
-	write(memory[:100], 20*block+7)
-	write(memory[:block], 20*block)
-	write(memory[block:3*block], 63*block-block)
+	write(memory[:8*segment.Block], 0)
+	write(memory[1:1+8*segment.Block], 8*segment.Block) // memory that is not aligned
+	write(memory[:100], 20*segment.Block+7)
+	write(memory[:segment.Block], 20*segment.Block)
+	write(memory[segment.Block:3*segment.Block], 63*segment.Block-segment.Block)
 	if err := f.Sync(); err != nil {
 		t.Error(err)
 	}

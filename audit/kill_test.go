@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sallyport/audit/segment"
 )
 
 // killedEnv makes the test binary the gateway that gets killed.
@@ -193,7 +195,7 @@ func readAsAuditor(t *testing.T, dir string) {
 	if ctx.Err() != nil {
 		t.Error("nothing was read")
 	}
-	if f, err := os.OpenFile(filepath.Join(dir, segmentName(DecisionLog, 1)), os.O_WRONLY, 0); err == nil && os.Getuid() != 0 {
+	if f, err := os.OpenFile(filepath.Join(dir, segment.Name(DecisionLog, 1)), os.O_WRONLY, 0); err == nil && os.Getuid() != 0 {
 		f.Close()
 		t.Error("an auditor may write")
 	}

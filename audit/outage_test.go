@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"sallyport/audit/segment"
 )
 
 // openSimulated opens an audit directory on a simulated disk, in a synctest bubble.
@@ -144,7 +146,7 @@ func TestFailedSyncGoesOnInANewSegment(t *testing.T) {
 		var failed atomic.Bool
 		m.setFault(func(op, name string) error {
 			// The batch is in the file, whole, but nobody vouches for it; nor can the file be cut for now.
-			if op == "truncate" || op == "sync" && strings.HasSuffix(name, segmentSuffix) && failed.CompareAndSwap(false, true) {
+			if op == "truncate" || op == "sync" && strings.HasSuffix(name, segment.Suffix) && failed.CompareAndSwap(false, true) {
 				return syscall.EIO
 			}
 			return nil

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"sallyport/audit/segment"
 )
 
 // rounds is how often a repeating test repeats: SALLYPORT_ROUNDS, or few enough for every day.
@@ -66,7 +68,7 @@ func TestPowerCutsFindMissingSyncs(t *testing.T) {
 	for name, lie := range map[string]func(*disk){
 		"every sync": func(d *disk) { d.ForgetsSync = func(string) bool { return true } },
 		"of a batch": func(d *disk) {
-			d.ForgetsSync = func(name string) bool { return strings.HasSuffix(name, segmentSuffix) }
+			d.ForgetsSync = func(name string) bool { return strings.HasSuffix(name, segment.Suffix) }
 		},
 		"of a segment": func(d *disk) {
 			d.ForgetsSync = func(name string) bool { return strings.HasSuffix(name, temporarySuffix) }

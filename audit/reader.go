@@ -10,6 +10,8 @@ import (
 	"iter"
 	"os"
 	"time"
+
+	"sallyport/audit/segment"
 )
 
 // followPoll is how often Follow looks for new records.
@@ -178,7 +180,7 @@ func (r *Reader) findSeq(seq uint64, numbers []uint64) (at int, err error) {
 		if err != nil {
 			return 0, err
 		}
-		if h.firstSeq <= seq {
+		if h.FirstSeq() <= seq {
 			break
 		}
 	}
@@ -191,23 +193,23 @@ type cursor struct {
 	number uint64 // of the current segment, or of the first to come
 
 	file      File // nil before the segment is there; the rest belongs to it
-	header    *header
-	scan      *scanner
-	limit     int64   // how far the segment is acknowledged
-	successor *header // once there is one: limit is final then
-	whole     bool    // limit is final because nobody was writing: every run starts a segment of its own
+	header    *segment.Header
+	scan      *segment.Scanner
+	limit     int64           // how far the segment is acknowledged
+	successor *segment.Header // once there is one: limit is final then
+	whole     bool            // limit is final because nobody was writing: every run starts a segment of its own
 }
 
 // next returns the next acknowledged batch, valid until the next call; io.EOF when there is none yet.
-func (c *cursor) next() (*frame, error) {
+func (c *cursor) next() (*segment.Frame, error) {
 	for {
 		if c.file == nil {
 			if err := c.open(); err != nil {
 				return nil, err
 			}
 		}
-		if c.scan.at < c.limit {
-			f, _, err := c.scan.next(c.limit)
+		if c.scan.At() < c.limit {
+			f, _, err := c.scan.Next(c.limit)
 			return f, err
 		}
 		if c.successor != nil {
@@ -228,7 +230,7 @@ func (c *cursor) next() (*frame, error) {
 
 // open opens the current segment; io.EOF when it does not exist yet.
 func (c *cursor) open() error {
-	name := segmentName(c.r.log, c.number)
+	name := segment.Name(c.r.log, c.number)
 	f, err := c.r.fs.OpenFile(name, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		return io.EOF
@@ -236,11 +238,11 @@ func (c *cursor) open() error {
 	if err != nil {
 		return fmt.Errorf("opening audit segment: %w", err)
 	}
-	h, err := readHeader(f, name, c.r.log, c.number)
+	h, err := segment.ReadHeader(f, c.r.log, c.number)
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
-	*c = cursor{r: c.r, number: c.number, file: f, header: h, scan: newScanner(f, name, h), limit: block}
+	*c = cursor{r: c.r, number: c.number, file: f, header: h, scan: segment.NewScanner(f, h), limit: segment.Block}
 	return nil
 }
 
@@ -262,7 +264,7 @@ func (c *cursor) look() error {
 	successor, err := openHeader(c.r.fs, c.r.log, c.number+1)
 	switch {
 	case err == nil:
-		c.successor, c.limit = successor, successor.prevEnd
+		c.successor, c.limit = successor, successor.PrevEnd
 		return nil
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
@@ -272,18 +274,18 @@ func (c *cursor) look() error {
 	case writing || c.whole:
 		return nil
 	}
-	x, err := measureLast(c.file, c.scan.name, c.header)
+	x, err := measureLast(c.file, c.scan.File(), c.header)
 	if err != nil {
 		return err
 	}
-	c.limit, c.whole = x.end, true
+	c.limit, c.whole = x.End, true
 	return nil
 }
 
 // leave closes a segment that was read to its end; the successor is next.
 func (c *cursor) leave() error {
-	if c.scan.at != c.successor.prevEnd || c.scan.seq != c.successor.firstSeq {
-		return c.scan.damage(fmt.Errorf("ends otherwise than segment %d says", c.number+1))
+	if c.scan.At() != c.successor.PrevEnd || c.scan.Seq() != c.successor.FirstSeq() {
+		return c.scan.Damaged(fmt.Errorf("ends otherwise than segment %d says", c.number+1))
 	}
 	err := c.file.Close()
 	c.file, c.number = nil, c.number+1
@@ -297,11 +299,10 @@ func (c *cursor) close() {
 }
 
 // entries yields the matching records of a batch.
-func (c *cursor) entries(batch *frame, m *matcher) iter.Seq2[Entry, error] {
+func (c *cursor) entries(batch *segment.Frame, m *matcher) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		seq := batch.firstSeq
-		for line := range bytes.Lines(batch.payload) {
-			line = line[:len(line)-1]
+		seq := batch.FirstSeq
+		for line := range batch.Lines() {
 			seq++
 			if !m.maybe(line) {
 				continue
@@ -311,7 +312,7 @@ func (c *cursor) entries(batch *frame, m *matcher) iter.Seq2[Entry, error] {
 				err = fmt.Errorf("record says seq %d of log %q", r.Seq, r.Log)
 			}
 			if err != nil {
-				yield(Entry{}, &Damage{File: c.scan.name, Offset: c.scan.at - int64(batch.size), Seq: seq - 1, Err: err})
+				yield(Entry{}, &Damage{File: c.scan.File(), Offset: c.scan.At() - int64(batch.Size), Seq: seq - 1, Err: err})
 				return
 			}
 			if m.matches(r) && !yield(Entry{r, bytes.Clone(line)}, nil) {

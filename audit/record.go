@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Version is the version of records and of the segment format that this package writes, and the only one it reads.
+// Version is the version of records that this package writes, and the only one it reads.
 const Version = 1
 
 // MaxRecord bounds a record's JSON in bytes: 60 KiB, so that a record with its proof fits a 64 KiB entry of any tool.

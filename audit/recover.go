@@ -6,6 +6,8 @@ import (
 	"os"
 	"path"
 	"strings"
+
+	"sallyport/audit/segment"
 )
 
 // verifyAtStart is how much of a log's newest sealed segments is read and checked, digests included, when a gateway
@@ -13,11 +15,14 @@ import (
 // of log. Headers are checked to the first; the rest is for `audit verify`.
 const verifyAtStart = 256 << 20
 
+// Damage is something wrong in a part of a log that was acknowledged, or a log that does not fit together.
+type Damage = segment.Damage
+
 // history is what a log's folder holds when it is opened.
 type history struct {
-	last *header // nil for a new log
-	name string  // of the last segment
-	extent
+	last *segment.Header // nil for a new log
+	name string          // of the last segment
+	segment.Extent
 }
 
 // recoverLog reads a log's folder, makes its last batch durable, and says where the log ends. It changes nothing that
@@ -39,7 +44,7 @@ func recoverLog(fs FileSystem, log string) (*history, error) {
 		return nil, err
 	}
 	last := headers[len(headers)-1]
-	h := &history{last: last, name: segmentName(log, last.number)}
+	h := &history{last: last, name: segment.Name(log, last.Number)}
 	if err := h.settle(fs, log); err != nil {
 		return nil, err
 	}
@@ -64,46 +69,34 @@ func removeTemporaries(fs FileSystem, log string) error {
 }
 
 // checkChain reads all headers and checks that each fits the one before.
-func checkChain(fs FileSystem, log string, numbers []uint64) ([]*header, error) {
-	var headers []*header
+func checkChain(fs FileSystem, log string, numbers []uint64) ([]*segment.Header, error) {
+	var headers []*segment.Header
 	for _, n := range numbers {
 		h, err := openHeader(fs, log, n)
 		if err != nil {
 			return nil, err
 		}
 		if len(headers) > 0 {
-			err = checkSuccessor(headers[len(headers)-1], h)
-		} else if n == 1 && (h.firstSeq != 0 || h.prevEnd != 0) {
+			err = h.Follows(headers[len(headers)-1])
+		} else if n == 1 && (h.FirstSeq() != 0 || h.PrevEnd != 0) {
 			err = errors.New("the first segment does not start at seq 0")
 		}
 		if err != nil {
-			return nil, &Damage{File: segmentName(log, n), Seq: h.firstSeq, Err: err}
+			return nil, &Damage{File: segment.Name(log, n), Seq: h.FirstSeq(), Err: err}
 		}
 		headers = append(headers, h)
 	}
 	return headers, nil
 }
 
-func openHeader(fs FileSystem, log string, number uint64) (*header, error) {
-	name := segmentName(log, number)
+func openHeader(fs FileSystem, log string, number uint64) (*segment.Header, error) {
+	name := segment.Name(log, number)
 	f, err := fs.OpenFile(name, os.O_RDONLY)
 	if err != nil {
 		return nil, fmt.Errorf("opening audit segment: %w", err)
 	}
 	defer f.Close()
-	return readHeader(f, name, log, number)
-}
-
-func checkSuccessor(prev, h *header) error {
-	switch {
-	case h.prevEnd < block || h.prevEnd > prev.size:
-		return fmt.Errorf("header puts the end of segment %d at %d", prev.number, h.prevEnd)
-	case h.firstSeq < prev.firstSeq:
-		return fmt.Errorf("header's first seq is before that of segment %d", prev.number)
-	case h.bootN < prev.bootN:
-		return fmt.Errorf("header's boot number %d is less than %d of segment %d", h.bootN, prev.bootN, prev.number)
-	}
-	return nil
+	return segment.ReadHeader(f, log, number)
 }
 
 // settle finds the end of the last segment and makes sure that it stays there. The last whole frame may never have
@@ -119,12 +112,12 @@ func (h *history) settle(fs FileSystem, log string) error {
 	if err != nil {
 		return err
 	}
-	h.extent = *x
-	if x.lastAt > 0 {
-		frame := make([]byte, x.end-x.lastAt)
-		_, err = f.ReadAt(frame, x.lastAt)
+	h.Extent = *x
+	if x.LastAt > 0 {
+		frame := make([]byte, x.End-x.LastAt)
+		_, err = f.ReadAt(frame, x.LastAt)
 		if err == nil {
-			_, err = f.WriteAt(frame, x.lastAt)
+			_, err = f.WriteAt(frame, x.LastAt)
 		}
 	}
 	if err == nil {
@@ -140,10 +133,10 @@ func (h *history) settle(fs FileSystem, log string) error {
 }
 
 // verifyRecent checks the newest sealed segments against their successors' headers.
-func verifyRecent(fs FileSystem, log string, headers []*header) error {
+func verifyRecent(fs FileSystem, log string, headers []*segment.Header) error {
 	var read int64
 	for i := len(headers) - 2; i >= 0 && read < verifyAtStart; i-- {
-		read += headers[i+1].prevEnd
+		read += headers[i+1].PrevEnd
 		if err := verifySealed(fs, log, headers[i], headers[i+1]); err != nil {
 			return err
 		}
@@ -151,20 +144,29 @@ func verifyRecent(fs FileSystem, log string, headers []*header) error {
 	return nil
 }
 
-func verifySealed(fs FileSystem, log string, h, successor *header) error {
-	name := segmentName(log, h.number)
+func verifySealed(fs FileSystem, log string, h, successor *segment.Header) error {
+	name := segment.Name(log, h.Number)
 	f, err := fs.OpenFile(name, os.O_RDONLY)
 	if err != nil {
 		return fmt.Errorf("opening audit segment: %w", err)
 	}
 	defer f.Close()
-	return measureSealed(f, name, h, successor)
+	return segment.MeasureSealed(f, h, successor)
+}
+
+// measureLast finds the end of a segment that has no successor.
+func measureLast(f File, name string, h *segment.Header) (*segment.Extent, error) {
+	size, err := f.Size()
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", name, err)
+	}
+	return segment.MeasureLast(f, size, h)
 }
 
 // record is the recovered record for a torn tail; nil when the log ended cleanly. No power cut makes a segment shorter,
 // but a copy that was interrupted does, and that must not pass in silence even where it ends between two batches.
 func (h *history) record() *Record {
-	if h.dropped == 0 && h.missing == 0 {
+	if h.Dropped == 0 && h.Missing == 0 {
 		return nil
 	}
 	return &Record{Type: TypeRecovered, Code: CodeTornTail, Detail: detail(struct {
@@ -172,5 +174,29 @@ func (h *history) record() *Record {
 		Offset  int64  `json:"offset"`
 		Dropped int64  `json:"dropped_bytes"`
 		Missing int64  `json:"missing_bytes"`
-	}{h.name, h.end, h.dropped, h.missing})}
+	}{h.name, h.End, h.Dropped, h.Missing})}
+}
+
+// listSegments returns the numbers of a log's segments in ascending order.
+func listSegments(fs FileSystem, log string) ([]uint64, error) {
+	names, err := fs.ReadDir(log)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listing audit segments: %w", err)
+	}
+	var numbers []uint64
+	for _, name := range names {
+		if n, ok := segment.Number(name); ok {
+			numbers = append(numbers, n)
+		}
+	}
+	for i, n := range numbers {
+		if n != numbers[0]+uint64(i) {
+			missing := numbers[0] + uint64(i)
+			return nil, &Damage{File: segment.Name(log, missing), Err: errors.New("segment is missing")}
+		}
+	}
+	return numbers, nil
 }

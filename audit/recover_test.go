@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"sallyport/audit/segment"
 )
 
 // written is an audit directory of one run with decisions /0 … /n-1, each in a batch of its own, and where those start.
@@ -25,7 +27,7 @@ type written struct {
 func writeLog(t testing.TB, n int) *written {
 	t.Helper()
 	w := &written{dir: t.TempDir()}
-	w.segment = filepath.Join(w.dir, segmentName(DecisionLog, 1))
+	w.segment = filepath.Join(w.dir, segment.Name(DecisionLog, 1))
 	a, err := Open(Config{Dir: w.dir}, quiet(Options{segmentSize: smallestSegment}))
 	if err != nil {
 		t.Fatal(err)
@@ -112,7 +114,7 @@ func checkDropped(t *testing.T, r *Record, offset int64) {
 	if err := json.Unmarshal(r.Detail, &d); err != nil {
 		t.Fatal(err)
 	}
-	if d.File != segmentName(DecisionLog, 1) || d.Offset != offset || d.Dropped+d.Missing <= 0 {
+	if d.File != segment.Name(DecisionLog, 1) || d.Offset != offset || d.Dropped+d.Missing <= 0 {
 		t.Errorf("recovered record says %+v, want offset %d", d, offset)
 	}
 }
@@ -133,30 +135,20 @@ func TestAnySubsetOfSectorsRecovers(t *testing.T) {
 				clear(b[at : at+sector])
 			}
 		}
-		h, err := parseHeader(b[:block])
+		h, err := segment.ParseHeader(b[:segment.Block])
 		if err != nil {
 			t.Fatal(err)
 		}
-		x, err := measureLast(memory(b), "test", h)
+		x, err := segment.MeasureLast(bytes.NewReader(b), int64(len(b)), h)
 		if err != nil {
 			t.Fatalf("subset %b: %v", subset, err)
 		}
 		complete := bytes.Equal(b, whole)
-		if wantSeq := uint64(1); !complete && (x.nextSeq != wantSeq || x.end != w.frames[1]) || complete && x.nextSeq != 2 {
-			t.Fatalf("subset %b: ends at %d, next seq %d", subset, x.end, x.nextSeq)
+		if wantSeq := uint64(1); !complete && (x.NextSeq() != wantSeq || x.End != w.frames[1]) || complete && x.NextSeq() != 2 {
+			t.Fatalf("subset %b: ends at %d, next seq %d", subset, x.End, x.NextSeq())
 		}
 	}
 }
-
-// memory is a File of bytes that can be read.
-type memory []byte
-
-func (m memory) ReadAt(b []byte, at int64) (int, error)  { return bytes.NewReader(m).ReadAt(b, at) }
-func (m memory) WriteAt(b []byte, at int64) (int, error) { return copy(m[at:], b), nil }
-func (m memory) Close() error                            { return nil }
-func (m memory) Sync() error                             { return nil }
-func (m memory) Truncate(int64) error                    { return errors.ErrUnsupported }
-func (m memory) Size() (int64, error)                    { return int64(len(m)), nil }
 
 // AUD-05: any bit that changes before the last batch stops the start, with the place; readers stop there too.
 func TestDamageBeforeTheTailStopsTheStart(t *testing.T) {
@@ -199,8 +191,8 @@ func checkDamage(t *testing.T, w *written, at int64, do func()) {
 	if !ok {
 		t.Fatalf("start after a change at %d: %v, want *Damage", at, err)
 	}
-	want := at / block * block
-	if d.File != segmentName(DecisionLog, 1) || d.Offset != want {
+	want := at / segment.Block * segment.Block
+	if d.File != segment.Name(DecisionLog, 1) || d.Offset != want {
 		t.Errorf("change at %d: reported in %s at %d, want %d", at, d.File, d.Offset, want)
 	}
 	if err := readAll(t, w.dir); !errors.As(err, &d) {
@@ -240,20 +232,20 @@ func TestMovedBatchesStopTheStart(t *testing.T) {
 			return b
 		},
 		"from another segment": func(w *written, b []byte) []byte {
-			f := sealFrame(append(appendFrameHeader(nil), "{}\n"...), [16]byte{1}, 1, 1)
-			copy(b[w.frames[1]:w.frames[2]], make([]byte, block))
+			f := segment.SealFrame(append(segment.BeginFrame(nil), "{}\n"...), [16]byte{1}, 1, 1)
+			copy(b[w.frames[1]:w.frames[2]], make([]byte, segment.Block))
 			copy(b[w.frames[1]:], f)
 			return b
 		},
 		"remains behind the tail": func(w *written, b []byte) []byte {
-			b[w.end+maxFrame] = 1
+			b[w.end+segment.MaxFrame] = 1
 			return b
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := writeLog(t, 5)
 			if name == "remains behind the tail" {
-				w.edit(t, func(b []byte) []byte { return append(b, make([]byte, 2*maxFrame)...) })
+				w.edit(t, func(b []byte) []byte { return append(b, make([]byte, 2*segment.MaxFrame)...) })
 			}
 			w.edit(t, func(b []byte) []byte { return change(w, b) })
 			_, err := w.reopen(t)
@@ -266,7 +258,7 @@ func TestMovedBatchesStopTheStart(t *testing.T) {
 
 // A log that does not fit together stops the start and says which file.
 func TestBrokenChainStopsTheStart(t *testing.T) {
-	second := segmentName(DecisionLog, 2)
+	second := segment.Name(DecisionLog, 2)
 	for name, c := range map[string]struct {
 		do   func(t *testing.T, dir string)
 		want string
@@ -275,31 +267,31 @@ func TestBrokenChainStopsTheStart(t *testing.T) {
 		"duplicated segment": {func(t *testing.T, dir string) {
 			b, err := os.ReadFile(filepath.Join(dir, second))
 			if err == nil {
-				err = os.WriteFile(filepath.Join(dir, segmentName(DecisionLog, 4)), b, fileMode)
+				err = os.WriteFile(filepath.Join(dir, segment.Name(DecisionLog, 4)), b, fileMode)
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
-		}, segmentName(DecisionLog, 4)},
+		}, segment.Name(DecisionLog, 4)},
 		"segment of the other log": {func(t *testing.T, dir string) {
-			if err := os.Rename(filepath.Join(dir, segmentName(ControlLog, 2)), filepath.Join(dir, second)); err != nil {
+			if err := os.Rename(filepath.Join(dir, segment.Name(ControlLog, 2)), filepath.Join(dir, second)); err != nil {
 				t.Fatal(err)
 			}
 		}, second},
 		"first segments removed, first seq left": {func(t *testing.T, dir string) {
-			if err := os.Rename(filepath.Join(dir, second), filepath.Join(dir, segmentName(DecisionLog, 1))); err != nil {
+			if err := os.Rename(filepath.Join(dir, second), filepath.Join(dir, segment.Name(DecisionLog, 1))); err != nil {
 				t.Fatal(err)
 			}
-			remove(t, dir, segmentName(DecisionLog, 3))
-		}, segmentName(DecisionLog, 1)},
+			remove(t, dir, segment.Name(DecisionLog, 3))
+		}, segment.Name(DecisionLog, 1)},
 		"cut short": {func(t *testing.T, dir string) {
-			if err := os.Truncate(filepath.Join(dir, segmentName(DecisionLog, 1)), 2*block); err != nil {
+			if err := os.Truncate(filepath.Join(dir, segment.Name(DecisionLog, 1)), 2*segment.Block); err != nil {
 				t.Fatal(err)
 			}
-		}, segmentName(DecisionLog, 1)},
+		}, segment.Name(DecisionLog, 1)},
 		"whole log missing": {func(t *testing.T, dir string) {
 			for n := range uint64(3) {
-				remove(t, dir, segmentName(DecisionLog, n+1))
+				remove(t, dir, segment.Name(DecisionLog, n+1))
 			}
 		}, "missing"},
 	} {
@@ -341,9 +333,9 @@ func remove(t *testing.T, dir, name string) {
 // A later format is refused by name, not taken for damage.
 func TestNewerFormatIsRefused(t *testing.T) {
 	w := writeLog(t, 1)
-	w.edit(t, func(b []byte) []byte { b[7] = Version + 1; return b })
-	if _, err := w.reopen(t); err == nil || !strings.Contains(err.Error(), "version 2") {
-		t.Errorf("start: %v, want an error that names version 2", err)
+	w.edit(t, func(b []byte) []byte { b[7] = segment.Version + 1; return b })
+	if _, err := w.reopen(t); err == nil || !strings.Contains(err.Error(), "version 3") {
+		t.Errorf("start: %v, want an error that names version 3", err)
 	}
 }
 

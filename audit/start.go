@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"sallyport/audit/segment"
+	"sallyport/audit/tree"
 )
 
 // newLog starts the log's next segment. Every run starts its own, so that a torn tail is never written over: it stays
@@ -16,7 +19,7 @@ func newLog(cfg logConfig, h *history) (*Log, error) {
 	l.stalling = time.AfterFunc(time.Hour, l.stalled)
 	l.stalling.Stop()
 	l.blanks = newBlanks(l.fs, l.name, l.segmentSize, l.log)
-	l.nextSeq, l.frame = h.nextSeq, make([]byte, 0, 64<<10)
+	l.nextSeq, l.frame = h.NextSeq(), make([]byte, 0, 64<<10)
 	if err := l.succeed(h); err != nil {
 		return nil, err
 	}
@@ -48,19 +51,19 @@ func (l *Log) abort() error {
 // succeed makes the first segment of this run. What recovery dropped and the record that says so become durable at
 // once, in the same header and file.
 func (l *Log) succeed(h *history) error {
-	next := l.header(h.nextSeq)
+	next := l.header(h.After.Clone())
 	if h.last != nil {
-		next.number, next.prevEnd, next.prevSum = h.last.number+1, h.end, h.sum
+		next.Number, next.PrevEnd = h.last.Number+1, h.End
 	}
 	var first []byte
 	if r := h.record(); r != nil {
 		l.log.Warn("audit log ended in an incomplete batch",
-			"log", l.name, "file", h.name, "offset", h.end, "dropped_bytes", h.dropped)
+			"log", l.name, "file", h.name, "offset", h.End, "dropped_bytes", h.Dropped)
 		e, err := l.entry(r)
 		if err != nil {
 			return err
 		}
-		first = l.assemble(next.id, []*entry{e})
+		first = l.assemble(next.ID, []*entry{e})
 		l.nextSeq++
 	}
 	b, err := l.blanks.make()
@@ -82,14 +85,14 @@ func (l *Log) shorten(h *history) {
 	if err != nil {
 		return
 	}
-	_ = f.Truncate(h.end)
+	_ = f.Truncate(h.End)
 	_ = f.Close()
 }
 
 // header is a segment's header without what it says of its predecessor.
-func (l *Log) header(firstSeq uint64) header {
-	return header{
-		log: l.name, number: 1, id: uuid.New(), created: l.now(), firstSeq: firstSeq,
-		boot: uuid.MustParse(l.boot.ID), bootN: l.boot.N,
+func (l *Log) header(before tree.Frontier) *segment.Header {
+	return &segment.Header{
+		Log: l.name, Number: 1, ID: uuid.New(), Created: l.now(), Before: before,
+		Boot: uuid.MustParse(l.boot.ID), BootN: l.boot.N,
 	}
 }

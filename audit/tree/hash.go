@@ -33,4 +33,6 @@ func HashLeaf(leaf []byte) Hash {
 var leafPrefix = []byte{0}
 
 // HashChildren is the hash of a subtree: SHA-256(0x01 ‖ left ‖ right).
-func HashChildren(left, right Hash) Hash { return Hash(tlog.NodeHash(tlog.Hash(left), tlog.Hash(right))) }
+func HashChildren(left, right Hash) Hash {
+	return Hash(tlog.NodeHash(tlog.Hash(left), tlog.Hash(right)))
+}

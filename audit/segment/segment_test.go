@@ -1,8 +1,7 @@
-package audit
+package segment
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -11,22 +10,28 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"sallyport/audit/tree"
 )
 
-func sampleHeader() *header {
-	return &header{
-		log: DecisionLog, number: 2, id: uuid.UUID{1, 2, 3}, created: time.Unix(0, 1), boot: uuid.UUID{4}, bootN: 5,
-		size: 10 * block, firstSeq: 7, prevEnd: 3 * block, prevSum: sha256.Sum256(nil),
+func sampleHeader() *Header {
+	h := &Header{
+		Log: "decision", Number: 2, ID: uuid.UUID{1, 2, 3}, Created: time.Unix(0, 1), Boot: uuid.UUID{4}, BootN: 5,
+		Size: 10 * Block, PrevEnd: 3 * Block,
 	}
+	for i := range 7 {
+		h.Before.Append(tree.HashLeaf([]byte{byte(i)}))
+	}
+	return h
 }
 
 // sampleSegment is a segment of two batches with seq 7 and 8, 9.
 func sampleSegment() []byte {
 	h := sampleHeader()
-	b := h.encode()
-	b = append(b, sealFrame(append(appendFrameHeader(nil), "{\"seq\":7}\n"...), h.id, 7, 1)...)
-	b = append(b, sealFrame(append(appendFrameHeader(nil), "{\"seq\":8}\n{\"seq\":9}\n"...), h.id, 8, 2)...)
-	return append(b, make([]byte, int(h.size)-len(b))...)
+	b := h.Encode()
+	b = append(b, SealFrame(append(BeginFrame(nil), "{\"seq\":7}\n"...), h.ID, 7, 1)...)
+	b = append(b, SealFrame(append(BeginFrame(nil), "{\"seq\":8}\n{\"seq\":9}\n"...), h.ID, 8, 2)...)
+	return append(b, make([]byte, int(h.Size)-len(b))...)
 }
 
 // The format is what FORMAT.md says: files of earlier versions of this program stay readable. A change here is a change
@@ -38,8 +43,8 @@ func TestFormatIsPinned(t *testing.T) {
 		at   int
 		want string
 	}{
-		{"magic and version", 0, "5350415544495401"},
-		{"header checksum", 8, "7f3b2ef100000000"},
+		{"magic and version", 0, "5350415544495402"},
+		{"header checksum", 8, "85599cd700000000"},
 		{"log", 16, "6465636973696f6e0000000000000000"},
 		{"number", 32, "0200000000000000"},
 		{"id", 40, "01020300000000000000000000000000"},
@@ -49,13 +54,13 @@ func TestFormatIsPinned(t *testing.T) {
 		{"size", 88, "00a0000000000000"},
 		{"first seq", 96, "0700000000000000"},
 		{"end of predecessor", 104, "0030000000000000"},
-		{"digest of predecessor", 112, "e3b0c44298fc1c149afbf4c8996fb924"},
-		{"frame magic", 2 * block, "f5535042"},
-		{"frame checksum", 2*block + 4, "2f09451c"},
-		{"frame's first seq", 2*block + 8, "0800000000000000"},
-		{"frame's count", 2*block + 16, "02000000"},
-		{"frame's length", 2*block + 20, "14000000"},
-		{"payload", 2*block + 24, hex.EncodeToString([]byte("{\"seq\":8}\n{\"seq\":9}\n"))},
+		{"largest subtree before", 112, "9bcd51240af4005168f033121ba85be5"},
+		{"frame magic", 2 * Block, "f5535042"},
+		{"frame checksum", 2*Block + 4, "2f09451c"},
+		{"frame's first seq", 2*Block + 8, "0800000000000000"},
+		{"frame's count", 2*Block + 16, "02000000"},
+		{"frame's length", 2*Block + 20, "14000000"},
+		{"payload", 2*Block + 24, hex.EncodeToString([]byte("{\"seq\":8}\n{\"seq\":9}\n"))},
 	} {
 		if got := hex.EncodeToString(b[c.at : c.at+len(c.want)/2]); got != c.want {
 			t.Errorf("%s at %d is %s, want %s", c.what, c.at, got, c.want)
@@ -65,18 +70,18 @@ func TestFormatIsPinned(t *testing.T) {
 
 // No bit of a header may differ and still be a header.
 func TestHeaderHasNoSlack(t *testing.T) {
-	b := sampleHeader().encode()
-	if h, err := parseHeader(b); err != nil || !bytes.Equal(h.encode(), b) {
+	b := sampleHeader().Encode()
+	if h, err := ParseHeader(b); err != nil || !bytes.Equal(h.Encode(), b) {
 		t.Fatalf("own header: %v", err)
 	}
 	for bit := range len(b) * 8 {
 		b[bit/8] ^= 1 << (bit % 8)
-		if _, err := parseHeader(b); err == nil {
+		if _, err := ParseHeader(b); err == nil {
 			t.Errorf("header with bit %d turned was accepted", bit)
 		}
 		b[bit/8] ^= 1 << (bit % 8)
 	}
-	if _, err := parseHeader(b[:headerLen]); err == nil {
+	if _, err := ParseHeader(b[:Block/2]); err == nil {
 		t.Error("half a block was accepted as a header")
 	}
 }
@@ -86,41 +91,41 @@ func TestHeaderHasNoSlack(t *testing.T) {
 func FuzzSegment(f *testing.F) {
 	whole := sampleSegment()
 	f.Add(whole)
-	f.Add(whole[:2*block+100])
+	f.Add(whole[:2*Block+100])
 	torn := slices.Clone(whole)
-	clear(torn[2*block : 2*block+sector])
+	clear(torn[2*Block : 2*Block+512])
 	f.Add(torn)
 	f.Add([]byte("SPAUDIT\x01"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) > 1<<16 {
 			return
 		}
-		h, err := readHeader(bytes.NewReader(b), "fuzz", DecisionLog, 2)
+		h, err := ReadHeader(bytes.NewReader(b), "decision", 2)
 		if err != nil {
 			return
 		}
-		s := newScanner(bytes.NewReader(b), "fuzz", h)
-		seq, end := h.firstSeq, int64(block)
+		s := NewScanner(bytes.NewReader(b), h)
+		seq, end := h.FirstSeq(), int64(Block)
 		for {
-			f, raw, err := s.next(int64(len(b)))
+			f, raw, err := s.Next(int64(len(b)))
 			if err != nil {
 				if _, damaged := errors.AsType[*Damage](err); !damaged && !errors.Is(err, io.EOF) {
 					t.Errorf("scanning ends with %v", err)
 				}
 				break
 			}
-			if !bytes.Equal(raw, b[end:end+int64(f.size)]) || f.firstSeq != seq {
+			if !bytes.Equal(raw, b[end:end+int64(f.Size)]) || f.FirstSeq != seq {
 				t.Errorf("frame at %d is not what stands there", end)
 			}
-			again := sealFrame(append(appendFrameHeader(nil), f.payload...), h.id, f.firstSeq, int(f.count))
+			again := SealFrame(append(BeginFrame(nil), f.Payload...), h.ID, f.FirstSeq, int(f.Count))
 			if !bytes.Equal(again, raw) {
 				t.Errorf("frame at %d has another spelling", end)
 			}
-			seq += uint64(f.count)
-			end += int64(f.size)
+			seq += uint64(f.Count)
+			end += int64(f.Size)
 		}
-		x, err := measureLast(memory(b), "fuzz", h)
-		if err == nil && (x.end != end || x.nextSeq != seq || x.dropped > maxFrame) {
+		x, err := MeasureLast(bytes.NewReader(b), int64(len(b)), h)
+		if err == nil && (x.End != end || x.NextSeq() != seq || x.Dropped > MaxFrame) {
 			t.Errorf("measured %+v, scanned to %d, seq %d", x, end, seq)
 		}
 	})
@@ -128,16 +133,16 @@ func FuzzSegment(f *testing.F) {
 
 // FuzzFrame: a frame that is accepted has one spelling only.
 func FuzzFrame(f *testing.F) {
-	id := sampleHeader().id
-	f.Add(sampleSegment()[block:])
-	f.Add(sampleSegment()[2*block:])
+	id := sampleHeader().ID
+	f.Add(sampleSegment()[Block:])
+	f.Add(sampleSegment()[2*Block:])
 	f.Fuzz(func(t *testing.T, b []byte) {
-		frame, err := parseFrame(b, id)
+		frame, err := ParseFrame(b, id)
 		if err != nil {
 			return
 		}
-		again := sealFrame(append(appendFrameHeader(nil), frame.payload...), id, frame.firstSeq, int(frame.count))
-		if !bytes.Equal(again, b[:frame.size]) {
+		again := SealFrame(append(BeginFrame(nil), frame.Payload...), id, frame.FirstSeq, int(frame.Count))
+		if !bytes.Equal(again, b[:frame.Size]) {
 			t.Error("accepted frame has another spelling")
 		}
 	})
