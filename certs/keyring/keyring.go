@@ -196,7 +196,11 @@ func (c *Client) request(ctx context.Context, op wire.Op, body []byte) ([]byte, 
 		if err != nil {
 			return nil, fmt.Errorf("%w: %s: %w", ErrUnavailable, op, err)
 		}
-		if code := wire.Code(f.Kind); code != wire.OK {
+		switch code := wire.Code(f.Kind); code {
+		case wire.OK:
+		case wire.Conflict:
+			return nil, asConflict(f.Body)
+		default:
 			return nil, fmt.Errorf("%w: %s: %s: %q", ErrRefused, op, code, f.Body)
 		}
 		return f.Body, nil

@@ -21,10 +21,12 @@ type Purpose = wire.Purpose
 
 // The purposes of keys.
 const (
-	PurposeTLSServer  = wire.TLSServer  // server side of TLS 1.3 handshakes
-	PurposeTLSClient  = wire.TLSClient  // client side of TLS 1.3 handshakes: the gateway towards its apps
-	PurposeAssertion  = wire.Assertion  // the gateway's word to an app about who is asking
-	PurposeOIDCClient = wire.OIDCClient // private_key_jwt at an identity provider
+	PurposeTLSServer  = wire.TLSServer   // server side of TLS 1.3 handshakes
+	PurposeTLSClient  = wire.TLSClient   // client side of TLS 1.3 handshakes: the gateway towards its apps
+	PurposeAssertion  = wire.Assertion   // the gateway's word to an app about who is asking
+	PurposeOIDCClient = wire.OIDCClient  // private_key_jwt at an identity provider
+	PurposeCheckpoint = wire.Checkpoints // states of the audit logs, each a continuation of the last
+	PurposeManifest   = wire.Manifests   // manifests of evidence bundles
 )
 
 // Key is the public side of one of keyd's keys.
@@ -35,7 +37,11 @@ type Key struct {
 	Public   crypto.PublicKey // *ecdsa.PublicKey, ed25519.PublicKey or *rsa.PublicKey
 	Names    []string         // DNS names that a TLS key is for; `*.` stands for one label
 	ClientID string           // OAuth client that an oidc-client key authenticates
+	Origins  []Origin         // names under which a checkpoint or manifest key signs
 }
+
+// Origin is a name under which a key signs notes.
+type Origin = wire.Origin
 
 func parseList(body []byte) ([]Key, error) {
 	var list wire.List
@@ -52,7 +58,7 @@ func parseList(body []byte) ([]Key, error) {
 		if err != nil {
 			return nil, fmt.Errorf("reading keyd's key %q: %w", k.Name, err)
 		}
-		keys = append(keys, Key{k.Name, k.Purpose, id.String(), pub, k.Names, k.ClientID})
+		keys = append(keys, Key{k.Name, k.Purpose, id.String(), pub, k.Names, k.ClientID, k.Origins})
 	}
 	return keys, nil
 }

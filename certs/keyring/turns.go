@@ -35,7 +35,7 @@ func newTurns() *turns {
 func (t *turns) wait(ctx context.Context, op wire.Op, body []byte) (over func(), err error) {
 	var id wire.KeyID // of none, for requests that sign nothing
 	isHandshake := op == wire.OpSignTLS13Server || op == wire.OpSignTLS13Client
-	if isHandshake || op == wire.OpSignAssertion || op == wire.OpSignClientAssertion {
+	if op != wire.OpList && op != wire.OpStatus {
 		id, _, err = wire.SplitSignBody(body)
 		if err != nil {
 			return nil, err

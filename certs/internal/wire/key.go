@@ -17,10 +17,12 @@ type Purpose string
 
 // The purposes of this version.
 const (
-	TLSServer  Purpose = "tls-server"  // server side of TLS 1.3 handshakes
-	TLSClient  Purpose = "tls-client"  // client side of TLS 1.3 handshakes: the gateway towards its apps
-	Assertion  Purpose = "assertion"   // the gateway's word to an app about who is asking
-	OIDCClient Purpose = "oidc-client" // private_key_jwt at an identity provider
+	TLSServer   Purpose = "tls-server"  // server side of TLS 1.3 handshakes
+	TLSClient   Purpose = "tls-client"  // client side of TLS 1.3 handshakes: the gateway towards its apps
+	Assertion   Purpose = "assertion"   // the gateway's word to an app about who is asking
+	OIDCClient  Purpose = "oidc-client" // private_key_jwt at an identity provider
+	Checkpoints Purpose = "checkpoint"  // states of the audit logs, each a continuation of the last
+	Manifests   Purpose = "manifest"    // manifests of evidence bundles
 )
 
 // KeyID names a key by its public half: the JWK thumbprint of RFC 7638 with SHA-256. A request names keys by id and by
@@ -73,6 +75,15 @@ type Key struct {
 	Public   []byte   `json:"public"` // SubjectPublicKeyInfo, DER
 	Names    []string `json:"names,omitzero"`
 	ClientID string   `json:"client_id,omitzero"`
+	Origins  []Origin `json:"origins,omitzero"`
+}
+
+// Origin is a name under which a key signs notes: a log's, with its epochs, or that of manifests.
+type Origin struct {
+	Base  string `json:"base"`   // as configured
+	InUse string `json:"in_use"` // Base, or that of a later epoch; empty if keyd lost what it knew of the log
+	// VerifierKeys are the verifier keys of C2SP signed-note, `name+hash+base64`: of each epoch, the one in use last.
+	VerifierKeys []string `json:"verifier_keys,omitzero"`
 }
 
 // List is the answer to `list`.

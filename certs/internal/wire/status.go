@@ -17,12 +17,22 @@ type Status struct {
 
 // KeyStatus is one key's line in a Status.
 type KeyStatus struct {
-	Name    string   `json:"name"`
-	Purpose Purpose  `json:"purpose"`
-	ID      string   `json:"id"`
-	Names   []string `json:"names,omitzero"`
-	Signed  uint64   `json:"signed"`
-	Refused uint64   `json:"refused"`
+	Name    string       `json:"name"`
+	Purpose Purpose      `json:"purpose"`
+	ID      string       `json:"id"`
+	Names   []string     `json:"names,omitzero"`
+	Signed  uint64       `json:"signed"`
+	Refused uint64       `json:"refused"`
+	Notes   []NoteStatus `json:"notes,omitzero"`
+}
+
+// NoteStatus is one name under which a key signs notes.
+type NoteStatus struct {
+	Name        string `json:"name"`                  // in use, or as configured if Problem says why it is not in use
+	VerifierKey string `json:"verifier_key,omitzero"` // C2SP signed-note
+	Size        uint64 `json:"size,omitzero"`         // of the last checkpoint signed
+	Root        string `json:"root,omitzero"`         // base64; empty if none was signed
+	Problem     string `json:"problem,omitzero"`      // why nothing is signed under it
 }
 
 // Fact is one protection and whether it holds in the running process.

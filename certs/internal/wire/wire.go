@@ -38,6 +38,9 @@ const (
 	OpSignAssertion       Op = 4
 	OpSignClientAssertion Op = 5
 	OpSignTLS13Client     Op = 6
+	OpSignCheckpoint      Op = 7
+	OpCheckpointPosition  Op = 8
+	OpSignManifest        Op = 9
 )
 
 // String is the operation's name in logs, counters and PROTOCOL.md.
@@ -55,11 +58,18 @@ func (op Op) String() string {
 		return "sign_client_assertion"
 	case OpSignTLS13Client:
 		return "sign_tls13_client"
+	case OpSignCheckpoint:
+		return "sign_checkpoint"
+	case OpCheckpointPosition:
+		return "checkpoint_position"
+	case OpSignManifest:
+		return "sign_manifest"
 	}
 	return "unknown"
 }
 
-// Code says how a request ended. Everything but OK is a refusal, and the answer's body is then a sentence for the log.
+// Code says how a request ended. Everything but OK is a refusal, and the answer's body is then a sentence for the log,
+// except for Conflict.
 type Code byte
 
 // The codes of version 1.
@@ -72,11 +82,12 @@ const (
 	Refused      Code = 5 // the message is not one that this key signs
 	Forbidden    Code = 6 // this peer may look, not sign
 	Failed       Code = 7 // keyd's own fault
+	Conflict     Code = 8 // the checkpoint does not grow from the last one signed; the body is that one's text
 )
 
 // String is the code's name in logs and counters.
 func (c Code) String() string {
-	names := [...]string{"ok", "malformed", "unknown_op", "unknown_key", "wrong_purpose", "refused", "forbidden", "failed"}
+	names := [...]string{"ok", "malformed", "unknown_op", "unknown_key", "wrong_purpose", "refused", "forbidden", "failed", "conflict"}
 	if int(c) < len(names) {
 		return names[c]
 	}
