@@ -69,3 +69,26 @@ func BenchmarkInput(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkRederive is what checking one recorded decision costs: its input is read, held against its canonical form, and
+// evaluated, anew or once for all that the policy cannot tell apart.
+func BenchmarkRederive(b *testing.B) {
+	e := newEngine(b, Config{Memo: true}, company(), nil)
+	in := employee("app-05")
+	in.Context.SetTime(monday, time.UTC)
+	record := in.AppendJSON(nil)
+	for name, rederive := range map[string]func() *Verdict{
+		"evaluated": func() *Verdict { return e.Recompute(b.Context(), record) },
+		"shared":    func() *Verdict { return e.Rederive(b.Context(), record, nil) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			if v := rederive(); !v.Allow {
+				b.Fatalf("%s", v.JSON)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				rederive()
+			}
+		})
+	}
+}

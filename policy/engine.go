@@ -33,16 +33,21 @@ func (e *Engine) Revision() string { return e.bundle.Revision }
 
 // Decide answers. It never fails: doubt denies.
 func (e *Engine) Decide(ctx context.Context, in *Input) *Verdict {
+	return e.answer(ctx, in, e.deadline)
+}
+
+// answer evaluates an input, unless one that agrees with it in all that its app's policy can read has been.
+func (e *Engine) answer(ctx context.Context, in *Input, limit time.Duration) *Verdict {
 	fields, remembered := e.projection(ctx, in.Resource.ID)
 	if !remembered {
-		return e.evaluate(ctx, in, e.deadline)
+		return e.evaluate(ctx, in, limit)
 	}
 	var space [keySpace]byte
 	key := in.project(space[:0], fields)
 	if v := e.memo.get(key); v != nil {
 		return v
 	}
-	v := e.evaluate(ctx, in, e.deadline)
+	v := e.evaluate(ctx, in, limit)
 	if v.clear() {
 		e.memo.put(key, v)
 	}
@@ -106,17 +111,6 @@ func (e *Engine) Dependencies(ctx context.Context, app string) ([]string, error)
 		paths[i] = fieldPaths[f]
 	}
 	return paths, nil
-}
-
-// Recompute answers for the input of a record, always by evaluation. The machine that checks may be slower than the one
-// that decided, so only ctx and the longest configurable deadline bound it; a verdict with reason timeout is the one
-// kind that may come out differently.
-func (e *Engine) Recompute(ctx context.Context, inputJSON []byte) *Verdict {
-	in, err := ParseInput(inputJSON)
-	if err != nil {
-		return doubt(ReasonError, err)
-	}
-	return e.evaluate(ctx, in, maxDeadline)
 }
 
 // result is the variable of the query.
