@@ -37,6 +37,12 @@ type Config struct {
 	// control log uses an eighth of it. So much disk must be free for the gateway to start, and to resume after the
 	// disk was full. Between 1 MiB and 1 GiB. Default 64 MiB.
 	SegmentSize int64 `yaml:"segment_size" default:"67108864"`
+	// Origin names the logs in the world: their signed checkpoints are of ORIGIN/decision and ORIGIN/control. It never
+	// changes once something was signed. Letters, digits, '.', '-', '_' and '/'. Default the domain and "/audit".
+	Origin string `yaml:"origin"`
+	// MaxUnsigned is how long records may wait for a signed checkpoint, while the key process does not answer, before
+	// nothing more is served. Between 10 seconds and a day. Default 10 minutes.
+	MaxUnsigned time.Duration `yaml:"max_unsigned" default:"10m"`
 }
 
 const (
