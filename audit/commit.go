@@ -25,7 +25,7 @@ type committer struct {
 	blanks   *blanks
 	tail     File
 	nextSeq  uint64
-	frame    []byte // reused; a large one, which the allocator aligns to a page, as direct writing wants it
+	frame    []byte // being filled, or on its way to the disk; the one before is being hashed
 	batch    []*entry
 	lastTime time.Time
 	closeErr error // what went wrong at the end
@@ -46,6 +46,7 @@ func (l *Log) run() {
 			}
 		}
 	}
+	l.growth.end()
 	l.closeErr = errors.Join(l.unwritten(), l.blanks.close(), l.abort())
 }
 
@@ -97,7 +98,7 @@ func (l *Log) commit(batch []*entry) error {
 	for _, e := range batch {
 		l.answer(e)
 	}
-	l.seg.grow(l.frame) // now that nobody waits for it
+	l.frame = l.growth.follow(l.frame) // never before it is durable: what the tree holds may be signed
 	if l.seg.end > l.seg.Size/2 {
 		l.blanks.want()
 	}
@@ -155,7 +156,7 @@ func (l *Log) assemble(id uuid.UUID, batch []*entry) []byte {
 
 // rotate goes on in a new segment, whose header states where this one ends: after what was acknowledged.
 func (l *Log) rotate() error {
-	h := l.header(l.seg.after.Clone())
+	h := l.header(l.growth.at(l.nextSeq))
 	h.Number, h.PrevEnd = l.seg.Number+1, l.seg.end
 	b, err := l.blanks.take()
 	if err != nil {

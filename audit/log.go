@@ -41,6 +41,7 @@ type Log struct {
 	wake    chan struct{}           // holds one when there may be something for the committer
 	stop    chan struct{}           // closed by close
 	done    chan struct{}           // closed when the committer is gone
+	growth  *growth                 // the tree of what is acknowledged
 
 	mu       sync.Mutex
 	queue    []*entry

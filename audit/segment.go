@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"sallyport/audit/segment"
-	"sallyport/audit/tree"
 )
 
 const temporarySuffix = ".tmp"
@@ -18,11 +17,10 @@ var (
 // activeSegment is the one file that a log appends to. It belongs to the committer.
 type activeSegment struct {
 	*segment.Header
-	file  File
-	name  string        // within the audit directory
-	end   int64         // where the next frame goes; everything before it is durable
-	after tree.Frontier // of all records before end
-	lost  bool          // a write or sync failed: what the file holds beyond end is unknown for good
+	file File
+	name string // within the audit directory
+	end  int64  // where the next frame goes; everything before it is durable
+	lost bool   // a write or sync failed: what the file holds beyond end is unknown for good
 }
 
 // become makes the blank the segment that h describes, starting with first (a sealed frame) when that is not empty.
@@ -32,7 +30,7 @@ type activeSegment struct {
 // same number replaces it.
 func (b *blank) become(fs FileSystem, h *segment.Header, first []byte) (*activeSegment, error) {
 	h.Size = b.size
-	s := &activeSegment{Header: h, file: b.file, name: segment.Name(h.Log, h.Number), after: h.Before.Clone()}
+	s := &activeSegment{Header: h, file: b.file, name: segment.Name(h.Log, h.Number)}
 	start := append(h.Encode(), first...)
 	_, err := b.file.WriteAt(start, 0)
 	if err == nil {
@@ -48,9 +46,6 @@ func (b *blank) become(fs FileSystem, h *segment.Header, first []byte) (*activeS
 		return nil, errors.Join(fmt.Errorf("starting audit segment: %w", err), b.file.Close())
 	}
 	s.end = int64(len(start))
-	if len(first) > 0 {
-		s.grow(first)
-	}
 	return s, nil
 }
 
@@ -80,11 +75,4 @@ func (s *activeSegment) append(frame []byte) error {
 func (s *activeSegment) retire() {
 	_ = s.file.Truncate(s.end)
 	_ = s.file.Close()
-}
-
-// grow adds the records of a durable frame to the tree.
-func (s *activeSegment) grow(frame []byte) {
-	for line := range segment.Lines(frame) {
-		s.after.Append(tree.HashLeaf(line))
-	}
 }
