@@ -19,7 +19,7 @@ func newLog(cfg logConfig, h *history) (*Log, error) {
 	l.stalling = time.AfterFunc(time.Hour, l.stalled)
 	l.stalling.Stop()
 	l.blanks = newBlanks(l.fs, l.name, l.segmentSize, l.log)
-	l.nextSeq, l.frame = h.NextSeq(), make([]byte, 0, 64<<10)
+	l.nextSeq, l.frame, l.growth = h.NextSeq(), newFrame(), newGrowth(h.After.Clone())
 	if err := l.succeed(h); err != nil {
 		return nil, err
 	}
@@ -36,6 +36,7 @@ func newLog(cfg logConfig, h *history) (*Log, error) {
 // start starts the log's goroutines; close ends them.
 func (l *Log) start() {
 	l.blanks.start()
+	go l.growth.run()
 	go l.run()
 }
 
@@ -72,6 +73,9 @@ func (l *Log) succeed(h *history) error {
 	}
 	if l.seg, err = b.become(l.fs, next, first); err != nil {
 		return err
+	}
+	if len(first) > 0 {
+		l.growth.add(hashFrame(nil, first))
 	}
 	if h.last != nil {
 		l.shorten(h)
