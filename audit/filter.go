@@ -12,6 +12,7 @@ type Filter struct {
 	From      time.Time // at this time or later
 	To        time.Time // before this time
 	FromSeq   uint64    // this seq or later
+	ToSeq     uint64    // before this seq; 0 sets no end
 	User      string    // the subject or actor: id, or e-mail address or account name in any case
 	App       string
 	Effect    Effect
@@ -19,6 +20,9 @@ type Filter struct {
 	RequestID string
 	Type      Type
 	Code      string
+
+	// Where is asked last, of records that meet all the rest; nil asks nothing. It keeps no record that it refuses.
+	Where func(*Record) bool
 
 	// Last keeps only the last so many of the records there are at the start; Follow then goes on with new ones.
 	// 0 keeps all, a negative number none.
@@ -48,6 +52,12 @@ func (m *matcher) need(name, value string) {
 	}
 }
 
+// everything reports whether every record matches.
+func (m *matcher) everything() bool {
+	f := &m.filter
+	return len(m.needles) == 0 && f.From.IsZero() && f.To.IsZero() && f.FromSeq == 0 && f.ToSeq == 0 && f.User == "" && f.Where == nil
+}
+
 // maybe is a cheap look at a line: false means that its record does not match.
 func (m *matcher) maybe(line []byte) bool {
 	for _, n := range m.needles {
@@ -62,6 +72,7 @@ func (m *matcher) matches(r *Record) bool {
 	f := &m.filter
 	switch {
 	case r.Seq < f.FromSeq:
+	case f.ToSeq > 0 && r.Seq >= f.ToSeq:
 	case !f.From.IsZero() && r.Time.Before(f.From):
 	case !f.To.IsZero() && !r.Time.Before(f.To):
 	case f.App != "" && r.App != f.App:
@@ -71,6 +82,7 @@ func (m *matcher) matches(r *Record) bool {
 	case f.Type != "" && r.Type != f.Type:
 	case f.Code != "" && r.Code != f.Code:
 	case f.User != "" && !concerns(r, f.User):
+	case f.Where != nil && !f.Where(r):
 	default:
 		return true
 	}

@@ -1,14 +1,12 @@
 package audit
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"iter"
-	"os"
+	"sort"
 	"time"
 
 	"sallyport/audit/segment"
@@ -25,10 +23,18 @@ type Reader struct {
 	log string
 }
 
+// Position is where a record stands. It stays true as long as the record is there: sealing moves nothing.
+type Position struct {
+	Segment uint64 // number of the segment
+	Offset  int64  // of the frame within the segment, as it was before sealing
+	Line    int    // which of the frame's records, from 0
+}
+
 // Entry is one record as it was read.
 type Entry struct {
 	Record *Record
 	Raw    []byte // its JSON as stored, without a line break; the receiver's to keep
+	Position
 }
 
 // OpenReader opens DecisionLog or ControlLog of an audit directory for reading. A directory that does not exist
@@ -44,11 +50,26 @@ func OpenReader(dir, log string) (*Reader, error) {
 	return &Reader{fs: d, log: log}, nil
 }
 
+// OpenReaderFS reads one log of a directory that is open already, and lets go of that directory when it is closed.
+func OpenReaderFS(fsys FileSystem, log string) *Reader { return &Reader{fs: fsys, log: log} }
+
+// OpenDirectory opens an existing audit directory as Reader and Open see it.
+func OpenDirectory(dir string) (FileSystem, error) {
+	d, err := openDirectory(dir)
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
 // Close lets go of the directory. No reading may be under way.
 func (r *Reader) Close() error { return r.fs.Close() }
 
 // All yields the records that f chooses in the order of seq, up to what is acknowledged when it gets there. An error
 // ends it: *Damage where the log cannot be read, ctx's cause when ctx ends.
+//
+// A log that was pruned begins with its first record that is left. Records that are pruned while they are about to be read
+// are passed over: the seqs tell, and nothing but pruning makes them jump.
 func (r *Reader) All(ctx context.Context, f Filter) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		if err := r.read(ctx, f, false, yield); err != nil {
@@ -86,6 +107,11 @@ func (r *Reader) read(ctx context.Context, f Filter, follow bool, yield func(Ent
 			continue
 		case err != nil:
 			return err
+		case f.ToSeq > 0 && batch.FirstSeq >= f.ToSeq:
+			return nil
+		case m.everything() && skip >= int(batch.Count):
+			skip -= int(batch.Count)
+			continue
 		}
 		for e, err := range c.entries(batch, m) {
 			if err != nil {
@@ -131,7 +157,7 @@ func (r *Reader) begin(ctx context.Context, f Filter) (c *cursor, skip int, err 
 	if err != nil {
 		return nil, 0, err
 	}
-	return &cursor{r: r, number: numbers[at]}, skip, nil
+	return &cursor{r: r, number: numbers[at], from: f.FromSeq}, skip, nil
 }
 
 // findLast goes back from the newest segment until the wanted number of matches lies ahead.
@@ -164,6 +190,10 @@ func (r *Reader) count(ctx context.Context, number uint64, m *matcher) (n int, e
 		if err != nil {
 			return 0, err
 		}
+		if m.everything() {
+			n += int(batch.Count)
+			continue
+		}
 		for _, err := range c.entries(batch, m) {
 			if err != nil {
 				return 0, err
@@ -173,151 +203,17 @@ func (r *Reader) count(ctx context.Context, number uint64, m *matcher) (n int, e
 	}
 }
 
-// findSeq returns the segment in which a seq is, or will be.
+// findSeq returns the segment in which a seq is, or will be; the first one for a seq that was pruned.
 func (r *Reader) findSeq(seq uint64, numbers []uint64) (at int, err error) {
-	for at = len(numbers) - 1; at > 0; at-- {
-		h, err := openHeader(r.fs, r.log, numbers[at])
+	after := sort.Search(len(numbers)-1, func(i int) bool {
 		if err != nil {
-			return 0, err
+			return false
 		}
-		if h.FirstSeq() <= seq {
-			break
+		var h *segment.Header
+		if h, err = openHeader(r.fs, r.log, numbers[i+1]); err != nil {
+			return false
 		}
-	}
-	return at, nil
-}
-
-// cursor goes through the batches of a log, from segment to segment.
-type cursor struct {
-	r      *Reader
-	number uint64 // of the current segment, or of the first to come
-
-	file      File // nil before the segment is there; the rest belongs to it
-	header    *segment.Header
-	scan      *segment.Scanner
-	limit     int64           // how far the segment is acknowledged
-	successor *segment.Header // once there is one: limit is final then
-	whole     bool            // limit is final because nobody was writing: every run starts a segment of its own
-}
-
-// next returns the next acknowledged batch, valid until the next call; io.EOF when there is none yet.
-func (c *cursor) next() (*segment.Frame, error) {
-	for {
-		if c.file == nil {
-			if err := c.open(); err != nil {
-				return nil, err
-			}
-		}
-		if c.scan.At() < c.limit {
-			f, _, err := c.scan.Next(c.limit)
-			return f, err
-		}
-		if c.successor != nil {
-			if err := c.leave(); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		before := c.limit
-		if err := c.look(); err != nil {
-			return nil, err
-		}
-		if c.limit == before && c.successor == nil {
-			return nil, io.EOF
-		}
-	}
-}
-
-// open opens the current segment; io.EOF when it does not exist yet.
-func (c *cursor) open() error {
-	name := segment.Name(c.r.log, c.number)
-	f, err := c.r.fs.OpenFile(name, os.O_RDONLY)
-	if errors.Is(err, fs.ErrNotExist) {
-		return io.EOF
-	}
-	if err != nil {
-		return fmt.Errorf("opening audit segment: %w", err)
-	}
-	h, err := segment.ReadHeader(f, c.r.log, c.number)
-	if err != nil {
-		return errors.Join(err, f.Close())
-	}
-	*c = cursor{r: c.r, number: c.number, file: f, header: h, scan: segment.NewScanner(f, h), limit: segment.Block}
-	return nil
-}
-
-// look finds out how far the current segment is acknowledged by now.
-//
-// A successor's header is the truth. Without one the published tail is, while somebody writes; and without a writer,
-// what recovery would keep. The writer is asked about before the successor is: one that has come and gone in between
-// has left a segment.
-func (c *cursor) look() error {
-	writing, err := c.r.fs.Locked(lockName)
-	if err != nil {
-		return fmt.Errorf("asking who writes the audit log: %w", err)
-	}
-	// The tail is read before the successor is looked for: one that names a later segment was published after it.
-	t, err := readTail(c.r.fs, c.r.log)
-	if err != nil {
-		return fmt.Errorf("reading the end of the audit log: %w", err)
-	}
-	successor, err := openHeader(c.r.fs, c.r.log, c.number+1)
-	switch {
-	case err == nil:
-		c.successor, c.limit = successor, successor.PrevEnd
-		return nil
-	case !errors.Is(err, fs.ErrNotExist):
-		return err
-	case writing && t.segment == c.number:
-		c.limit = max(c.limit, t.end)
-		return nil
-	case writing || c.whole:
-		return nil
-	}
-	x, err := measureLast(c.file, c.scan.File(), c.header)
-	if err != nil {
-		return err
-	}
-	c.limit, c.whole = x.End, true
-	return nil
-}
-
-// leave closes a segment that was read to its end; the successor is next.
-func (c *cursor) leave() error {
-	if c.scan.At() != c.successor.PrevEnd || c.scan.Seq() != c.successor.FirstSeq() {
-		return c.scan.Damaged(fmt.Errorf("ends otherwise than segment %d says", c.number+1))
-	}
-	err := c.file.Close()
-	c.file, c.number = nil, c.number+1
-	return err
-}
-
-func (c *cursor) close() {
-	if c.file != nil {
-		_ = c.file.Close() // it was only read
-	}
-}
-
-// entries yields the matching records of a batch.
-func (c *cursor) entries(batch *segment.Frame, m *matcher) iter.Seq2[Entry, error] {
-	return func(yield func(Entry, error) bool) {
-		seq := batch.FirstSeq
-		for line := range batch.Lines() {
-			seq++
-			if !m.maybe(line) {
-				continue
-			}
-			r, err := DecodeRecord(line)
-			if err == nil && (r.Seq != seq-1 || r.Log != c.r.log) {
-				err = fmt.Errorf("record says seq %d of log %q", r.Seq, r.Log)
-			}
-			if err != nil {
-				yield(Entry{}, &Damage{File: c.scan.File(), Offset: c.scan.At() - int64(batch.Size), Seq: seq - 1, Err: err})
-				return
-			}
-			if m.matches(r) && !yield(Entry{r, bytes.Clone(line)}, nil) {
-				return
-			}
-		}
-	}
+		return h.FirstSeq() > seq
+	})
+	return after, err
 }

@@ -89,16 +89,6 @@ func checkChain(fs FileSystem, log string, numbers []uint64) ([]*segment.Header,
 	return headers, nil
 }
 
-func openHeader(fs FileSystem, log string, number uint64) (*segment.Header, error) {
-	name := segment.Name(log, number)
-	f, err := fs.OpenFile(name, os.O_RDONLY)
-	if err != nil {
-		return nil, fmt.Errorf("opening audit segment: %w", err)
-	}
-	defer f.Close()
-	return segment.ReadHeader(f, log, number)
-}
-
 // settle finds the end of the last segment and makes sure that it stays there. The last whole frame may never have
 // been acknowledged: it may be in the page cache only, even after a sync that failed and marked its pages clean. It is
 // kept, so it is written once more, as it is, and synced. Frames before it were acknowledged and are durable.
@@ -145,13 +135,12 @@ func verifyRecent(fs FileSystem, log string, headers []*segment.Header) error {
 }
 
 func verifySealed(fs FileSystem, log string, h, successor *segment.Header) error {
-	name := segment.Name(log, h.Number)
-	f, err := fs.OpenFile(name, os.O_RDONLY)
+	s, err := openSegment(fs, log, h.Number)
 	if err != nil {
-		return fmt.Errorf("opening audit segment: %w", err)
+		return err
 	}
-	defer f.Close()
-	return segment.MeasureSealed(f, h, successor)
+	defer s.Close()
+	return segment.MeasureSealed(s, h, successor)
 }
 
 // measureLast finds the end of a segment that has no successor.
@@ -175,28 +164,4 @@ func (h *history) record() *Record {
 		Dropped int64  `json:"dropped_bytes"`
 		Missing int64  `json:"missing_bytes"`
 	}{h.name, h.End, h.Dropped, h.Missing})}
-}
-
-// listSegments returns the numbers of a log's segments in ascending order.
-func listSegments(fs FileSystem, log string) ([]uint64, error) {
-	names, err := fs.ReadDir(log)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("listing audit segments: %w", err)
-	}
-	var numbers []uint64
-	for _, name := range names {
-		if n, ok := segment.Number(name); ok {
-			numbers = append(numbers, n)
-		}
-	}
-	for i, n := range numbers {
-		if n != numbers[0]+uint64(i) {
-			missing := numbers[0] + uint64(i)
-			return nil, &Damage{File: segment.Name(log, missing), Err: errors.New("segment is missing")}
-		}
-	}
-	return numbers, nil
 }
