@@ -18,8 +18,9 @@ import (
 type Config struct {
 	// Dir is the folder of the key files. It belongs to keyd's user or root, and nobody else can write it. Required.
 	Dir string `yaml:"dir"`
-	// StateDir is the folder that keyd writes: today the lock that keeps a second keyd away from the same keys. It
-	// must exist and belong to keyd's user. Required.
+	// StateDir is the folder that keyd writes: the lock that keeps a second keyd away from the same keys, and a file for
+	// each log with the last checkpoint signed, without which nothing more is signed for it. It must exist and belong to
+	// keyd's user. Never restore it from a backup: see `keyd new-epoch`. Required.
 	StateDir string `yaml:"state_dir"`
 	// Listen is the path of the Unix socket. Its folder belongs to keyd's user or root, has mode 0700 or 0750, and its
 	// group is the one that may reach the socket. Required, except for a child (`keyd run --fd`), which ignores it.
@@ -37,8 +38,8 @@ type Config struct {
 type KeyConfig struct {
 	// Name is what people call the key in logs and `keyd status`: unique, letters, digits, '.', '-', '_' and '*'.
 	Name string `yaml:"name"`
-	// Purpose is `tls-server`, `tls-client` (the gateway's certificate towards apps), `assertion` or `oidc-client`. A
-	// key has one, for life.
+	// Purpose is `tls-server`, `tls-client` (the gateway's certificate towards apps), `assertion`, `oidc-client`,
+	// `checkpoint` (states of the audit logs) or `manifest` (manifests of evidence bundles). A key has one, for life.
 	Purpose wire.Purpose `yaml:"purpose"`
 	// File is the key's file under Dir: PEM, PKCS #8, mode 0600 or 0400, owned by keyd's user.
 	File string `yaml:"file"`
@@ -50,6 +51,10 @@ type KeyConfig struct {
 	// Audiences are the values, compared byte by byte, that `aud` may have in what an oidc-client key signs: the
 	// provider's token endpoint, its issuer, or both. Absent: the key signs nothing.
 	Audiences []string `yaml:"audiences"`
+	// Origins are the logs that a checkpoint key signs for, such as corp.example/audit/decision, or the one name that a
+	// manifest key signs under: parts of letters, digits, '.', '-' and '_' between slashes, of which the last is no number.
+	// No two keys share one. Required for both, refused otherwise.
+	Origins []string `yaml:"origins"`
 }
 
 // AssertionConfig limits the gateway's assertions to apps.
@@ -145,7 +150,7 @@ func (c *Config) check(at lines) error {
 	if len(c.Keys) == 0 {
 		fail(at.of("keys"), "keys is missing: a key process without keys serves nobody")
 	}
-	seen := map[string]bool{}
+	seen, origins := map[string]bool{}, map[string]bool{}
 	for i, k := range c.Keys {
 		if err := k.check(); err != nil {
 			fail(at.of("keys", i), "key %q: %w", k.Name, err)
@@ -154,6 +159,12 @@ func (c *Config) check(at lines) error {
 			fail(at.of("keys", i), "key %q: the name is taken", k.Name)
 		}
 		seen[k.Name] = true
+		for _, o := range k.Origins {
+			if origins[o] {
+				fail(at.of("keys", i), "key %q: the origin %q is taken", k.Name, o)
+			}
+			origins[o] = true
+		}
 	}
 	asserts := slices.ContainsFunc(c.Keys, func(k KeyConfig) bool { return k.Purpose == wire.Assertion })
 	if asserts && (!strings.HasPrefix(c.Assertion.Issuer, "https://") || len(c.Assertion.Audiences) == 0) {
@@ -166,7 +177,7 @@ func (c *Config) check(at lines) error {
 const nameBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_*"
 
 // purposes lists what a key can be for, in errors.
-const purposes = "tls-server, tls-client, assertion or oidc-client"
+const purposes = "tls-server, tls-client, assertion, oidc-client, checkpoint or manifest"
 
 func (k *KeyConfig) check() error {
 	if k.Name == "" || len(k.Name) > 255 || strings.Trim(k.Name, nameBytes) != "" {
@@ -176,10 +187,11 @@ func (k *KeyConfig) check() error {
 		return errors.New("file is missing")
 	}
 	isServer, isClient := k.Purpose == wire.TLSServer, k.Purpose == wire.OIDCClient
+	signsLogs, signsManifests := k.Purpose == wire.Checkpoints, k.Purpose == wire.Manifests
 	switch {
 	case k.Purpose == "":
 		return errors.New("purpose is missing: " + purposes)
-	case !isServer && !isClient && k.Purpose != wire.TLSClient && k.Purpose != wire.Assertion:
+	case !isServer && !isClient && !signsLogs && !signsManifests && k.Purpose != wire.TLSClient && k.Purpose != wire.Assertion:
 		return fmt.Errorf("purpose %q is not known: %s", k.Purpose, purposes)
 	case isServer != (len(k.Names) > 0):
 		return errors.New("names belong to a tls-server key, which needs at least one")
@@ -187,6 +199,15 @@ func (k *KeyConfig) check() error {
 		return errors.New("client_id belongs to an oidc-client key, which needs it")
 	case !isClient && len(k.Audiences) > 0:
 		return errors.New("audiences here belong to an oidc-client key; assertion keys obey `assertion`")
+	case (signsLogs || signsManifests) != (len(k.Origins) > 0):
+		return errors.New("origins belong to a checkpoint or manifest key, which needs them")
+	case signsManifests && len(k.Origins) != 1:
+		return errors.New("a manifest key has one origin")
+	}
+	for _, o := range k.Origins {
+		if !validBase(o) {
+			return fmt.Errorf("origin %q is not a name such as corp.example/audit/decision", o)
+		}
 	}
 	for _, n := range k.Names {
 		if !validHost(strings.TrimPrefix(n, "*.")) {
@@ -195,6 +216,15 @@ func (k *KeyConfig) check() error {
 	}
 	return nil
 }
+
+// validBase accepts an origin that is nobody's later epoch: those are called <origin>/2, <origin>/3…
+func validBase(origin string) bool {
+	last := origin[strings.LastIndex(origin, "/")+1:]
+	return wire.ValidOrigin(origin) && len(origin) <= maxBase && strings.Trim(last, "0123456789") != ""
+}
+
+// maxBase leaves room for the number of an epoch, in bytes.
+const maxBase = 180
 
 // lines finds where a setting stands in the file.
 type lines struct{ root *yaml.Node }

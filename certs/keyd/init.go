@@ -28,7 +28,7 @@ import (
 	"sallyport/certs/internal/wire"
 )
 
-// InitOptions say what Init creates. Only Dir, Domain and Hosts are required.
+// InitOptions say what Init creates. Only Dir, Domain and Hosts are required; where keyd.yaml exists, Dir and Domain or Base.
 type InitOptions struct {
 	// Dir becomes the folder of keyd.yaml, keys/, state/ and, by default, public/. It may exist.
 	Dir string
@@ -54,6 +54,9 @@ type InitOptions struct {
 	// ClientAudiences are what client assertions may be addressed to, usually the provider's token endpoint and its
 	// issuer. Default: none, so that the key signs nothing until keyd.yaml names some.
 	ClientAudiences []string
+	// Base begins the origins of the audit logs, Base/decision and Base/control, and the name under which evidence is
+	// signed, Base/manifest. Default: Domain/audit. The gateway's audit.origin must be the same.
+	Base string
 	// Listen is keyd's socket. Default: Dir/run/keyd.sock, and Init then makes the folder.
 	Listen string
 	// AllowUIDs may ask for signatures. Default: the caller's own.
@@ -72,6 +75,7 @@ type InitResult struct {
 	Chains       map[string]string // chain file by host
 	ClientCA     string            // the CA of the client certificates, for apps to trust; empty without Clients
 	ClientChains map[string]string // chain file by client, for the gateway
+	Trust        string            // verifier keys of checkpoints and manifests, for whoever checks the audit log
 }
 
 // leafLife is the validity of a leaf: Chromium refuses more than 398 days.
@@ -80,20 +84,37 @@ const leafLife = 397 * 24 * time.Hour
 // Init makes a working set of keys, certificates and configuration. It overwrites nothing: if one of its files exists
 // it fails before it writes any. On failure it removes what it wrote.
 //
+// Where keyd.yaml exists and lacks a checkpoint or a manifest key, Init makes those, with the state that a checkpoint key
+// needs, and adds them to keyd.yaml, of which every other line stays. No hosts may be named then.
+//
 // A development CA's private key signs the leaves and is then forgotten; no file ever holds it. Another host means
 // another CA, and a CA that browsers were told to trust can be stolen from nobody.
 func Init(o InitOptions) (*InitResult, error) {
-	if err := o.complete(); err != nil {
-		return nil, fmt.Errorf("init: %w", err)
+	create := o.create
+	if o.exists() {
+		create = o.extend
 	}
-	files, res, err := o.make()
+	res, err := create()
 	if err != nil {
 		return nil, fmt.Errorf("init: %w", err)
 	}
-	if err := files.write(); err != nil {
-		return nil, fmt.Errorf("init: %w", err)
-	}
 	return res, nil
+}
+
+func (o *InitOptions) exists() bool {
+	_, err := os.Lstat(filepath.Join(o.Dir, "keyd.yaml"))
+	return err == nil && o.Dir != ""
+}
+
+func (o *InitOptions) create() (*InitResult, error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	files, res, err := o.make()
+	if err != nil {
+		return nil, err
+	}
+	return res, files.write()
 }
 
 // complete fills in defaults and checks the rest.
@@ -108,6 +129,9 @@ func (o *InitOptions) complete() (err error) {
 		return fmt.Errorf("domain %q is not a lower-case DNS name", o.Domain)
 	}
 	if err := o.checkNames(); err != nil {
+		return err
+	}
+	if err := o.checkBase(); err != nil {
 		return err
 	}
 	if o.Port < 0 || o.Port > 65535 {
@@ -186,6 +210,7 @@ func (o *InitOptions) make() (*fileSet, *InitResult, error) {
 		CA:           filepath.Join(o.Public, "ca.pem"),
 		Certificates: filepath.Join(o.Public, "certs", "*.pem"),
 		ClientKeys:   filepath.Join(o.Public, "oidc-client.jwks.json"),
+		Trust:        filepath.Join(o.Public, trustFile),
 		Chains:       map[string]string{},
 		ClientChains: map[string]string{},
 	}
@@ -221,6 +246,11 @@ func (o *InitOptions) make() (*fileSet, *InitResult, error) {
 		return nil, nil, err
 	}
 	set.file(res.ClientKeys, keySet, 0o644)
+	audit := &auditKeys{set: set, dir: o.Dir, state: filepath.Join(o.Dir, "state"), base: o.Base}
+	if err := errors.Join(audit.makeCheckpoint(), audit.makeManifest()); err != nil {
+		return nil, nil, err
+	}
+	set.file(res.Trust, audit.trustFile(), 0o644)
 	config, err := o.config()
 	if err != nil {
 		return nil, nil, err
@@ -284,9 +314,13 @@ func publicKeySet(public crypto.PublicKey) ([]byte, error) {
 // fileName is a host as a file name: a wildcard is spelled out, so that globs and shells leave it alone.
 func fileName(host string) string { return strings.Replace(host, "*.", "wildcard.", 1) }
 
+func parseTemplate() (*template.Template, error) {
+	return template.New("keyd.yaml").Funcs(template.FuncMap{"file": fileName}).Parse(configTemplate)
+}
+
 // config writes keyd.yaml, and reads it back: what Init leaves behind is what keyd accepts.
 func (o *InitOptions) config() ([]byte, error) {
-	t, err := template.New("keyd.yaml").Funcs(template.FuncMap{"file": fileName}).Parse(configTemplate)
+	t, err := parseTemplate()
 	if err != nil {
 		return nil, err
 	}

@@ -143,8 +143,8 @@ func TestInitKeepsKeysToItself(t *testing.T) {
 		}
 		return err
 	})
-	if err != nil || keys != 6 {
-		t.Errorf("got %d keys %v, want 4 hosts, assertion and oidc-client: the CA's is forgotten", keys, err)
+	if err != nil || keys != 8 {
+		t.Errorf("got %d keys %v, want 4 hosts, assertion, oidc-client, checkpoint and manifest: the CA's is forgotten", keys, err)
 	}
 }
 
@@ -207,8 +207,8 @@ func TestInitThenRunThenStatus(t *testing.T) {
 	s := &keydtest.Setup{Config: filepath.Join(dir, "keyd.yaml"), Socket: filepath.Join(dir, "run", "keyd.sock")}
 	s.Start(t)
 	st, err := keyd.AskStatus(s.Socket)
-	if err != nil || len(st.Keys) != 4 {
-		t.Fatalf("got %+v %v, want four keys", st, err)
+	if err != nil || len(st.Keys) != 6 {
+		t.Fatalf("got %+v %v, want six keys", st, err)
 	}
 	c, err := keyd.LoadConfig(s.Config)
 	if err != nil {

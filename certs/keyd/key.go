@@ -17,14 +17,16 @@ type key struct {
 	id     wire.KeyID
 	public []byte // SubjectPublicKeyInfo, DER
 	op     wire.Op
-	// sign checks the message against the purpose, then signs it. A refusal means that the key does not sign such.
+	// sign checks the message against the purpose, then signs it. A refusal means that the key does not sign such, a
+	// conflict that a checkpoint does not grow from the last.
 	sign func(message []byte) ([]byte, error)
+	logs ledgers // of a checkpoint key
 
 	signed, refused atomic.Uint64
 }
 
 // loadKeys reads every key of the configuration and reports all problems at once, each with the key's name.
-func loadKeys(c *Config, now func() time.Time) ([]*key, error) {
+func loadKeys(c *Config, state stateFolder, now func() time.Time) ([]*key, error) {
 	files, err := openKeyFiles(c.Dir)
 	if err != nil {
 		return nil, err
@@ -34,7 +36,7 @@ func loadKeys(c *Config, now func() time.Time) ([]*key, error) {
 	var errs []error
 	taken := map[wire.KeyID]string{}
 	for _, kc := range c.Keys {
-		k, err := loadKey(c, kc, files, now)
+		k, err := loadKey(c, kc, files, state, now)
 		if err == nil && taken[k.id] != "" {
 			// A key of two purposes could be made to sign for one what the other refuses.
 			err = fmt.Errorf("is the same key as %q", taken[k.id])
@@ -49,7 +51,7 @@ func loadKeys(c *Config, now func() time.Time) ([]*key, error) {
 	return keys, errors.Join(errs...)
 }
 
-func loadKey(c *Config, kc KeyConfig, files keyFiles, now func() time.Time) (*key, error) {
+func loadKey(c *Config, kc KeyConfig, files keyFiles, state stateFolder, now func() time.Time) (*key, error) {
 	private, err := files.load(kc.File)
 	if err != nil {
 		return nil, err
@@ -63,6 +65,9 @@ func loadKey(c *Config, kc KeyConfig, files keyFiles, now func() time.Time) (*ke
 		return nil, err
 	}
 	k := &key{KeyConfig: kc, id: id, public: public}
+	if k.Purpose == wire.Checkpoints || k.Purpose == wire.Manifests {
+		return k, k.bindNotes(state, private)
+	}
 	return k, k.bind(c, private, now)
 }
 
@@ -89,4 +94,51 @@ func (k *key) bind(c *Config, private crypto.Signer, now func() time.Time) (err 
 		err = fmt.Errorf("BUG: purpose %q passed the configuration's check", k.Purpose)
 	}
 	return err
+}
+
+// bindNotes is bind for the purposes that sign notes.
+func (k *key) bindNotes(state stateFolder, private crypto.Signer) (err error) {
+	if k.Purpose == wire.Manifests {
+		k.op = wire.OpSignManifest
+		k.sign, err = manifestSigner(k.Origins[0], private)
+		return err
+	}
+	k.op = wire.OpSignCheckpoint
+	k.logs, err = openLedgers(k.Origins, state, private)
+	k.sign = k.logs.sign
+	return err
+}
+
+// origins are the names under which the key signs notes; nil if it signs none.
+func (k *key) origins() ([]wire.Origin, error) {
+	if k.op != wire.OpSignCheckpoint && k.op != wire.OpSignManifest {
+		return nil, nil
+	}
+	public, err := x509.ParsePKIXPublicKey(k.public)
+	if err != nil {
+		return nil, err
+	}
+	if k.op == wire.OpSignCheckpoint {
+		return k.logs.describe(public)
+	}
+	lines, err := verifierKeys(k.Origins[0], 1, public)
+	return []wire.Origin{{Base: k.Origins[0], InUse: k.Origins[0], VerifierKeys: lines}}, err
+}
+
+// notes says how far the key has signed under each name.
+func (k *key) notes() []wire.NoteStatus {
+	origins, err := k.origins()
+	if err != nil {
+		return []wire.NoteStatus{{Problem: err.Error()}}
+	}
+	list := k.logs.status()
+	if k.op == wire.OpSignManifest {
+		list = []wire.NoteStatus{{Name: k.Origins[0]}}
+	}
+	for i, o := range origins {
+		if n := len(o.VerifierKeys); n > 0 {
+			list[i].VerifierKey = o.VerifierKeys[n-1]
+		}
+	}
+	return list
 }

@@ -44,7 +44,12 @@ func Run(ctx context.Context, o RunOptions) error {
 		return err
 	}
 	defer locked.Close()
-	keys, err := loadKeys(c, time.Now)
+	state, err := openState(c.StateDir)
+	if err != nil {
+		return err
+	}
+	defer state.Close()
+	keys, err := loadKeys(c, state, time.Now)
 	if err != nil {
 		return err
 	}
@@ -86,6 +91,15 @@ func runChild(ctx context.Context, o RunOptions, keys []*key, facts func() []wir
 // ready says what runs, and what does not hold.
 func (s *server) ready(socket string) {
 	s.log.Info("keyd is ready", "mode", s.mode, "socket", socket, "keys", len(s.keys), "pid", os.Getpid(), "uid", os.Geteuid())
+	for _, k := range s.keys {
+		for _, l := range k.logs {
+			if state, err := l.position(); err != nil {
+				s.log.Error("a log cannot be signed", "origin", l.base, "error", err)
+			} else {
+				s.log.Info("a log is signed", "origin", l.base, "epoch", state.epoch, "last", state.String())
+			}
+		}
+	}
 	for _, f := range s.facts() {
 		if !f.Holds {
 			s.log.Info("protection does not hold", "name", f.Name, "why", f.Detail)

@@ -35,7 +35,8 @@ type peer struct {
 	maySign  bool // listed in allow_uids, or holder of a child's descriptor; others may only look
 }
 
-// server answers requests. It has no state but counters: every answer follows from the request and the keys.
+// server answers requests. It has no state but counters: every answer follows from the request, the keys and, for
+// checkpoints, the keys' ledgers.
 type server struct {
 	keys    []*key // in the order of the configuration
 	byID    map[wire.KeyID]*key
@@ -46,7 +47,7 @@ type server struct {
 	log     *slog.Logger
 
 	quiet    rate.Sometimes // a hostile peer must not fill the log
-	refusals [wire.Failed + 1]atomic.Uint64
+	refusals [wire.Conflict + 1]atomic.Uint64
 	turned   atomic.Uint64
 
 	mu    sync.Mutex
@@ -63,8 +64,13 @@ func newServer(keys []*key, mode string, facts func() []wire.Fact, log *slog.Log
 	var list wire.List
 	for _, k := range keys {
 		s.byID[k.id] = k
+		origins, err := k.origins()
+		if err != nil {
+			return nil, err
+		}
 		list.Keys = append(list.Keys, wire.Key{
 			Name: k.Name, Purpose: k.Purpose, ID: k.id.String(), Public: k.public, Names: k.Names, ClientID: k.ClientID,
+			Origins: origins,
 		})
 	}
 	var err error
@@ -174,7 +180,10 @@ func (x *exchange) answer(f wire.Frame) wire.Frame {
 		body, code = x.look(f.Body, func() ([]byte, error) { return x.list, nil })
 	case wire.OpStatus:
 		body, code = x.look(f.Body, func() ([]byte, error) { return json.Marshal(x.status()) })
-	case wire.OpSignTLS13Server, wire.OpSignTLS13Client, wire.OpSignAssertion, wire.OpSignClientAssertion:
+	case wire.OpCheckpointPosition:
+		body, code = x.position(f.Body)
+	case wire.OpSignTLS13Server, wire.OpSignTLS13Client, wire.OpSignAssertion, wire.OpSignClientAssertion,
+		wire.OpSignCheckpoint, wire.OpSignManifest:
 		body, code = x.sign(op, f.Body)
 	default:
 		body, code = []byte("unknown operation"), wire.UnknownOp
@@ -206,6 +215,24 @@ func (x *exchange) sign(op wire.Op, body []byte) ([]byte, wire.Code) {
 	if !x.peer.maySign {
 		return []byte("this user is not in allow_uids"), wire.Forbidden
 	}
+	return x.with(op, body, func(k *key, message []byte) ([]byte, error) {
+		sig, err := k.sign(message)
+		if err == nil {
+			k.signed.Add(1)
+		}
+		return sig, err
+	})
+}
+
+// position answers checkpoint_position, which signs nothing: everybody may look.
+func (x *exchange) position(body []byte) ([]byte, wire.Code) {
+	return x.with(wire.OpSignCheckpoint, body, func(k *key, base []byte) ([]byte, error) {
+		return k.logs.position(string(base))
+	})
+}
+
+// with answers a request that names a key for op.
+func (x *exchange) with(op wire.Op, body []byte, answer func(k *key, message []byte) ([]byte, error)) ([]byte, wire.Code) {
 	id, message, err := wire.SplitSignBody(body)
 	if err != nil {
 		return []byte(err.Error()), wire.Malformed
@@ -218,16 +245,19 @@ func (x *exchange) sign(op wire.Op, body []byte) ([]byte, wire.Code) {
 		k.refused.Add(1)
 		return []byte("key " + k.Name + " is for " + string(k.Purpose)), wire.WrongPurpose
 	}
-	sig, err := k.sign(message)
+	good, err := answer(k, message)
+	if err == nil {
+		return good, wire.OK
+	}
 	if r, ok := errors.AsType[refusal](err); ok {
 		k.refused.Add(1)
 		return []byte("key " + k.Name + ": " + string(r)), wire.Refused
 	}
-	if err != nil {
-		return []byte("key " + k.Name + ": " + err.Error()), wire.Failed
+	if last, ok := errors.AsType[conflict](err); ok {
+		k.refused.Add(1)
+		return wire.Checkpoint(last).AppendText(nil), wire.Conflict
 	}
-	k.signed.Add(1)
-	return sig, wire.OK
+	return []byte("key " + k.Name + ": " + err.Error()), wire.Failed
 }
 
 func (s *server) status() wire.Status {
@@ -246,7 +276,7 @@ func (s *server) status() wire.Status {
 	for _, k := range s.keys {
 		st.Keys = append(st.Keys, wire.KeyStatus{
 			Name: k.Name, Purpose: k.Purpose, ID: k.id.String(), Names: k.Names,
-			Signed: k.signed.Load(), Refused: k.refused.Load(),
+			Signed: k.signed.Load(), Refused: k.refused.Load(), Notes: k.notes(),
 		})
 	}
 	return st

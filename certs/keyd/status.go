@@ -2,11 +2,13 @@ package keyd
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -17,8 +19,47 @@ import (
 // Status is what a running keyd says about itself: its keys, what they signed and refused, and which protections hold.
 type Status = wire.Status
 
+// TrustLines are the lines of a trust file, in which `sallyport audit verify` finds whom to believe: a verifier key for each
+// epoch of each log, and for manifests. They come from the keyd that listens on socket, see AskStatus.
+func TrustLines(socket string) ([]string, error) {
+	body, err := ask(socket, wire.OpList)
+	if err != nil {
+		return nil, err
+	}
+	var list wire.List
+	if err := json.Unmarshal(body, &list); err != nil {
+		return nil, fmt.Errorf("asking keyd: %w", err)
+	}
+	var lines []string
+	for _, k := range list.Keys {
+		for _, o := range k.Origins {
+			if o.InUse == "" {
+				return nil, fmt.Errorf("keyd signs nothing for %s: its status says why", o.Base)
+			}
+			lines = append(lines, o.VerifierKeys...)
+		}
+	}
+	if len(lines) == 0 {
+		return nil, errors.New("keyd has no checkpoint key and no manifest key: keyd init adds them")
+	}
+	return lines, nil
+}
+
 // AskStatus asks the keyd that listens on socket. The caller must be root, keyd's user or one of allow_uids.
 func AskStatus(socket string) (*Status, error) {
+	body, err := ask(socket, wire.OpStatus)
+	if err != nil {
+		return nil, err
+	}
+	var st Status
+	if err := json.Unmarshal(body, &st); err != nil {
+		return nil, fmt.Errorf("asking keyd: %w", err)
+	}
+	return &st, nil
+}
+
+// ask makes one request that takes nothing.
+func ask(socket string, op wire.Op) ([]byte, error) {
 	c, err := net.DialTimeout("unix", socket, ioTimeout)
 	if err != nil {
 		return nil, fmt.Errorf("asking keyd: %w", err)
@@ -28,7 +69,7 @@ func AskStatus(socket string) (*Status, error) {
 	if err := wire.Offer(c); err != nil {
 		return nil, fmt.Errorf("asking keyd: %w", err)
 	}
-	if _, err := c.Write(wire.AppendFrame(nil, wire.Frame{ID: 1, Kind: byte(wire.OpStatus)})); err != nil {
+	if _, err := c.Write(wire.AppendFrame(nil, wire.Frame{ID: 1, Kind: byte(op)})); err != nil {
 		return nil, fmt.Errorf("asking keyd: %w", err)
 	}
 	f, err := wire.ReadFrame(c, wire.MaxAnswer)
@@ -38,11 +79,7 @@ func AskStatus(socket string) (*Status, error) {
 	if code := wire.Code(f.Kind); code != wire.OK {
 		return nil, fmt.Errorf("asking keyd: %s: %s", code, f.Body)
 	}
-	var st Status
-	if err := json.Unmarshal(f.Body, &st); err != nil {
-		return nil, fmt.Errorf("asking keyd: %w", err)
-	}
-	return &st, nil
+	return f.Body, nil
 }
 
 // PrintStatus writes st for people.
@@ -57,9 +94,25 @@ func PrintStatus(w io.Writer, st *Status) error {
 	for _, k := range st.Keys {
 		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%s\t%s\n", k.Name, k.Purpose, k.Signed, k.Refused, k.ID, strings.Join(k.Names, " "))
 	}
+	printNotes(t, st.Keys)
 	fmt.Fprint(t, "\nPROTECTION\tHOLDS\tWHY NOT\n")
 	for _, f := range st.Sandbox {
 		fmt.Fprintf(t, "%s\t%s\t%s\n", f.Name, map[bool]string{true: "yes", false: "no"}[f.Holds], f.Detail)
 	}
 	return t.Flush()
+}
+
+// printNotes prints what is signed under which name, if anything is.
+func printNotes(w io.Writer, keys []wire.KeyStatus) {
+	title := "\nORIGIN\tKEY\tSIZE SIGNED\tVERIFIER KEY\tPROBLEM\n"
+	for _, k := range keys {
+		for _, n := range k.Notes {
+			size := "none"
+			if n.Root != "" {
+				size = strconv.FormatUint(n.Size, 10)
+			}
+			fmt.Fprintf(w, "%s%s\t%s\t%s\t%s\t%s\n", title, n.Name, k.Name, size, n.VerifierKey, n.Problem)
+			title = ""
+		}
+	}
 }

@@ -1,8 +1,10 @@
 // Command keyd is the key process: it holds the private keys that the gateway uses and never sees.
 //
-//	keyd init    make keys, a development CA, certificates and keyd.yaml
-//	keyd run     serve keys
-//	keyd status  say what a running keyd holds, signed and refused, and what protects it
+//	keyd init       make keys, a development CA, certificates and keyd.yaml, or the audit log's keys for an older keyd.yaml
+//	keyd run        serve keys
+//	keyd status     say what a running keyd holds, signed and refused, and what protects it
+//	keyd trust      print the verifier keys of a running keyd's checkpoints and manifests: a trust file
+//	keyd new-epoch  let an audit log that cannot continue begin anew, as the declared successor of what was signed
 //
 // Exit codes: 0 yes, 1 no, 2 usage or cannot run.
 package main
@@ -26,9 +28,11 @@ import (
 const defaultConfig = "/etc/sallyport-keyd/keyd.yaml"
 
 type commands struct {
-	Init   initCommand   `cmd:"" help:"Make keys, a development CA, certificates and keyd.yaml. Overwrites nothing."`
-	Run    runCommand    `cmd:"" help:"Serve keys until terminated."`
-	Status statusCommand `cmd:"" help:"Say what a running keyd holds, signed and refused, and what protects it."`
+	Init     initCommand   `cmd:"" help:"Make keys, a development CA, certificates and keyd.yaml; where keyd.yaml exists, add the audit log's keys. Overwrites nothing."`
+	Run      runCommand    `cmd:"" help:"Serve keys until terminated."`
+	Status   statusCommand `cmd:"" help:"Say what a running keyd holds, signed and refused, and what protects it."`
+	Trust    trustCommand  `cmd:"" help:"Print the verifier keys of a running keyd's checkpoints and manifests: the lines of a trust file."`
+	NewEpoch epochCommand  `cmd:"" help:"Let an audit log that cannot continue begin anew, as the declared successor of what was signed. keyd must be stopped; run this as its user."`
 }
 
 func main() {
@@ -48,14 +52,15 @@ func main() {
 type initCommand struct {
 	Dir            string   `required:"" help:"Folder for keyd.yaml, keys and state." type:"path"`
 	Public         string   `help:"Folder for the CA certificate and the chains (default: public in --dir)." type:"path"`
-	Domain         string   `required:"" help:"What the development CA may vouch for, subdomains included."`
-	Host           []string `required:"" help:"Host that gets a key and a certificate; repeat it." sep:"none"`
+	Domain         string   `help:"What the development CA may vouch for, subdomains included."`
+	Host           []string `help:"Host that gets a key and a certificate; repeat it. Needed unless keyd.yaml exists." sep:"none"`
 	Client         []string `help:"Name of the gateway towards apps that ask who it is; gets a key and a certificate of a CA of its own; repeat it." sep:"none"`
 	Port           int      `help:"Public port, part of issuer and audiences." default:"443"`
 	Issuer         string   `help:"Issuer of assertions (default: https://auth.DOMAIN[:PORT])."`
 	Audience       []string `help:"Origin of an app that assertions may go to (default: each host); repeat it." sep:"none"`
 	ClientID       string   `help:"OAuth client id at the identity provider." default:"sallyport"`
 	ClientAudience []string `help:"Token endpoint or issuer that client assertions may go to; repeat it." sep:"none"`
+	Origin         string   `help:"What the audit logs' names begin with, the gateway's audit.origin (default: DOMAIN/audit)."`
 	Listen         string   `help:"Path of the socket (default: run/keyd.sock in --dir)." type:"path"`
 	AllowUID       []uint32 `help:"User id of the gateway (default: yours); repeat it."`
 }
@@ -64,13 +69,18 @@ func (c *initCommand) Run() error {
 	res, err := keyd.Init(keyd.InitOptions{
 		Dir: c.Dir, Public: c.Public, Domain: c.Domain, Hosts: c.Host, Port: c.Port, Issuer: c.Issuer,
 		Audiences: c.Audience, ClientID: c.ClientID, ClientAudiences: c.ClientAudience, Listen: c.Listen,
-		AllowUIDs: c.AllowUID, Clients: c.Client,
+		AllowUIDs: c.AllowUID, Clients: c.Client, Base: c.Origin,
 	})
 	if err != nil {
 		return err
 	}
-	fmt.Printf("configuration  %s\nsocket         %s\ncertificates   %s\nCA to trust    %s\n",
-		res.Config, res.Socket, res.Certificates, res.CA)
+	fmt.Printf("configuration  %s\nsocket         %s\n", res.Config, res.Socket)
+	if res.CA != "" {
+		fmt.Printf("certificates   %s\nCA to trust    %s\n", res.Certificates, res.CA)
+	}
+	if res.Trust != "" {
+		fmt.Printf("for auditors   %s\n", res.Trust)
+	}
 	for _, chain := range slices.Sorted(maps.Values(res.ClientChains)) {
 		fmt.Printf("for apps       %s\n", chain)
 	}
@@ -99,14 +109,11 @@ type statusCommand struct {
 }
 
 func (c *statusCommand) Run() error {
-	if c.Socket == "" {
-		config, err := keyd.LoadConfig(c.Config)
-		if err != nil {
-			return err
-		}
-		c.Socket = config.Listen
+	socket, err := socketOf(c.Socket, c.Config)
+	if err != nil {
+		return err
 	}
-	st, err := keyd.AskStatus(c.Socket)
+	st, err := keyd.AskStatus(socket)
 	if err != nil {
 		return err
 	}
@@ -116,4 +123,65 @@ func (c *statusCommand) Run() error {
 		return e.Encode(st)
 	}
 	return keyd.PrintStatus(os.Stdout, st)
+}
+
+// socketOf is the path of keyd's socket, from the configuration if it is not given.
+func socketOf(given, config string) (string, error) {
+	if given != "" {
+		return given, nil
+	}
+	c, err := keyd.LoadConfig(config)
+	if err != nil {
+		return "", err
+	}
+	return c.Listen, nil
+}
+
+type trustCommand struct {
+	Config string `help:"Path of keyd.yaml, for the socket's." default:"${config}" type:"path"`
+	Socket string `help:"Path of the socket; the configuration is not read then." type:"path"`
+}
+
+func (c *trustCommand) Run() error {
+	socket, err := socketOf(c.Socket, c.Config)
+	if err != nil {
+		return err
+	}
+	lines, err := keyd.TrustLines(socket)
+	if err != nil {
+		return err
+	}
+	for _, line := range lines {
+		fmt.Println(line)
+	}
+	return nil
+}
+
+type epochCommand struct {
+	Config string `help:"Path of keyd.yaml." default:"${config}" type:"path"`
+	Log    string `help:"Log, such as decision." xor:"log" required:""`
+	Origin string `help:"Log by its configured origin, such as corp.example/audit/decision." xor:"log" required:""`
+	Last   string `help:"File with the newest signed checkpoint of the log that can be found, where keyd lost its own state of it." type:"existingfile" xor:"word"`
+	First  bool   `help:"Nothing was ever signed for this log: it was added to keyd.yaml by hand." xor:"word"`
+}
+
+func (c *epochCommand) Run() error {
+	o := keyd.EpochOptions{Config: c.Config, Log: c.Log, Origin: c.Origin, First: c.First}
+	if c.Last != "" {
+		last, err := os.ReadFile(c.Last)
+		if err != nil {
+			return err
+		}
+		o.Last = last
+	}
+	res, err := keyd.NewEpoch(o)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("origin in use  %s\n", res.Origin)
+	if res.Previous != "" {
+		fmt.Printf("it states      %s\n", res.Previous)
+	}
+	fmt.Printf("for auditors   %s\n", res.VerifierKey)
+	return nil
 }

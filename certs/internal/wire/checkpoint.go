@@ -12,7 +12,7 @@ import (
 // the body of a conflict, where it is the last one signed, or size 0 while there is none.
 type Checkpoint struct {
 	Origin string   // the log's name, and the name of the key in the note's signature
-	Size   uint64   // leaves; at most 2⁶³−1
+	Size   uint64   // leaves; at most MaxSize
 	Root   [32]byte // of the Merkle tree, RFC 6962 §2.1
 	// Previous is the one extension line that is allowed, without its line break: "previous <origin> <size> <root>", the
 	// last state of the origin that this one continues. Empty for an origin that continues none.
@@ -21,6 +21,10 @@ type Checkpoint struct {
 
 // MaxProof is the most hashes that a consistency proof can have (C2SP tlog-witness, add-checkpoint).
 const MaxProof = 63
+
+// MaxSize is the most leaves that a checkpoint may have. Beyond it golang.org/x/mod/sumdb/tlog, which verifies the proofs,
+// does not come to an end.
+const MaxSize = 1 << 62
 
 // errCheckpoint is all that is said of text that is none: it may be a stranger's.
 var errCheckpoint = errors.New("not a checkpoint")
@@ -115,10 +119,10 @@ func ParseGrowth(b []byte) (Growth, error) {
 	return g, nil
 }
 
-// parseSize reads a decimal without leading zeros.
+// parseSize reads a decimal without leading zeros, at most MaxSize.
 func parseSize(s string) (uint64, error) {
 	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || n < 0 || strconv.FormatInt(n, 10) != s {
+	if err != nil || n < 0 || n > MaxSize || strconv.FormatInt(n, 10) != s {
 		return 0, errCheckpoint
 	}
 	return uint64(n), nil

@@ -90,7 +90,8 @@ type Key struct {
 	Private  crypto.Signer
 	Hosts    []string
 	ClientID string
-	Audience string // of an oidc-client key
+	Audience string   // of an oidc-client key
+	Origins  []string // of a checkpoint or manifest key
 }
 
 // Setup is a folder with everything that keyd needs.
@@ -130,6 +131,9 @@ func Make(t testing.TB, uid int, allow []int, keys ...Key) *Setup {
 		if k.ClientID != "" {
 			entry["client_id"], entry["audiences"] = k.ClientID, []string{k.Audience}
 		}
+		if len(k.Origins) > 0 {
+			entry["origins"] = k.Origins
+		}
 		config = append(config, entry)
 	}
 	data, err := json.MarshalIndent(map[string]any{ // JSON is YAML
@@ -138,7 +142,31 @@ func Make(t testing.TB, uid int, allow []int, keys ...Key) *Setup {
 	}, "", "  ")
 	must(t, err)
 	must(t, os.WriteFile(s.Config, data, 0o644))
+	for _, k := range keys {
+		for _, origin := range k.Origins {
+			if k.Purpose == "checkpoint" {
+				s.NewEpoch(t, "--origin", origin, "--first")
+			}
+		}
+	}
 	return s
+}
+
+// NewEpoch runs `keyd new-epoch` as keyd's user and returns what it prints.
+func (s *Setup) NewEpoch(t testing.TB, args ...string) string {
+	t.Helper()
+	out, err := s.TryNewEpoch(args...)
+	if err != nil {
+		t.Fatalf("keyd new-epoch: %v: %s", err, out)
+	}
+	return out
+}
+
+// TryNewEpoch is NewEpoch where it may fail.
+func (s *Setup) TryNewEpoch(args ...string) (string, error) {
+	cmd := s.as(exec.Command(binary, append([]string{"new-epoch", "--config", s.Config}, args...)...))
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }
 
 // gidOf gives the socket's folder to the first allowed user's group, and the rest to keyd's.
@@ -227,7 +255,11 @@ type Process struct {
 
 // Command prepares `keyd run` for s without starting it.
 func (s *Setup) Command() *exec.Cmd {
-	cmd := exec.Command(binary, "run", "--config", s.Config)
+	return s.as(exec.Command(binary, "run", "--config", s.Config))
+}
+
+// as makes cmd run as keyd's user.
+func (s *Setup) as(cmd *exec.Cmd) *exec.Cmd {
 	if s.UID != os.Geteuid() {
 		groups := []uint32{GatewayUID} // to hand the socket to it
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{
