@@ -2,6 +2,7 @@ package tree
 
 import (
 	"fmt"
+	"iter"
 	"math/bits"
 	"slices"
 )
@@ -17,14 +18,56 @@ type Frontier struct {
 func (f *Frontier) Size() uint64 { return f.size }
 
 // Append adds the next leaf.
-func (f *Frontier) Append(leaf Hash) {
-	for range bits.TrailingZeros64(^f.size) {
+func (f *Frontier) Append(leaf Hash) { f.append(0, leaf, nil) }
+
+// append adds the next complete subtree, of 2^height leaves, and hands out each subtree that gets complete by it. The size
+// must be a multiple of 2^height.
+func (f *Frontier) append(height int, hash Hash, completed func(height int, hash Hash)) {
+	for i := range bits.TrailingZeros64(^(f.size >> height)) {
 		last := len(f.hashes) - 1
-		leaf = HashChildren(f.hashes[last], leaf)
+		hash = HashChildren(f.hashes[last], hash)
 		f.hashes = f.hashes[:last]
+		if completed != nil {
+			completed(height+i+1, hash)
+		}
 	}
-	f.hashes = append(f.hashes, leaf)
-	f.size++
+	f.hashes = append(f.hashes, hash)
+	f.size += 1 << height
+}
+
+// subtree is the hash of the subtree of 2^height leaves with that number among those of its height, if it is one of the
+// frontier's.
+func (f *Frontier) subtree(height int, n uint64) (Hash, bool) {
+	if f.size>>height&1 == 0 || n != f.size>>height-1 {
+		return Hash{}, false
+	}
+	return f.hashes[bits.OnesCount64(f.size>>height)-1], true
+}
+
+// subtrees are the largest complete subtrees that the leaves from first up to but without last consist of, in order: each
+// has 2^height leaves and is the n-th of its height.
+func subtrees(first, last uint64) iter.Seq2[int, uint64] {
+	return func(yield func(height int, n uint64) bool) {
+		for first < last {
+			height := min(bits.TrailingZeros64(first), bits.Len64(last-first)-1)
+			if !yield(height, first>>height) {
+				return
+			}
+			first += 1 << height
+		}
+	}
+}
+
+// Hashes are the hashes of the frontier, the largest subtree first.
+func (f *Frontier) Hashes() []Hash { return slices.Clone(f.hashes) }
+
+// NewFrontier is the frontier of a tree of that size with those hashes, the largest subtree first. One that is too large,
+// or has another number of hashes, is an error.
+func NewFrontier(size uint64, hashes []Hash) (Frontier, error) {
+	if size > MaxSize || len(hashes) != bits.OnesCount64(size) {
+		return Frontier{}, fmt.Errorf("frontier of %d leaves has %d hashes, not %d", size, len(hashes), bits.OnesCount64(size))
+	}
+	return Frontier{size, slices.Clone(hashes)}, nil
 }
 
 // Root is the root of the tree (RFC 6962 §2.1).
