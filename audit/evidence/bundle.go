@@ -9,7 +9,7 @@
 //	README.txt, summary.html            the same for people
 //	records/<log>/<index>.jsonl         one line a record: its JSON as stored or, where withheld, its leaf hash in base64
 //	matches/<log>/<index>.csv           which of them the query chooses, where neither all nor none
-//	checkpoints/<log>, proofs/<log>     the signed root, and the hashes that lead from the records to it
+//	checkpoints/<log>, proofs/<log>.json   the signed root, and the hashes that lead from the records to it
 //	policies/<hex>.tar, schema/…        what decided; the form of records
 package evidence
 
@@ -121,16 +121,16 @@ func (b *Bundle) Note() []byte { return b.note }
 // Checkpoint is the signed checkpoint of a log. An error is a *Problem.
 func (b *Bundle) Checkpoint(log string) ([]byte, error) { return b.read(checkpointName(log)) }
 
-// RangeProof are the hashes that lead from the leaves [First, End) of a log to its checkpoint's root, as audit/tree made
-// them. An error is a *Problem.
-func (b *Bundle) RangeProof(log string) ([]tree.Hash, error) {
+// RangeProof is what leads from the leaves [First, End) of a log to its checkpoint's root. It is about that range of a
+// tree of that size; whether it holds is not judged. An error is a *Problem.
+func (b *Bundle) RangeProof(log string) (tree.RangeProof, error) {
 	text, err := b.read(proofName(log))
 	if err != nil {
-		return nil, err
+		return tree.RangeProof{}, err
 	}
-	proof, err := parseProof(text)
+	proof, err := parseProof(text, b.manifest.Log(log))
 	if err != nil {
-		return nil, &Problem{Kind: Altered, Name: proofName(log), Err: err}
+		return tree.RangeProof{}, &Problem{Kind: Altered, Name: proofName(log), Err: err}
 	}
 	return proof, nil
 }

@@ -12,7 +12,7 @@ import (
 
 // What one bundle may hold. A writer keeps to it, and a reader believes nothing else.
 const (
-	maxFiles     = 200_000
+	maxFiles     = 100_000
 	maxDirectory = 16 << 20 // bytes of the zip's directory
 	maxManifest  = 64 << 20
 	maxNote      = 64 << 10
@@ -35,7 +35,7 @@ var (
 	partPath   = regexp.MustCompile(`^records/` + logName + `/[0-9]{20}\.jsonl$`)
 	matchPath  = regexp.MustCompile(`^matches/` + logName + `/[0-9]{20}\.csv$`)
 	checkPath  = regexp.MustCompile(`^checkpoints/` + logName + `$`)
-	proofPath  = regexp.MustCompile(`^proofs/` + logName + `$`)
+	proofPath  = regexp.MustCompile(`^proofs/` + logName + `\.json$`)
 	policyPath = regexp.MustCompile(`^policies/[0-9a-f]{64}\.tar$`)
 )
 
@@ -46,7 +46,7 @@ func matchesName(log string, first uint64) string {
 	return fmt.Sprintf("matches/%s/%020d.csv", log, first)
 }
 func checkpointName(log string) string { return "checkpoints/" + log }
-func proofName(log string) string      { return "proofs/" + log }
+func proofName(log string) string      { return "proofs/" + log + ".json" }
 
 // policyName is the file of a digest, which may come from a record: nothing but a digest passes.
 func policyName(digest string) (string, error) {

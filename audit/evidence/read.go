@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -262,25 +263,27 @@ func parseRuns(text string, p *Part) (r runs, err error) {
 	return r, nil
 }
 
-// appendProof writes a range proof: its hashes in base64, one a line.
-func appendProof(b []byte, proof []tree.Hash) []byte {
-	for _, h := range proof {
-		b = append(append(b, h.String()...), '\n')
+// encodeProof is a range proof's file.
+func encodeProof(p tree.RangeProof) []byte {
+	text, err := json.Marshal(p)
+	if err != nil {
+		panic("BUG: range proof: " + err.Error())
 	}
-	return b
+	return append(text, '\n')
 }
 
-func parseProof(text []byte) ([]tree.Hash, error) {
-	var proof []tree.Hash
-	for line := range bytes.Lines(text) {
-		line, ok := bytes.CutSuffix(line, []byte{'\n'})
-		h, err := parseHash(line)
-		if err != nil || !ok {
-			return nil, errors.Join(err, errors.New("a line is no hash"))
-		}
-		proof = append(proof, h)
+// parseProof reads the proof of what the bundle holds of a log.
+func parseProof(text []byte, l *LogManifest) (p tree.RangeProof, err error) {
+	if err := json.Unmarshal(text, &p); err != nil {
+		return p, err
 	}
-	return proof, nil
+	if !bytes.Equal(encodeProof(p), text) {
+		return p, errors.New("it is not in the form this program writes")
+	}
+	if l == nil || p.First != l.First || p.Last != l.End || p.Size != l.Size {
+		return p, fmt.Errorf("it is about records %d to %d of %d", p.First, p.Last, p.Size)
+	}
+	return p, nil
 }
 
 // parseHash reads a hash in base64, of which there is one spelling.
