@@ -22,7 +22,7 @@ const (
 // Compile checks an expression and prepares it. An empty one chooses everything. An error is an *Error.
 func Compile(expr string) (*Filter, error) {
 	if strings.TrimSpace(expr) == "" {
-		return And(), nil
+		return everything(), nil
 	}
 	env, err := environment()
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 )
 
 // From is the filter that chooses what an audit.Filter does, but for Last, which is no property of a record.
+// A Where is asked as well, and is not part of the text.
 func From(f audit.Filter) (*Filter, error) {
 	var all []string
 	add := func(field, operator, value string) {
@@ -26,6 +27,9 @@ func From(f audit.Filter) (*Filter, error) {
 	if f.FromSeq > 0 {
 		all = append(all, fmt.Sprintf("seq >= %d", signed(f.FromSeq)))
 	}
+	if f.ToSeq > 0 {
+		all = append(all, fmt.Sprintf("seq < %d", signed(f.ToSeq)))
+	}
 	add(fieldUser, "==", f.User)
 	add("app", "==", f.App)
 	add("effect", "==", string(f.Effect))
@@ -33,15 +37,19 @@ func From(f audit.Filter) (*Filter, error) {
 	add("request_id", "==", f.RequestID)
 	add("type", "==", string(f.Type))
 	add("code", "==", f.Code)
-	return Compile(strings.Join(all, " && "))
+	made, err := Compile(strings.Join(all, " && "))
+	if err == nil && f.Where != nil {
+		made.parts = append(made.parts, part{native: func(x *facts) bool { return f.Where(x.whole()) }})
+	}
+	return made, err
 }
 
-// Audit is what of the filter audit.Reader understands, which passes over most other records without decoding them. It
-// chooses everything that the filter does and may choose more: ask Matches of what it yields.
+// Audit is the filter for audit.Reader: it chooses the same records, and lets the reader pass over most others without
+// decoding them.
 func (f *Filter) Audit() audit.Filter {
 	b := f.bounds
 	return audit.Filter{
-		From: b.From, To: b.To, FromSeq: b.FromSeq, User: b.User, App: b.Equal["app"], Effect: audit.Effect(b.Equal["effect"]),
+		From: b.From, To: b.To, FromSeq: b.FromSeq, ToSeq: b.ToSeq, Where: f.Matches, App: b.Equal["app"], Effect: audit.Effect(b.Equal["effect"]),
 		Reason: b.Equal["reason"], RequestID: b.Equal["request_id"], Type: audit.Type(b.Equal["type"]), Code: b.Equal["code"],
 	}
 }

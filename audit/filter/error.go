@@ -23,7 +23,7 @@ type Problem struct {
 // Error names the first problem and how many more there are.
 func (e *Error) Error() string {
 	p := e.Problems[0]
-	text := fmt.Sprintf("filter %q: line %d, column %d: %s", e.Expr, p.Line, p.Column, p.Message)
+	text := fmt.Sprintf("filter: line %d, column %d: %s", p.Line, p.Column, p.Message)
 	if more := len(e.Problems) - 1; more > 0 {
 		text += fmt.Sprintf(" (and %d more)", more)
 	}
@@ -33,7 +33,7 @@ func (e *Error) Error() string {
 func newError(expr string, issues *cel.Issues) *Error {
 	e := &Error{Expr: expr}
 	for _, i := range issues.Errors() {
-		e.Problems = append(e.Problems, Problem{i.Location.Line(), i.Location.Column() + 1, explain(i.Message)})
+		e.Problems = append(e.Problems, Problem{max(1, i.Location.Line()), max(1, i.Location.Column()+1), explain(i.Message)})
 	}
 	slices.SortStableFunc(e.Problems, func(a, b Problem) int {
 		if a.Line != b.Line {

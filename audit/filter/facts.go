@@ -30,6 +30,20 @@ func (d *document) of(raw []byte) string {
 	return d.text
 }
 
+// whole is the record with its JSON fields.
+func (x *facts) whole() *audit.Record {
+	r := *x.record
+	r.Input, r.Decision, r.Detail = raw(r.Input, x.input), raw(r.Decision, x.decision), raw(r.Detail, x.detail)
+	return &r
+}
+
+func raw(have []byte, d document) []byte {
+	if len(have) == 0 && d.text != "" {
+		return []byte(d.text)
+	}
+	return have
+}
+
 func (x *facts) inInput(path ...string) string {
 	return peek.At(x.input.of(x.record.Input), path...)
 }
@@ -147,12 +161,9 @@ func signed(n uint64) int64 { return int64(min(n, math.MaxInt64)) }
 // shallow reads the plain fields of a record's JSON; input, decision and detail stay as they are. All of it shares the
 // line's memory.
 func shallow(line string) (*facts, bool) {
-	if !peek.Whole(line) {
-		return nil, false
-	}
 	r := new(audit.Record)
 	x := &facts{record: r}
-	for name, value := range peek.Members(line) {
+	whole := peek.EachMember(line, func(name, value string) bool {
 		switch name {
 		case "v":
 			r.V = int(peek.Int(value))
@@ -200,10 +211,11 @@ func shallow(line string) (*facts, bool) {
 		case "detail":
 			x.detail = document{value, true}
 		}
-	}
+		return true
+	})
 	// Fields that are not there are known to be empty.
 	x.input.made, x.decision.made, x.detail.made = true, true, true
-	return x, true
+	return x, whole
 }
 
 func shallowOutcome(value string) *audit.Outcome {

@@ -12,8 +12,10 @@
 package filter
 
 import (
+	"fmt"
 	"strings"
 	"sync/atomic"
+	"unicode/utf8"
 
 	"sallyport/audit"
 )
@@ -83,10 +85,11 @@ func (f *Filter) Failures() (n uint64, err error) {
 // String is the expression. Compiling it again gives an equal filter.
 func (f *Filter) String() string { return f.text }
 
-// And is the filter that chooses what all of these choose. Nil ones are left out; of none it chooses everything.
-func And(filters ...*Filter) *Filter {
+// And is the filter that chooses what all of these choose. Nil ones are left out; of none it chooses everything. It fails
+// where the expressions are too long together.
+func And(filters ...*Filter) (*Filter, error) {
+	all := everything()
 	var texts []string
-	all := &Filter{}
 	for _, f := range filters {
 		if f == nil || len(f.parts) == 0 {
 			continue
@@ -97,11 +100,16 @@ func And(filters ...*Filter) *Filter {
 	}
 	switch len(texts) {
 	case 0:
-		all.text = "true"
 	case 1:
 		all.text = texts[0]
 	default:
 		all.text = "(" + strings.Join(texts, ") && (") + ")"
 	}
-	return all
+	if n := utf8.RuneCountInString(all.text); n > maxExpression {
+		return nil, fmt.Errorf("filters of %d characters together, more than %d", n, maxExpression)
+	}
+	return all, nil
 }
+
+// everything is the filter that chooses all records.
+func everything() *Filter { return &Filter{text: "true"} }
