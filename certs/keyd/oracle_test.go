@@ -24,14 +24,18 @@ func TestKEY05NoSigningOracle(t *testing.T) {
 	s := keydtest.Make(t, 0, []int{0}, all...)
 	s.Start(t)
 	p := dial(t, s)
-	wiki, says, login, mutual := id(t, all[0]), id(t, all[3]), id(t, all[4]), id(t, all[5])
+	wiki, says, login, mutual, logs, evidence := id(t, all[0]), id(t, all[3]), id(t, all[4]), id(t, all[5]), id(t, all[6]), id(t, all[7])
+	log := keydtest.NewLog(t, "log")
+	body := log.Body(decision, 3)
+	growth := wire.Growth{Body: body}.AppendText(nil)
 	digest := sha256.Sum256([]byte("anything"))
+	manifest := wire.ManifestText("corp.example/audit/manifest", digest)
 	clientVerify := strings.Replace(certificateVerify, "server", "client", 1)
 	clientDigest := sha256.Sum256([]byte(clientVerify))
 	now := time.Now().Unix()
 
 	right := map[wire.Op]wire.KeyID{wire.OpSignTLS13Server: wiki, wire.OpSignAssertion: says, wire.OpSignClientAssertion: login,
-		wire.OpSignTLS13Client: mutual}
+		wire.OpSignTLS13Client: mutual, wire.OpSignCheckpoint: logs, wire.OpSignManifest: evidence}
 	messages := map[string]struct {
 		op   wire.Op // the one that signs it; 0: none
 		data []byte
@@ -57,6 +61,18 @@ func TestKEY05NoSigningOracle(t *testing.T) {
 		"assertion for a year":    {0, jwt(t, says, map[string]any{"iss": "https://auth.corp.example", "aud": "https://wiki.corp.example", "sub": "a", "iat": now, "exp": now + 31e6})},
 		"assertion, TLS key's id": {0, assertion(t, wiki)},
 		"a whole token":           {0, append(assertion(t, says), ".c2ln"...)},
+		"checkpoint":              {wire.OpSignCheckpoint, growth},
+		"checkpoint, no request":  {0, body},
+		"manifest":                {wire.OpSignManifest, manifest},
+		"manifest as checkpoint":  {0, wire.Growth{Body: manifest}.AppendText(nil)},
+		"manifest, another name":  {0, wire.ManifestText(decision, digest)},
+		"manifest, upper case":    {0, bytes.Replace(manifest, []byte("sha256 "), []byte("SHA256 "), 1)},
+		"manifest, a line more":   {0, append(manifest[:len(manifest):len(manifest)], "more\n"...)},
+		"manifest, no line break": {0, manifest[:len(manifest)-1]},
+		"manifest, short sum":     {0, append(manifest[:len(manifest)-3:len(manifest)-3], '\n')},
+		"manifest, capital sum":   {0, append(bytes.Clone(manifest[:len(manifest)-65]), append(bytes.ToUpper(manifest[len(manifest)-65:len(manifest)-1]), '\n')...)},
+		"handshake in a note":     {0, append([]byte("old 0\n\n"), certificateVerify...)},
+		"token in a note":         {0, append([]byte("old 0\n\n"), assertion(t, says)...)},
 	}
 	for name, m := range messages {
 		for op, key := range right {

@@ -125,22 +125,31 @@ var rsaKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.Genera
 // keys is one key for each purpose and kind.
 func keys(t testing.TB) []keydtest.Key {
 	t.Helper()
-	_, ed, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
 	r, err := rsaKey()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return []keydtest.Key{
 		{Name: "wiki", Purpose: "tls-server", Private: p256(t), Hosts: []string{"wiki.corp.example"}},
-		{Name: "edward", Purpose: "tls-server", Private: ed, Hosts: []string{"edward.corp.example"}},
+		{Name: "edward", Purpose: "tls-server", Private: edKey(t), Hosts: []string{"edward.corp.example"}},
 		{Name: "rivest", Purpose: "tls-server", Private: r, Hosts: []string{"rivest.corp.example"}},
 		{Name: "says", Purpose: "assertion", Private: p256(t)},
 		{Name: "login", Purpose: "oidc-client", Private: p256(t), ClientID: "sallyport", Audience: "https://login.example/token"},
 		{Name: "mutual", Purpose: "tls-client", Private: p256(t)},
+		{Name: "log", Purpose: "checkpoint", Private: edKey(t), Origins: []string{decision, control}},
+		{Name: "evidence", Purpose: "manifest", Private: edKey(t), Origins: []string{"corp.example/audit/manifest"}},
 	}
+}
+
+const decision, control = "corp.example/audit/decision", "corp.example/audit/control"
+
+func edKey(t testing.TB) ed25519.PrivateKey {
+	t.Helper()
+	_, k, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
 }
 
 // peer is a client that says whatever a test wants.

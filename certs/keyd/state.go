@@ -159,7 +159,7 @@ func openState(dir string) (diskFolder, error) {
 func (d diskFolder) Close() error { return d.root.Close() }
 
 func (d diskFolder) Read(name string) ([]byte, error) {
-	f, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
+	f, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // O_NONBLOCK: see keyFiles.load
 	if err != nil {
 		return nil, err
 	}
