@@ -86,11 +86,15 @@ func (m *memoryFiles) WriteFile(name string, b []byte) error {
 	return nil
 }
 
+// ReplaceFile fails before the new content is there, or after.
 func (m *memoryFiles) ReplaceFile(name string, b []byte) error {
 	if err := m.WriteFile(name, b); err != nil {
 		return err
 	}
-	return m.Sync([]string{name})
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.disk[name] = m.files[name]
+	return m.asked("replace", name)
 }
 
 func (m *memoryFiles) Sync(names []string) error {

@@ -91,6 +91,7 @@ func (t *Tiles) edgeEntries(at place, width int) ([]Hash, error) {
 		for _, w := range wider(t.files, at, width) {
 			entries, err := readTile(t.files, at, w)
 			if err == nil && t.agrees(entries[:width], at, base) {
+				t.found(at, w, width)
 				return append(room, entries[:width]...), nil
 			}
 			if err != nil && !errors.Is(err, ErrTiles) {
@@ -103,6 +104,17 @@ func (t *Tiles) edgeEntries(at place, width int) ([]Hash, error) {
 		return append(room, unknown...), nil
 	}
 	return nil, fmt.Errorf("%s: %w", at.path(width), ErrTiles)
+}
+
+// found takes over a partial tile that need not be written again. Whether it was ever synced is not known.
+func (t *Tiles) found(at place, width, wanted int) {
+	if width != wanted {
+		return
+	}
+	name := at.path(width)
+	t.partials[partial{at, width}] = name
+	t.unsynced[name] = true
+	t.folders[parent(name)] = true
 }
 
 // agrees reports whether the entries of a tile at the right edge are those of the frontier.
@@ -172,6 +184,30 @@ func (t *Tiles) flush(size uint64) error {
 	if err != nil {
 		return err
 	}
+	if err := t.writeAll(full); err != nil {
+		return err
+	}
+	for _, tile := range partials {
+		if err := t.writePartial(tile); err != nil {
+			return fmt.Errorf("writing a hash tile: %w", err)
+		}
+	}
+	t.flushed = size
+	return nil
+}
+
+// flushFull writes full tiles only.
+func (t *Tiles) flushFull() error {
+	t.writing.Lock()
+	defer t.writing.Unlock()
+	full, _, err := t.toWrite(t.flushed)
+	if err != nil {
+		return err
+	}
+	return t.writeAll(full)
+}
+
+func (t *Tiles) writeAll(full []fullTile) error {
 	for _, tile := range full {
 		if err := t.writeFull(tile); err != nil {
 			return fmt.Errorf("writing a hash tile: %w", err)
@@ -180,12 +216,6 @@ func (t *Tiles) flush(size uint64) error {
 		t.pending = t.pending[1:]
 		t.mu.Unlock()
 	}
-	for _, tile := range partials {
-		if err := t.writePartial(tile); err != nil {
-			return fmt.Errorf("writing a hash tile: %w", err)
-		}
-	}
-	t.flushed = size
 	return nil
 }
 
