@@ -65,6 +65,7 @@ func (a *Audit) startControl(opts Options) error {
 		return err
 	}
 	a.control = l
+	a.now, a.keepers = opts.Now, []*keeper{a.newKeeper(l, opts)}
 	l.start()
 	return nil
 }

@@ -9,6 +9,7 @@
 package audit
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -43,12 +44,23 @@ type Config struct {
 	// MaxUnsigned is how long records may wait for a signed checkpoint, while the key process does not answer, before
 	// nothing more is served. Between 10 seconds and a day. Default 10 minutes.
 	MaxUnsigned time.Duration `yaml:"max_unsigned" default:"10m"`
+	// Seal compresses segments, to about a tenth, once they grow no more and a signed checkpoint covers them. They stay
+	// readable by everything here and by any zstd tool. It happens one segment at a time, with a quarter of one core.
+	// Default true.
+	Seal bool `yaml:"seal" default:"true"`
+	// Retention says how long the records of each log are kept. Default for ever.
+	Retention Retention `yaml:"retention"`
+	// LowDisk says when free space on the audit directory's disk is so little that people should know.
+	LowDisk LowDisk `yaml:"low_disk"`
 }
 
 const (
 	minSegmentSize     = 1 << 20
 	maxSegmentSize     = 1 << 30
 	defaultSegmentSize = 64 << 20
+	minMaxUnsigned     = 10 * time.Second
+	maxMaxUnsigned     = 24 * time.Hour
+	defaultMaxUnsigned = 10 * time.Minute
 )
 
 // Check reports values that no log can have.
@@ -58,6 +70,18 @@ func (c Config) Check() error {
 	}
 	if c.SegmentSize != 0 && (c.SegmentSize < minSegmentSize || c.SegmentSize > maxSegmentSize) {
 		return fmt.Errorf("segment_size is %d, not between 1 MiB and 1 GiB", c.SegmentSize)
+	}
+	if c.MaxUnsigned != 0 && (c.MaxUnsigned < minMaxUnsigned || c.MaxUnsigned > maxMaxUnsigned) {
+		return fmt.Errorf("max_unsigned is %v, not between 10 seconds and a day", c.MaxUnsigned)
+	}
+	if !isOrigin(c.Origin) {
+		return fmt.Errorf("origin is %q: it has up to 150 letters, digits, '.', '-' and '_', in parts between slashes", c.Origin)
+	}
+	if c.Retention.Decision < 0 || c.Retention.Control < 0 {
+		return errors.New("retention is negative")
+	}
+	if err := c.LowDisk.check(); err != nil {
+		return err
 	}
 	return nil
 }
@@ -69,6 +93,8 @@ type Options struct {
 	Log     *slog.Logger     // nil is slog.Default
 	Replica string           // which gateway of a fleet this is; empty is the host's name
 
+	origin      string        // Config.Origin
+	maxUnsigned time.Duration // Config.MaxUnsigned
 	slow        time.Duration // how long a commit may take; 0 is slowCommit
 	segmentSize int64         // of both logs, in tests smaller than Config allows
 	maxQueued   int           // bytes that may wait for a commit; 0 is maxQueued
@@ -81,8 +107,11 @@ type Audit struct {
 	boot      Boot
 	decisions *Log
 	control   *Log
+	keepers   []*keeper // of the logs that are open
+	now       func() time.Time
 	policies  policyStore
 	states    states
+	upkeep    *upkeep
 }
 
 // Open takes the audit directory, repairs what a crash left, and starts both logs with a boot number larger than any
@@ -101,6 +130,7 @@ func Open(cfg Config, opts Options) (*Audit, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.upkeep = newUpkeep(cfg, &opts)
 	if err := a.start(opts); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
@@ -116,13 +146,17 @@ func (a *Audit) Control() *Log { return a.control }
 // Boot names this run.
 func (a *Audit) Boot() Boot { return a.boot }
 
-// Healthy is nil when both logs can be written, else why nothing may be served. It wraps ErrUnavailable.
+// Healthy is nil when both logs can be written and are signed in time, else why nothing may be served. It wraps
+// ErrUnavailable, and ErrRolledBack where a log is not the one that was signed.
 func (a *Audit) Healthy() error {
 	var errs []error
 	for _, l := range []*Log{a.decisions, a.control} {
 		if l != nil {
-			errs = append(errs, l.Healthy())
+			errs = append(errs, l.writable())
 		}
+	}
+	for _, k := range a.keepers {
+		errs = append(errs, k.signedInTime())
 	}
 	return errors.Join(errs...)
 }
@@ -145,6 +179,10 @@ func (a *Audit) Close() error {
 	if errors.Is(err, ErrSlow) || errors.Is(err, ErrClosed) {
 		return err
 	}
+	a.conclude(context.Background())
+	for _, k := range a.keepers {
+		k.close()
+	}
 	return errors.Join(err, a.lock.Close(), a.fs.Close())
 }
 
@@ -157,6 +195,10 @@ func (o *Options) fill(cfg Config) {
 	}
 	if o.Replica == "" {
 		o.Replica, _ = os.Hostname() // an unnamed host has unnamed records
+	}
+	o.origin = cfg.Origin
+	if o.maxUnsigned = cfg.MaxUnsigned; o.maxUnsigned == 0 {
+		o.maxUnsigned = defaultMaxUnsigned
 	}
 	if o.slow == 0 {
 		o.slow = slowCommit
@@ -221,6 +263,8 @@ func (a *Audit) startLogs(opts Options, decisions, control *history) error {
 		return errors.Join(err, d.abort())
 	}
 	a.decisions, a.control = d, c
+	a.now, a.keepers = opts.Now, []*keeper{a.newKeeper(d, opts), a.newKeeper(c, opts)}
+	d.unsigned = a.signedInTime
 	d.start()
 	c.start()
 	return nil

@@ -69,7 +69,7 @@ func (l *Log) take() []*entry {
 }
 
 func (l *Log) takeLocked() {
-	room := min(segment.MaxFrame, int(l.segmentSize)-segment.Block) - segment.FrameHeaderLen
+	room := min(segment.MaxFrame, int(l.seg.Size)-segment.Block) - segment.FrameHeaderLen
 	n := 0
 	for n < len(l.queue) {
 		need := len(l.queue[n].buf) + maxSeqDigits + 1
@@ -160,7 +160,7 @@ func (l *Log) rotate() error {
 	h.Number, h.PrevEnd = l.seg.Number+1, l.seg.end
 	b, err := l.blanks.take()
 	if err != nil {
-		return err
+		return l.useReserve(h, err)
 	}
 	next, err := b.become(l.fs, h, nil)
 	if err != nil {
@@ -223,7 +223,7 @@ func (l *Log) unwritten() error {
 	if len(l.queue) == 0 {
 		return nil
 	}
-	return fmt.Errorf("closing %s log: %d records were not written: %w", l.name, len(l.queue), l.Healthy())
+	return fmt.Errorf("closing %s log: %d records were not written: %w", l.name, len(l.queue), l.writable())
 }
 
 // detail is the JSON of a record's detail.

@@ -18,11 +18,12 @@ const maxLeaves = 1 << 17
 type growth struct {
 	frames chan []byte   // acknowledged ones, in order
 	spare  chan []byte   // the frame that the committer fills next
-	grown  chan struct{} // holds one when there may be new leaves
+	grown  chan struct{} // holds one when there are as many leaves as were wished for
 	done   chan struct{} // closed when the goroutine is gone
 
 	mu     sync.Mutex
 	caught sync.Cond // the frontier has changed
+	wish   uint64    // a size
 	after  tree.Frontier
 	leaves []tree.Hash // the last ones of after
 }
@@ -79,11 +80,32 @@ func (g *growth) add(leaves []tree.Hash) {
 		g.leaves = g.leaves[:0]
 	}
 	g.leaves = append(g.leaves, leaves...)
+	granted := g.wish > 0 && g.after.Size() >= g.wish
+	if granted {
+		g.wish = 0
+	}
 	g.mu.Unlock()
 	g.caught.Broadcast()
+	if granted {
+		g.signal()
+	}
+}
+
+func (g *growth) signal() {
 	select {
 	case g.grown <- struct{}{}:
 	default:
+	}
+}
+
+// want has grown signalled, once, when the tree has that size.
+func (g *growth) want(size uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.wish = size
+	if g.after.Size() >= size {
+		g.wish = 0
+		g.signal()
 	}
 }
 
@@ -95,6 +117,16 @@ func (g *growth) at(size uint64) tree.Frontier {
 		g.caught.Wait()
 	}
 	return g.after.Clone()
+}
+
+// await waits until that many records are hashed, all of them acknowledged, and returns how many are.
+func (g *growth) await(size uint64) uint64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for g.after.Size() < size {
+		g.caught.Wait()
+	}
+	return g.after.Size()
 }
 
 // size is how many records are hashed.

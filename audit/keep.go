@@ -1,12 +1,12 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"sallyport/audit/tree"
 )
@@ -45,39 +45,122 @@ type Keeping struct {
 const (
 	heartbeatPeriod  = time.Minute
 	checkpointPeriod = time.Second
+	housePeriod      = 5 * time.Second // between two looks at the directory
 )
 
-// Attach compares both logs with what the signer has signed, once, before anything is served. ErrRolledBack names the
-// log, the sizes, and what can be done. Other errors say that the signer could not be asked.
+// Attach compares both logs with what the signer has signed, before anything is served. ErrRolledBack names the log, the
+// sizes, and what can be done. Other errors say that the signer could not be asked, or signs for another origin.
 func (a *Audit) Attach(ctx context.Context, signer CheckpointSigner) error {
 	var errs []error
-	for _, l := range []*Log{a.decisions, a.control} {
-		if _, err := signer.Position(ctx, l.name); err != nil {
-			errs = append(errs, fmt.Errorf("asking what was signed of the %s log: %w", l.name, err))
+	for _, k := range a.keepers {
+		errs = append(errs, k.begin(ctx, signer))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	return nil
+}
+
+func (k *keeper) begin(ctx context.Context, signer CheckpointSigner) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.signer = signer
+	return k.attach(ctx)
+}
+
+// Keep grows the trees behind the logs, has their checkpoints signed, writes heartbeats, and keeps the directory's house,
+// until ctx ends; then it has a last checkpoint of each log signed, which takes no longer than the signer may. Records
+// that are to be covered by that one, such as the one that says that the gateway stops, are appended before. It attaches
+// the signer if that was not done, and goes on while the signer cannot be reached: [Audit.Healthy] says when that has
+// taken too long, and when a log turns out not to be the one that was signed.
+func (a *Audit) Keep(ctx context.Context, k Keeping) error {
+	if k.Signer != nil {
+		for _, keeper := range a.keepers {
+			keeper.use(k.Signer)
 		}
 	}
-	return errors.Join(errs...)
+	var wg sync.WaitGroup
+	for _, keeper := range a.keepers {
+		wg.Go(func() { keeper.run(ctx, cmp.Or(k.Checkpoint, checkpointPeriod)) })
+	}
+	pulse := &pulse{audit: a, sinks: k.Sinks, began: time.Now(), wall: a.now()}
+	wg.Go(func() { pulse.beat(ctx, cmp.Or(k.Heartbeat, heartbeatPeriod)) })
+	wg.Go(func() { a.keepHouse(ctx) })
+	wg.Wait()
+	a.conclude(ctx)
+	return nil
 }
 
-// Keep grows the trees behind the logs, has their checkpoints signed, writes heartbeats, and keeps the directory's
-// house, until ctx ends; then it has a last checkpoint signed of each log. Records that are to be covered by that one,
-// such as the one that says that the gateway stops, are appended before. It attaches the signer if that was not done.
-func (a *Audit) Keep(ctx context.Context, k Keeping) error {
-	if k.Heartbeat == 0 {
-		k.Heartbeat = heartbeatPeriod
+// use changes the signer.
+func (k *keeper) use(signer CheckpointSigner) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.signer == nil {
+		k.signer = signer
 	}
-	if k.Checkpoint == 0 {
-		k.Checkpoint = checkpointPeriod
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		<-ctx.Done()
-		return nil
-	})
-	return g.Wait()
 }
 
-// Checkpoint is the latest signed checkpoint of a log, as a note and read; nil and the zero value before the first.
+// run makes checkpoints until ctx ends.
+func (k *keeper) run(ctx context.Context, period time.Duration) {
+	ticker := time.NewTicker(period)
+	defer ticker.Stop()
+	for {
+		k.step(ctx)
+		k.log.growth.want(k.log.growth.size() + checkpointLeaves)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		case <-k.log.growth.grown:
+		}
+	}
+}
+
+// keepHouse does what else there is to do in the directory.
+func (a *Audit) keepHouse(ctx context.Context) {
+	ticker := time.NewTicker(housePeriod)
+	defer ticker.Stop()
+	for {
+		a.housekeep(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// conclude has what was not signed yet signed a last time.
+func (a *Audit) conclude(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, k := range a.keepers {
+		wg.Go(func() {
+			if err := k.conclude(ctx); err != nil {
+				k.slog.Warn("the last records of the audit log are not signed", "log", k.log.name, "error", err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// Checkpoint is the latest signed checkpoint of a log, as a note and read; nil and the zero value before the first of this
+// run. The note is not to be changed.
 func (a *Audit) Checkpoint(log string) (signed []byte, cp tree.Checkpoint) {
+	for _, k := range a.keepers {
+		if latest := k.latest.Load(); k.log.name == log && latest != nil {
+			return latest.note, latest.Checkpoint
+		}
+	}
 	return nil, tree.Checkpoint{}
+}
+
+// signed is how many records of a log are covered by a signed checkpoint of this run.
+func (a *Audit) signed(log string) uint64 {
+	_, cp := a.Checkpoint(log)
+	return cp.Size
+}
+
+// noteCheckpoints writes a control record about checkpoints, without waiting.
+func (a *Audit) noteCheckpoints(code string, about any) {
+	_ = a.control.Post(context.Background(), &Record{Type: TypeControl, Code: code, Detail: detail(about)})
 }

@@ -42,6 +42,9 @@ type Log struct {
 	stop    chan struct{}           // closed by close
 	done    chan struct{}           // closed when the committer is gone
 	growth  *growth                 // the tree of what is acknowledged
+	// unsigned is asked before callers' records are taken, beside failing: why nothing may be served although the log can
+	// be written. Set once; nil in a log whose records are taken as long as it can be written.
+	unsigned func() error
 
 	mu       sync.Mutex
 	queue    []*entry
@@ -82,8 +85,17 @@ func (l *Log) Name() string { return l.name }
 // Records is how many durable records the log has had since its beginning.
 func (l *Log) Records() uint64 { return l.records.Load() }
 
-// Healthy is nil, or why records are refused: it wraps ErrUnavailable.
+// Healthy is nil, or why records are refused: it wraps ErrUnavailable. The decision log also refuses them when what both
+// logs hold has not been signed for too long; the control log goes on.
 func (l *Log) Healthy() error {
+	if err := l.writable(); err != nil || l.unsigned == nil {
+		return err
+	}
+	return l.unsigned()
+}
+
+// writable is nil, or why the log cannot be written.
+func (l *Log) writable() error {
 	if f := l.failing.Load(); f != nil {
 		return f.err
 	}
@@ -95,8 +107,11 @@ func (l *Log) Healthy() error {
 // ErrClosed. After ErrSlow and ctx's end the record may become durable all the same; the log then adds an outcome
 // record with the error NotForwarded. r is not kept.
 func (l *Log) Append(ctx context.Context, r *Record) (Receipt, error) {
-	if err := l.Healthy(); err != nil {
+	if err := l.writable(); err != nil {
 		l.refuse()
+		return Receipt{}, err
+	}
+	if err := l.Healthy(); err != nil {
 		return Receipt{}, err
 	}
 	e, err := l.entry(r)

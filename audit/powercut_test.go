@@ -49,7 +49,7 @@ func TestPowerCutsLoseNothingAcknowledged(t *testing.T) {
 	rnd := randomness(t)
 	var acked int
 	for left := rounds(t, 60); left > 0; left -= bootsPerDisk {
-		h := newHouse(newDisk(rnd), rnd)
+		h := newCellar(newDisk(rnd), rnd)
 		for range min(left, bootsPerDisk) {
 			if err := h.life(); err != nil {
 				t.Fatal(err)
@@ -80,7 +80,7 @@ func TestPowerCutsFindMissingSyncs(t *testing.T) {
 			for range 500 / bootsPerDisk {
 				d := newDisk(rnd)
 				lie(d)
-				h := newHouse(d, rnd)
+				h := newCellar(d, rnd)
 				for range bootsPerDisk {
 					if err := h.life(); err != nil {
 						t.Logf("found: %v", err)
@@ -158,20 +158,20 @@ func keptBatch(d *disk) error {
 	return nil
 }
 
-// house has one disk, and a machine that is switched off again and again.
-type house struct {
+// cellar has one disk, and a machine that is switched off again and again.
+type cellar struct {
 	disk  *disk
 	rnd   *rand.Rand
 	acked map[string]map[uint64]string // log → seq → id: acknowledged, or kept by a start that succeeded
 	boot  uint64
 }
 
-func newHouse(d *disk, rnd *rand.Rand) *house {
-	return &house{disk: d, rnd: rnd, acked: map[string]map[uint64]string{DecisionLog: {}, ControlLog: {}}}
+func newCellar(d *disk, rnd *rand.Rand) *cellar {
+	return &cellar{disk: d, rnd: rnd, acked: map[string]map[uint64]string{DecisionLog: {}, ControlLog: {}}}
 }
 
 // life is one run of a gateway from start to sudden end. An error is something that must not be.
-func (h *house) life() error {
+func (h *cellar) life() error {
 	m := h.disk.boot(h.rnd.IntN(400), h.rnd.IntN(3) > 0)
 	if h.rnd.IntN(3) == 0 {
 		m.setFault(failSometimes(m, rand.New(rand.NewPCG(h.rnd.Uint64(), 1))))
@@ -192,7 +192,7 @@ func (h *house) life() error {
 }
 
 // opened works with a gateway that came up until its machine stops.
-func (h *house) opened(a *Audit, m *machine) error {
+func (h *cellar) opened(a *Audit, m *machine) error {
 	defer a.Close() // fails when the machine is off
 	if a.Boot().N <= h.boot {
 		return fmt.Errorf("boot number %d after %d", a.Boot().N, h.boot)
@@ -254,7 +254,7 @@ func failSometimes(m *machine, rnd *rand.Rand) func(op, name string) error {
 }
 
 // check reads both logs and returns what is in them.
-func (h *house) check(m *machine) (map[string]map[uint64]string, error) {
+func (h *cellar) check(m *machine) (map[string]map[uint64]string, error) {
 	found := map[string]map[uint64]string{}
 	for log, acked := range h.acked {
 		found[log] = map[uint64]string{}
