@@ -10,6 +10,7 @@ package export
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -75,6 +76,8 @@ func NewEncoder(format string, o Options) (Encoder, error) {
 	switch format {
 	case JSONL:
 		return jsonl{o.redactor()}, nil
+	case OCSF:
+		return &ocsf{o.redactor(), cmp.Or(o.Version, "unknown"), eventTable()}, nil
 	}
 	return nil, fmt.Errorf("unknown export format %q: it is one of %q", format, Formats())
 }
