@@ -38,7 +38,7 @@ func TestKEY09Garbage(t *testing.T) {
 			wire.Offer(c)
 		}
 		for range r.IntN(20) {
-			f := wire.AppendFrame(nil, wire.Frame{ID: r.Uint32N(3), Kind: byte(r.IntN(8)), Body: garbage(r, all)})
+			f := wire.AppendFrame(nil, wire.Frame{ID: r.Uint32N(3), Kind: byte(r.IntN(12)), Body: garbage(r, all)})
 			switch r.IntN(4) {
 			case 0:
 				f = f[:r.IntN(len(f)+1)] // truncated; what follows is out of step
@@ -74,9 +74,12 @@ func garbage(r *mathrand.Rand, all []keydtest.Key) []byte {
 		b[i] = byte(r.Uint32())
 	}
 	key, _ := wire.ID(all[r.IntN(len(all))].Private.Public())
-	switch r.IntN(3) {
+	switch r.IntN(4) {
 	case 0:
 		return wire.SignBody(key, b)
+	case 3:
+		g := wire.Growth{Old: r.Uint64N(3), Proof: make([][32]byte, r.IntN(70)), Body: wire.Checkpoint{Origin: decision, Size: r.Uint64N(wire.MaxSize + 2)}.AppendText(nil)}
+		return wire.SignBody(key, g.AppendText(nil))
 	case 1:
 		return wire.SignBody(key, []byte(certificateVerify)[:r.IntN(len(certificateVerify))])
 	}

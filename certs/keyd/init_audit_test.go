@@ -28,9 +28,9 @@ func older(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	config := readConfig(t, dir)
-	from, to := strings.Index(config, "  - name: checkpoint"), strings.Index(config, "\n# What assertions")
-	writeConfig(t, dir, config[:from]+config[to:])
+	head, rest, _ := strings.Cut(readConfig(t, dir), "  - name: checkpoint")
+	_, tail, _ := strings.Cut(rest, "\n# What assertions")
+	writeConfig(t, dir, head+"\n# What assertions"+tail)
 	return dir
 }
 

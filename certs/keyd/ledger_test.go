@@ -356,3 +356,34 @@ func FuzzState(f *testing.F) {
 		}
 	})
 }
+
+// FuzzLedger: whatever is asked, what is signed continues the last checkpoint and is remembered. KEY-09, KEY-14.
+func FuzzLedger(f *testing.F) {
+	log := keydtest.NewLog(f, "log")
+	fork := log.Fork(5, "fork")
+	for _, g := range []wire.Growth{
+		{Old: 8, Proof: log.Proof(8, 11), Body: log.Body(decision, 11)},
+		{Old: 8, Proof: fork.Proof(8, 11), Body: fork.Body(decision, 11)},
+		{Old: 5, Proof: log.Proof(5, 11), Body: log.Body(decision, 11)},
+		{Old: 8, Body: log.Body(decision, 8)},
+		{Old: 8, Proof: make([][32]byte, 63), Body: wire.Checkpoint{Origin: decision, Size: wire.MaxSize}.AppendText(nil)},
+		{Body: log.Body(decision, 3)},
+	} {
+		f.Add(g.AppendText(nil))
+	}
+	f.Fuzz(func(t *testing.T, message []byte) {
+		l, _ := fresh(t)
+		log := keydtest.NewLog(t, "log")
+		if err := l.growTo(log, 0, 8); err != nil {
+			t.Fatal(err)
+		}
+		_, err := ledgers{l}.sign(message)
+		after, _ := l.position()
+		if err != nil && (after.last.Size != 8 || after.last.Root != log.Root(8)) {
+			t.Fatalf("refused %q, and remembers %s", message, after)
+		}
+		if err == nil && (after.last.Size < 8 || after.last.Size < 12 && after.last.Root != log.Root(after.last.Size)) {
+			t.Fatalf("signed %q, which does not continue the log: %s", message, after)
+		}
+	})
+}

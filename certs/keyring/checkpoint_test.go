@@ -248,3 +248,22 @@ func TestConcurrentCheckpointsAreOneHistory(t *testing.T) {
 		t.Errorf("signatures by history: %v, want 20 of one", won)
 	}
 }
+
+// BenchmarkSignCheckpoint is a checkpoint that grows by one leaf, as a gateway pays for it: two syncs of keyd's disk
+// included.
+func BenchmarkSignCheckpoint(b *testing.B) {
+	s := keydtest.Make(b, 0, []int{0}, auditKeys(b)...)
+	s.Start(b)
+	c := open(b, keyring.Config{Socket: s.Socket})
+	log := keydtest.NewLog(b, "log")
+	n := uint64(0)
+	for b.Loop() {
+		b.StopTimer()
+		body, proof := log.Body(decision, n+1), log.Proof(n, n+1)
+		b.StartTimer()
+		if _, err := c.SignCheckpoint(b.Context(), body, n, proof); err != nil {
+			b.Fatal(err)
+		}
+		n++
+	}
+}
