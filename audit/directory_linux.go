@@ -81,6 +81,20 @@ func (d *directory) SyncDir(name string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
+// Space is what statfs(2) says: what is free for us, which is less than what is free for root.
+func (d *directory) Space() (free, size uint64, err error) {
+	f, err := d.root.Open(".")
+	if err != nil {
+		return 0, 0, err
+	}
+	defer f.Close()
+	var s unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &s); err != nil {
+		return 0, 0, os.NewSyscallError("fstatfs", err)
+	}
+	return s.Bavail * uint64(s.Bsize), s.Blocks * uint64(s.Bsize), nil
+}
+
 // Lock takes an open file description lock (fcntl(2), F_OFD_SETLK): like flock(2) it ends with its descriptor, and
 // unlike flock(2) it can be asked about without being taken, so that a reader never keeps a gateway from starting.
 func (d *directory) Lock(name string) (io.Closer, error) {

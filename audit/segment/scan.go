@@ -25,7 +25,7 @@ func (d *Damage) Error() string {
 func (d *Damage) Unwrap() error { return d.Err }
 
 // readAhead is how much of a segment is read at once: many small frames, or the head of a large one.
-const readAhead = 64 << 10
+const readAhead = 256 << 10
 
 // Scanner reads the frames of one segment in order, each with its checksum and seq checked.
 type Scanner struct {
@@ -81,19 +81,29 @@ func (s *Scanner) Next(limit int64) (f *Frame, raw []byte, err error) {
 	return f, b[:f.Size], nil
 }
 
-// peek returns the bytes from where the scanner is: n of them, or as many as there are before limit.
+// peek returns the bytes from where the scanner is: n of them or more, or as many as there are before limit. None is read
+// twice.
 func (s *Scanner) peek(n int, limit int64) ([]byte, error) {
-	have := s.from + int64(len(s.buf))
-	if s.at >= s.from && s.at+int64(n) <= have {
-		return s.buf[s.at-s.from:], nil
+	have := s.buf[min(max(s.at-s.from, 0), int64(len(s.buf))):]
+	if s.at < s.from {
+		have = nil
 	}
-	want := min(int64(max(n, readAhead)), limit-s.at)
-	if int64(cap(s.buf)) < want {
-		s.buf = make([]byte, want)
+	if len(have) >= n {
+		return have, nil
 	}
-	s.buf, s.from = s.buf[:want], s.at
-	got, err := s.file.ReadAt(s.buf, s.at)
-	s.buf = s.buf[:got]
+	want := int(min(int64(max(n, readAhead)), limit-s.at))
+	if want <= len(have) {
+		return have, nil
+	}
+	if cap(s.buf) < want {
+		s.buf = append(make([]byte, 0, want), have...)
+	} else {
+		s.buf = s.buf[:copy(s.buf[:want], have)]
+	}
+	s.from = s.at
+	kept := len(s.buf)
+	got, err := s.file.ReadAt(s.buf[kept:want], s.at+int64(kept))
+	s.buf = s.buf[:kept+got]
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("reading %s at %d: %w", s.name, s.at, err)
 	}

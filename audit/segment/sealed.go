@@ -293,7 +293,7 @@ func (s *Sealed) chunkLocked(i int) ([]byte, error) {
 func (s *Sealed) load(c *chunk, i int) error {
 	length := int(s.at[i+1] - s.at[i])
 	if cap(s.packed) < length {
-		s.packed = make([]byte, maxSealedBlock)
+		s.packed = make([]byte, length)
 	}
 	packed := s.packed[:length]
 	if err := readFull(s.file, packed, s.at[i]); err != nil {
