@@ -2,8 +2,6 @@ package verify
 
 import (
 	"cmp"
-	"fmt"
-	"io"
 	"slices"
 	"time"
 
@@ -137,23 +135,22 @@ type LogReport struct {
 
 // Report is what Run found.
 type Report struct {
-	Path       string        `json:"path"`
-	Kind       string        `json:"kind"` // "directory" or "bundle"
-	Result     Result        `json:"result"`
-	Logs       []*LogReport  `json:"logs"`
-	Findings   []Finding     `json:"findings"`
-	Omitted    uint64        `json:"omitted,omitzero"` // findings beyond the thousand that are listed
-	Gaps       []Gap         `json:"gaps,omitzero"`
-	Records    uint64        `json:"records"`
-	Bytes      int64         `json:"bytes"` // of records
-	Rederived  uint64        `json:"rederived,omitzero"`
-	Policies   int           `json:"policies"` // archives whose digest was compared
-	Elapsed    time.Duration `json:"elapsed_ns"`
-	PerSecond  float64       `json:"records_per_second"`
-	Bundle     *BundleReport `json:"bundle,omitzero"`
-	gravest    Finding
-	perClass   map[Class]int
-	unexpected error
+	Path      string        `json:"path"`
+	Kind      string        `json:"kind"` // "directory" or "bundle"
+	Result    Result        `json:"result"`
+	Logs      []*LogReport  `json:"logs"`
+	Findings  []Finding     `json:"findings"`
+	Omitted   uint64        `json:"omitted,omitzero"` // findings of a kind beyond the hundred that are listed
+	Gaps      []Gap         `json:"gaps,omitzero"`
+	Records   uint64        `json:"records"`
+	Bytes     int64         `json:"bytes"` // of records
+	Rederived uint64        `json:"rederived,omitzero"`
+	Policies  int           `json:"policies"` // archives whose digest was compared
+	Elapsed   time.Duration `json:"elapsed_ns"`
+	PerSecond float64       `json:"records_per_second"`
+	Bundle    *BundleReport `json:"bundle,omitzero"`
+
+	listed map[alike]int
 }
 
 // BundleReport is what an evidence bundle says of itself, as far as it was confirmed.
@@ -171,28 +168,29 @@ type BundleReport struct {
 // ExitCode is the command's.
 func (r *Report) ExitCode() int { return int(r.Result) }
 
-// maxFindings bounds what a hostile directory can make us remember; the gravest one is kept in any case.
-const maxFindings = 1000
+// maxAlike bounds how many findings of one class and severity are listed: what a hostile directory can make us remember.
+// The first of each is always there, and all of them count.
+const maxAlike = 100
 
-// maxPerClass keeps one kind of finding from hiding the others.
-const maxPerClass = 100
+// alike is what findings have in common.
+type alike struct {
+	class    Class
+	severity Result
+}
 
 func (r *Report) add(f Finding) {
 	if f.Severity.gravity() > r.Result.gravity() {
 		r.Result = f.Severity
 	}
-	if r.perClass == nil {
-		r.perClass = make(map[Class]int)
+	kind := alike{f.Class, f.Severity}
+	if r.listed == nil {
+		r.listed = make(map[alike]int)
 	}
-	if r.gravest.Text == "" || f.Severity.gravity() > r.gravest.Severity.gravity() {
-		r.gravest = f
-		r.perClass[f.Class]--
-	}
-	if len(r.Findings) >= maxFindings+64 || r.perClass[f.Class] >= maxPerClass {
+	if r.listed[kind] == maxAlike {
 		r.Omitted++
 		return
 	}
-	r.perClass[f.Class]++
+	r.listed[kind]++
 	r.Findings = append(r.Findings, f)
 }
 
@@ -201,12 +199,4 @@ func (r *Report) sort() {
 	slices.SortStableFunc(r.Findings, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(b.Severity.gravity(), a.Severity.gravity()), cmp.Compare(a.Log, b.Log), cmp.Compare(a.Seq, b.Seq))
 	})
-}
-
-func sentence(format string, args ...any) string { return fmt.Sprintf(format, args...) }
-
-// Print writes the report for people: the verdict first.
-func (r *Report) Print(w io.Writer) error {
-	_, err := fmt.Fprintf(w, "%s\n", r.Result)
-	return err
 }

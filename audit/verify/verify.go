@@ -45,9 +45,16 @@ type Judge interface {
 
 // Decider is one policy. It is safe for concurrent use.
 type Decider interface {
-	// Decide answers as the gateway did: the decision document for the record. With changed, a JSON Merge Patch (RFC 7396),
-	// the input is what that makes of input, as records of type reevaluated have it. Neither is written to.
-	Decide(input, changed []byte) (decision []byte, err error)
+	// Decide answers as the gateway did. With changed, a JSON Merge Patch (RFC 7396), the input is what that makes of input,
+	// as records of type reevaluated have it. Neither is written to.
+	Decide(ctx context.Context, input, changed []byte) Verdict
+}
+
+// Verdict is what a policy answers.
+type Verdict struct {
+	Allow    bool
+	Reason   string
+	Decision []byte // the decision document as the record has it
 }
 
 // Progress is how far a run has come.
