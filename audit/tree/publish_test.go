@@ -136,27 +136,29 @@ func TestPublishedFolderIsComplete(t *testing.T) {
 
 func TestPublishingAgainAddsOnlyWhatIsNew(t *testing.T) {
 	r := random(t)
-	all := leaves(70_000)
+	all := leaves(20_000)
 	tiles := newTiles(t, newMemoryFiles(), all)
-	for range rounds(t, 6) {
+	for range rounds(t, 3) {
 		files := newMemoryFiles()
 		size := uint64(0)
 		for size < uint64(len(all)) {
 			before := size
-			size = min(size+r.Uint64N(1<<r.IntN(17)), uint64(len(all)))
+			size = min(size+r.Uint64N(1<<r.IntN(15)), uint64(len(all)))
 			written := 0
 			files.fail = func(operation, name string) error {
 				if _, ok := files.files[name]; ok && operation == "write" && name != "checkpoint" {
 					t.Errorf("from %d to %d: %s is written again", before, size, name)
 				}
-				written++
+				if operation == "write" {
+					written++
+				}
 				return nil
 			}
 			done, err := Publish(files, source(t, tiles, size, 0))
 			if err != nil || done.Added != size-before {
 				t.Fatalf("from %d to %d: %+v, %v", before, size, done, err)
 			}
-			if before == size && written > 4 {
+			if before == size && written > 1 {
 				t.Errorf("%d files for nothing new", written)
 			}
 			checkPublished(t, files, all, 0)
@@ -261,7 +263,7 @@ func TestPublishedFolderSurvivesFailuresAndPowerCuts(t *testing.T) {
 	r := random(t)
 	all := leaves(3000)
 	tiles := newTiles(t, newMemoryFiles(), all)
-	for range rounds(t, 300) {
+	for range rounds(t, 100) {
 		files := newMemoryFiles()
 		first := r.Uint64N(1500)
 		if _, err := Publish(files, source(t, tiles, first, 0)); err != nil {
@@ -318,10 +320,16 @@ func checkServed(t testing.TB, files *memoryFiles, all []Hash) {
 	checkPublished(t, files, all, 0)
 }
 
-func TestPublishesToARealFolder(t *testing.T) {
+func openRoot(t testing.TB) *os.Root {
+	t.Helper()
 	root, err := os.OpenRoot(t.TempDir())
 	must(t, err)
-	defer root.Close()
+	t.Cleanup(func() { must(t, root.Close()) })
+	return root
+}
+
+func TestPublishesToARealFolder(t *testing.T) {
+	root := openRoot(t)
 	all := leaves(1200)
 	tiles := newTiles(t, RootFiles(root), all)
 	for _, size := range []uint64{1000, 1200} {

@@ -5,8 +5,12 @@ import (
 	"strconv"
 )
 
+// lookBack is how many tiles before the edge sweep looks at: half a million leaves, in three listings of a folder.
+const lookBack = 2000
+
 // sweep removes what earlier runs left at the right edge and beyond: tiles of leaves that were never acknowledged, and
-// partial tiles of old checkpoints. It begins at the edge of the tree as it was opened, and looks at nothing before.
+// partial tiles of old checkpoints. It begins somewhat before the edge of the tree as it was opened: a partial tile that is
+// overlooked does no harm.
 func (t *Tiles) sweep(published uint64) error {
 	names, err := t.files.ReadDir("tile")
 	if err != nil {
@@ -20,7 +24,7 @@ func (t *Tiles) sweep(published uint64) error {
 		s := sweeping{tiles: t, level: level, published: published, next: t.edgeNumber(level)}
 		for at := range t.inherited {
 			if at.level == level {
-				s.from = at.n
+				s.from = at.n - min(at.n, lookBack)
 			}
 		}
 		if err := s.folder("tile/"+name, 0); err != nil {

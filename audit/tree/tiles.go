@@ -57,7 +57,8 @@ type partial struct {
 
 // OpenTiles continues the tiles of a tree at a size up to which they are durable, 0 where there are none. Whatever the
 // files hold beyond is replaced as the tree grows. Where the tiles at its right edge are missing or contradict its frontier
-// it answers [ErrTiles]: the caller opens at a smaller size, at last that of base.
+// it answers [ErrTiles]: the caller opens at a smaller size, at last that of base. From then on that smaller size is the
+// durable one.
 //
 // base is the frontier at the begin of what the log still holds, and zero for a log that holds all its leaves. Tiles can be
 // made anew from there: entries that belong to earlier leaves are then zero, and proofs about those are [ErrTiles].
