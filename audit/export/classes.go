@@ -123,8 +123,11 @@ func (w *ocsfEvent) counted() {
 		count += peek.Int(peek.Member(row, "count"))
 	}
 	w.int("count", count)
-	w.int("start_time", milliseconds(peek.Member(w.detail, "from")))
-	w.int("end_time", milliseconds(peek.Member(w.detail, "to")))
+	for _, m := range [...][2]string{{"start_time", "from"}, {"end_time", "to"}} {
+		if at := milliseconds(peek.Member(w.detail, m[1])); at != 0 {
+			w.int(m[0], at)
+		}
+	}
 }
 
 // actorOfRequest writes who asked, as far as the record says.

@@ -4,7 +4,7 @@ import "sallyport/audit/filter/peek"
 
 // The classes of control records, and of what the log itself writes.
 
-// actorKind and its kin are of a control record's actor.
+// actorMember is what a control record says of its actor.
 func (w *ocsfEvent) actorMember(name string) string { return peek.Member(w.actor, name) }
 
 // actorObject writes who did it; without one it was the gateway.
@@ -64,6 +64,7 @@ func (w *ocsfEvent) authorizeSession() {
 	}
 	w.b = append(w.b, app...)
 	w.end(p)
+	w.text("status_detail", w.reason)
 }
 
 // entityManagement writes Entity Management, 3004: sessions, reviewed access, and the configuration with its policy.
@@ -137,6 +138,7 @@ func (w *ocsfEvent) applicationLifecycle(version string) {
 	}
 	w.product("app", version)
 	w.actorObject()
+	w.text("status_detail", peek.Member(w.detail, "keys"))
 }
 
 // eventLogActivity writes Event Log Activity, 1008: what happens to the audit log itself, and what has no other class.

@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"sallyport/audit"
 )
@@ -78,6 +77,12 @@ func NewEncoder(format string, o Options) (Encoder, error) {
 		return jsonl{o.redactor()}, nil
 	case OCSF:
 		return &ocsf{o.redactor(), cmp.Or(o.Version, "unknown"), eventTable()}, nil
+	case CSV:
+		return newCSV(o)
+	case CEF:
+		return newCEF(o), nil
+	case Syslog:
+		return newSyslog(o)
 	}
 	return nil, fmt.Errorf("unknown export format %q: it is one of %q", format, Formats())
 }
@@ -141,5 +146,3 @@ func (s *stream) Close() error {
 	s.err = s.out.Flush()
 	return s.err
 }
-
-func isFormat(format string) bool { return slices.Contains(Formats(), format) }

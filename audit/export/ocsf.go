@@ -30,13 +30,9 @@ func (*ocsf) Header() []byte { return nil }
 
 // Append implements Encoder.
 func (f *ocsf) Append(dst []byte, e audit.Entry) ([]byte, error) {
-	line := string(e.Raw)
-	if f.redact != nil {
-		line = string(f.redact.Append(make([]byte, 0, len(e.Raw)+256), e.Raw))
-	}
-	v, ok := look(line)
-	if !ok {
-		return dst, ErrNotJSON
+	v, err := f.redact.look(e)
+	if err != nil {
+		return dst, err
 	}
 	w := ocsfEvent{view: v, event: v.event(f.table), object: object{append(dst, '{')}}
 	w.request = v.request()
@@ -92,6 +88,9 @@ func (w *ocsfEvent) base(version string) {
 	w.int("status_id", int64(status))
 	w.word("status", statusNames[status])
 	w.text("status_code", w.reason)
+	if w.reason == "" {
+		w.text("status_code", w.code)
+	}
 	w.int("time", milliseconds(w.time))
 	w.int("timezone_offset", 0) // times are UTC
 	w.word("message", w.message())
@@ -262,7 +261,7 @@ func (w *ocsfEvent) unmapped() {
 	w.end(u)
 }
 
-// isWord reports whether a method is one that OCSF lists.
+// isListedMethod reports whether a method is one that OCSF lists.
 func isListedMethod(method string) bool {
 	return strings.Contains(" CONNECT DELETE GET HEAD OPTIONS PATCH POST PUT TRACE ", " "+method+" ") && method != ""
 }

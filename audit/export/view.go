@@ -24,6 +24,30 @@ func look(line string) (v view, ok bool) {
 	return v, ok
 }
 
+// line is a record's JSON as a format may show it: its own, or redacted.
+func (r *Redactor) line(e audit.Entry) (string, error) {
+	if len(e.Raw) == 0 {
+		return "", ErrNotJSON
+	}
+	if r == nil {
+		return string(e.Raw), nil
+	}
+	return string(r.Append(make([]byte, 0, len(e.Raw)+512), e.Raw)), nil
+}
+
+// look is line, taken apart.
+func (r *Redactor) look(e audit.Entry) (view, error) {
+	line, err := r.line(e)
+	if err != nil {
+		return view{}, err
+	}
+	v, ok := look(line)
+	if !ok {
+		return view{}, ErrNotJSON
+	}
+	return v, nil
+}
+
 func (v *view) field(name string) *string {
 	switch name {
 	case "id":
