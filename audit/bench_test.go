@@ -48,18 +48,25 @@ func personIn40Groups() *Record {
 	}
 }
 
-// BenchmarkAppend measures durable appends beside what the disk does for the same number of bytes at a time.
+// BenchmarkAppend measures durable appends, with the tree growing and being signed behind them, beside what the disk does
+// for the same number of bytes at a time.
 func BenchmarkAppend(b *testing.B) {
 	for _, writers := range []int{1, 64, 256} {
-		b.Run(fmt.Sprint(writers), func(b *testing.B) { benchmarkAppend(b, writers, personIn40Groups()) })
+		b.Run(fmt.Sprint(writers), func(b *testing.B) { benchmarkAppend(b, writers, personIn40Groups(), true) })
 	}
-	b.Run("64 small", func(b *testing.B) { benchmarkAppend(b, 64, decision("/")) })
+	b.Run("256 without tree", func(b *testing.B) { benchmarkAppend(b, 256, personIn40Groups(), false) })
+	b.Run("64 small", func(b *testing.B) { benchmarkAppend(b, 64, decision("/"), true) })
 }
 
-func benchmarkAppend(b *testing.B, writers int, r *Record) {
+func benchmarkAppend(b *testing.B, writers int, r *Record, keep bool) {
 	a, err := Open(Config{Dir: b.TempDir()}, quiet(Options{segmentSize: defaultSegmentSize}))
 	if err != nil {
 		b.Fatal(err)
+	}
+	keys := newKeyProcess()
+	stop := func() {}
+	if keep {
+		stop = keeping(b, a, Keeping{Signer: keys})
 	}
 	var left atomic.Int64
 	left.Store(int64(b.N))
@@ -85,6 +92,11 @@ func benchmarkAppend(b *testing.B, writers int, r *Record) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
 	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
+	stop()
+	if signed := keys.position(DecisionLog).Size; keep && signed != uint64(b.N) {
+		b.Fatalf("%d of %d records are signed", signed, b.N)
+	}
+	b.ReportMetric(float64(keys.asked), "checkpoints")
 	if err := a.Close(); err != nil {
 		b.Fatal(err)
 	}

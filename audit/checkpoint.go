@@ -21,6 +21,10 @@ const (
 	firstSigning = time.Second
 	lastSigning  = 30 * time.Second
 
+	// publishPeriod is the least time between two checkpoints in the file: each costs the disk two commits of its
+	// journal, for which the log waits as well. The latest is in memory, and there within a second.
+	publishPeriod = checkpointPeriod / 2
+
 	checkpointFile = "checkpoint"
 	historyFile    = "history"
 	// historyPeriod is the time between two checkpoints in the history.
@@ -36,9 +40,10 @@ type signedCheckpoint struct {
 // signing is the part of a keeper that has to do with its signer.
 type signing struct {
 	signer    CheckpointSigner
-	position  *tree.Checkpoint // what was signed last; nil when that is not known for certain
-	published bool             // the latest checkpoint is in its file
-	kept      time.Time        // when one was added to the history
+	position  *tree.Checkpoint  // what was signed last; nil when that is not known for certain
+	published *signedCheckpoint // what this run has put into the file
+	put       time.Time         // when
+	kept      time.Time         // when one was added to the history
 	history   notes
 	retry     time.Time     // not before; after a failure
 	wait      time.Duration // the next time
@@ -73,7 +78,7 @@ func (k *keeper) compare(ctx context.Context, p tree.Checkpoint) error {
 	if p.Size == 0 {
 		return nil
 	}
-	f, err := k.frontier(ctx, p.Size)
+	f, err := k.reader.frontier(ctx, p.Size)
 	if errors.Is(err, ErrNoRecord) {
 		return k.rolledBack(p, "it begins later")
 	}
@@ -117,8 +122,8 @@ func isEpoch(origin, base string) bool {
 	return ok && err == nil && n > 1 && strconv.FormatUint(n, 10) == digits
 }
 
-// checkpoint has the tree as it is signed and published, unless that was done.
-func (k *keeper) checkpoint(ctx context.Context) error {
+// checkpoint has the tree as it is signed, unless that was done, and published: always, or if that is due.
+func (k *keeper) checkpoint(ctx context.Context, always bool) error {
 	if k.signer == nil {
 		return errors.New("there is no signer of checkpoints")
 	}
@@ -127,17 +132,21 @@ func (k *keeper) checkpoint(ctx context.Context) error {
 			return err
 		}
 	}
-	if now := k.tiles.Size(); now == 0 || now == k.position.Size && k.published {
+	latest := k.latest.Load()
+	if size := k.tiles.Size(); size > 0 && (latest == nil || latest.Size != size || latest.Origin != k.position.Origin) {
+		next, err := k.sign(ctx)
+		if err != nil {
+			k.position = nil // whether it was signed is unknown
+			return err
+		}
+		k.position, latest = &next.Checkpoint, next
+		k.latest.Store(next)
+	}
+	now := time.Now()
+	if latest == k.published || !always && now.Sub(k.put) < publishPeriod {
 		return nil
 	}
-	next, err := k.sign(ctx)
-	if err != nil {
-		k.position = nil // whether it was signed is unknown
-		return err
-	}
-	k.position, k.published = &next.Checkpoint, false
-	k.latest.Store(next)
-	if err := k.publish(next); err != nil {
+	if err := k.publish(latest, now); err != nil {
 		return fmt.Errorf("publishing a checkpoint of the %s log: %w", k.log.name, err)
 	}
 	return nil
@@ -192,8 +201,7 @@ func (k *keeper) distrust(err error) error {
 }
 
 // publish puts a signed checkpoint where readers look for it, behind the tiles that it needs.
-func (k *keeper) publish(next *signedCheckpoint) error {
-	now := time.Now()
+func (k *keeper) publish(next *signedCheckpoint, now time.Time) error {
 	if err := k.tiles.Flush(next.Size); err != nil {
 		return err
 	}
@@ -208,7 +216,7 @@ func (k *keeper) publish(next *signedCheckpoint) error {
 	if err := k.files.ReplaceFile(checkpointFile, next.note); err != nil {
 		return err
 	}
-	k.published = true
+	k.published, k.put = next, now
 	if err := k.tiles.Published(next.Size); err != nil {
 		return err
 	}
@@ -239,7 +247,7 @@ func (k *keeper) conclude(ctx context.Context) error {
 	if err := k.grow(ctx); err != nil {
 		return err
 	}
-	if err := k.checkpoint(ctx); err != nil {
+	if err := k.checkpoint(ctx, true); err != nil {
 		return err
 	}
 	last := k.latest.Load()

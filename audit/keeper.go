@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -79,7 +76,7 @@ func (k *keeper) grow(ctx context.Context) error {
 			k.tiles.Append(leaves)
 			return nil
 		}
-		if err := k.catchUp(ctx, size); err != nil {
+		if err := k.reader.grow(ctx, k.tiles, size, k.syncNow); err != nil {
 			return fmt.Errorf("reading the tree of the %s log: %w", k.log.name, err)
 		}
 	}
@@ -87,7 +84,7 @@ func (k *keeper) grow(ctx context.Context) error {
 
 // open goes on with the tiles that are durable, or begins anew.
 func (k *keeper) open(ctx context.Context) error {
-	base, err := k.base()
+	base, err := k.reader.base()
 	if err != nil {
 		return err
 	}
@@ -115,15 +112,6 @@ func (k *keeper) openTiles(at, base tree.Frontier) (*tree.Tiles, error) {
 	return tiles, k.setDurable(at.Size())
 }
 
-// base is the frontier at the begin of what the log still holds.
-func (k *keeper) base() (tree.Frontier, error) {
-	b, err := k.reader.begins()
-	if err != nil || b == nil {
-		return tree.Frontier{}, err
-	}
-	return b.Before, nil
-}
-
 func (k *keeper) makeFolder() error {
 	if err := k.files.MkdirAll("."); err != nil {
 		return err
@@ -148,75 +136,7 @@ func (k *keeper) resume(ctx context.Context, base tree.Frontier) (tree.Frontier,
 		k.slog.Warn("hash tiles are missing and are made anew", "log", k.log.name, "file", missing)
 		return base, nil
 	}
-	return k.frontier(ctx, size)
-}
-
-// durable is what the file of that name says; 0 where it says nothing.
-func (k *keeper) durable() (uint64, error) {
-	b, err := k.files.ReadFile(durableFile)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return 0, err
-	}
-	size, err := strconv.ParseUint(strings.TrimSuffix(string(b), "\n"), 10, 64)
-	if err != nil {
-		return 0, nil // it is no number: then nothing is known to be durable
-	}
-	return size, nil
-}
-
-// frontier is the tree of the log's first leaves, out of the segments.
-func (k *keeper) frontier(ctx context.Context, size uint64) (tree.Frontier, error) {
-	f, err := k.reader.frontierBefore(size)
-	if err != nil {
-		return tree.Frontier{}, err
-	}
-	for line, err := range k.reader.Lines(ctx, f.Size()) {
-		if err != nil {
-			return tree.Frontier{}, err
-		}
-		if f.Size() >= size {
-			break
-		}
-		f.Append(tree.HashLeaf(line.Raw))
-	}
-	if f.Size() != size {
-		return tree.Frontier{}, fmt.Errorf("the %s log ends after %d records, not %d", k.log.name, f.Size(), size)
-	}
-	return f, nil
-}
-
-// catchUp appends the leaves up to that size out of the segments, and writes their tiles as it goes.
-func (k *keeper) catchUp(ctx context.Context, size uint64) error {
-	next := k.tiles.Size()
-	k.leaves = k.leaves[:0]
-	for line, err := range k.reader.Lines(ctx, next) {
-		if err != nil {
-			return err
-		}
-		if next == size {
-			break
-		}
-		if line.Seq != next {
-			return fmt.Errorf("the log goes on with seq %d where %d was asked for", line.Seq, next)
-		}
-		k.leaves = append(k.leaves, tree.HashLeaf(line.Raw))
-		next++
-		if len(k.leaves) < chunkLeaves && next < size {
-			continue
-		}
-		k.tiles.Append(k.leaves)
-		k.leaves = k.leaves[:0]
-		if err := k.tiles.Flush(next); err != nil {
-			return err
-		}
-		if err := k.sync(time.Now(), false); err != nil {
-			return err
-		}
-	}
-	if next != size {
-		return fmt.Errorf("the log ends after %d records, not %d", next, size)
-	}
-	return nil
+	return k.reader.frontier(ctx, size)
 }
 
 // sync makes tiles durable that were flushed, now and then.
@@ -232,6 +152,11 @@ func (k *keeper) sync(now time.Time, always bool) error {
 	}
 	return k.setDurable(durable)
 }
+
+func (k *keeper) syncNow() error { return k.sync(time.Now(), false) }
+
+// durable is how many leaves the tiles are durable for; it may be asked from any goroutine.
+func (k *keeper) durable() (uint64, error) { return durableTiles(k.files) }
 
 func (k *keeper) setDurable(size uint64) error {
 	return k.files.ReplaceFile(durableFile, fmt.Appendf(nil, "%d\n", size))

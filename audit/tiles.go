@@ -1,14 +1,16 @@
 package audit
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path"
+	"strconv"
 	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
 
-	"sallyport/audit/segment"
 	"sallyport/audit/tree"
 )
 
@@ -56,13 +58,48 @@ func tilePath(level int, n uint64) string {
 	return "tile/" + strings.TrimPrefix(name, "tile/8/")
 }
 
-// begins is the header of a log's oldest segment; nil when there is none.
-func (r *Reader) begins() (*segment.Header, error) {
+// durableTiles is how many leaves the tiles are durable for, as far as is known: 0 where nothing is.
+func durableTiles(files treeFiles) (uint64, error) {
+	b, err := files.ReadFile(durableFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	size, err := strconv.ParseUint(strings.TrimSuffix(string(b), "\n"), 10, 64)
+	if err != nil {
+		return 0, nil // it is no number: then nothing is known
+	}
+	return size, nil
+}
+
+// base is the frontier at the begin of what the log still holds.
+func (r *Reader) base() (tree.Frontier, error) {
 	numbers, err := listSegments(r.fs, r.log)
 	if err != nil || len(numbers) == 0 {
-		return nil, err
+		return tree.Frontier{}, err
 	}
-	return openHeader(r.fs, r.log, numbers[0])
+	h, err := openHeader(r.fs, r.log, numbers[0])
+	if err != nil {
+		return tree.Frontier{}, err
+	}
+	return h.Before, nil
+}
+
+// frontier is the tree of the log's first leaves, out of the segments. ErrNoRecord says that the log begins later.
+func (r *Reader) frontier(ctx context.Context, size uint64) (tree.Frontier, error) {
+	f, err := r.frontierBefore(size)
+	if err != nil || f.Size() == size {
+		return f, err
+	}
+	for line, err := range r.Lines(ctx, f.Size()) {
+		if err != nil {
+			return tree.Frontier{}, err
+		}
+		f.Append(tree.HashLeaf(line.Raw))
+		if f.Size() == size {
+			return f, nil
+		}
+	}
+	return tree.Frontier{}, fmt.Errorf("the %s log ends after %d records, not %d", r.log, f.Size(), size)
 }
 
 // frontierBefore is what the header of a segment states in which the tree of that size ends: a tree of that size or less.
@@ -77,7 +114,7 @@ func (r *Reader) frontierBefore(size uint64) (tree.Frontier, error) {
 			return tree.Frontier{}, err
 		}
 		if h.FirstSeq() <= size {
-			return h.Before, nil
+			return h.Before.Clone(), nil
 		}
 	}
 	return tree.Frontier{}, ErrNoRecord

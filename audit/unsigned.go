@@ -88,7 +88,7 @@ func (k *keeper) step(ctx context.Context) {
 	}
 	err := k.grow(ctx)
 	if err == nil {
-		err = k.checkpoint(ctx)
+		err = k.checkpoint(ctx, false)
 	}
 	switch {
 	case err == nil:
