@@ -21,14 +21,11 @@ const (
 	firstSigning = time.Second
 	lastSigning  = 30 * time.Second
 
-	// publishPeriod is the least time between two checkpoints in the file: each costs the disk two commits of its
-	// journal, for which the log waits as well. The latest is in memory, and there within a second.
-	publishPeriod = checkpointPeriod / 2
-
 	checkpointFile = "checkpoint"
 	historyFile    = "history"
-	// historyPeriod is the time between two checkpoints in the history.
-	historyPeriod = time.Minute
+	// rarely is how many times the period of checkpoints passes between two that are kept in the history, and between two
+	// syncs of the tiles: a minute. A start after a crash reads so much of the log again.
+	rarely = 60
 )
 
 // signedCheckpoint is a checkpoint as it was signed.
@@ -143,7 +140,9 @@ func (k *keeper) checkpoint(ctx context.Context, always bool) error {
 		k.latest.Store(next)
 	}
 	now := time.Now()
-	if latest == k.published || !always && now.Sub(k.put) < publishPeriod {
+	// Half the period is the least time between two checkpoints in the file: each costs the disk two commits of its
+	// journal, for which the log waits as well. The latest is in memory.
+	if latest == k.published || !always && now.Sub(k.put) < k.period/2 {
 		return nil
 	}
 	if err := k.publish(latest, now); err != nil {
@@ -220,7 +219,7 @@ func (k *keeper) publish(next *signedCheckpoint, now time.Time) error {
 	if err := k.tiles.Published(next.Size); err != nil {
 		return err
 	}
-	if k.kept.IsZero() || now.Sub(k.kept) >= historyPeriod {
+	if k.kept.IsZero() || now.Sub(k.kept) >= rarely*k.period {
 		return k.keep(next, now)
 	}
 	return nil

@@ -74,14 +74,12 @@ func (k *keeper) begin(ctx context.Context, signer CheckpointSigner) error {
 // the signer if that was not done, and goes on while the signer cannot be reached: [Audit.Healthy] says when that has
 // taken too long, and when a log turns out not to be the one that was signed.
 func (a *Audit) Keep(ctx context.Context, k Keeping) error {
-	if k.Signer != nil {
-		for _, keeper := range a.keepers {
-			keeper.use(k.Signer)
-		}
+	for _, keeper := range a.keepers {
+		keeper.use(k)
 	}
 	var wg sync.WaitGroup
 	for _, keeper := range a.keepers {
-		wg.Go(func() { keeper.run(ctx, cmp.Or(k.Checkpoint, checkpointPeriod)) })
+		wg.Go(func() { keeper.run(ctx) })
 	}
 	pulse := &pulse{audit: a, sinks: k.Sinks, began: time.Now(), wall: a.now()}
 	wg.Go(func() { pulse.beat(ctx, cmp.Or(k.Heartbeat, heartbeatPeriod)) })
@@ -91,18 +89,18 @@ func (a *Audit) Keep(ctx context.Context, k Keeping) error {
 	return nil
 }
 
-// use changes the signer.
-func (k *keeper) use(signer CheckpointSigner) {
+func (k *keeper) use(how Keeping) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.signer == nil {
-		k.signer = signer
+	k.period = cmp.Or(how.Checkpoint, checkpointPeriod)
+	if how.Signer != nil && k.signer == nil {
+		k.signer = how.Signer
 	}
 }
 
 // run makes checkpoints until ctx ends.
-func (k *keeper) run(ctx context.Context, period time.Duration) {
-	ticker := time.NewTicker(period)
+func (k *keeper) run(ctx context.Context) {
+	ticker := time.NewTicker(k.period)
 	defer ticker.Stop()
 	for {
 		k.step(ctx)

@@ -15,8 +15,6 @@ import (
 const (
 	// chunkLeaves is how many leaves are read from segments at a time, while the tree catches up: 2 MiB of hashes.
 	chunkLeaves = 1 << 16
-	// tilesSynced is how often hash tiles are made durable. A start after a crash reads so much of the log again.
-	tilesSynced = time.Minute
 	// durableFile says, in decimal, up to how many leaves the tiles are durable.
 	durableFile = "durable"
 )
@@ -33,6 +31,8 @@ type keeper struct {
 	latest   atomic.Pointer[signedCheckpoint]
 	unsigned unsigned
 
+	period   time.Duration // between two checkpoints; set before they begin
+
 	mu       sync.Mutex // held for a step, also while the signer is asked
 	closed   bool
 	tiles    *tree.Tiles // nil until they are open
@@ -45,7 +45,7 @@ type keeper struct {
 func (a *Audit) newKeeper(l *Log, opts Options) *keeper {
 	k := &keeper{
 		log: l, files: treeFiles{a.fs, l.name + "/" + treeFolder}, reader: OpenReaderFS(a.fs, l.name),
-		slog: opts.Log, now: opts.Now, note: a.noteCheckpoints,
+		period: checkpointPeriod, slog: opts.Log, now: opts.Now, note: a.noteCheckpoints,
 	}
 	if opts.origin != "" {
 		k.origin = opts.origin + "/" + l.name
@@ -141,7 +141,7 @@ func (k *keeper) resume(ctx context.Context, base tree.Frontier) (tree.Frontier,
 
 // sync makes tiles durable that were flushed, now and then.
 func (k *keeper) sync(now time.Time, always bool) error {
-	if !always && now.Sub(k.synced) < tilesSynced {
+	if !always && now.Sub(k.synced) < rarely*k.period {
 		return nil
 	}
 	k.synced = now
