@@ -22,6 +22,7 @@ const unreadable = "[redacted: unreadable]"
 //   - e-mail addresses, IP addresses, user agents, queries and the like by the names of their fields, wherever those
 //     occur, and the names and addresses of actors;
 //   - all values of claims and of recorded headers;
+//   - the query of a URL;
 //   - what looks like an e-mail or IP address in any other text, so that a person's id stays unless it is an address;
 //   - the digest of the input, from which the rest could be guessed.
 //
@@ -240,13 +241,31 @@ func (w *redaction) text(value string) {
 	if strings.IndexByte(value, '\\') >= 0 {
 		text = `"` + peek.Text(value) + `"`
 	}
-	scrubbed := w.scrub(text[1 : len(text)-1])
-	if len(scrubbed) == len(text)-2 && scrubbed == text[1:len(text)-1] {
+	text = text[1 : len(text)-1]
+	scrubbed := w.withoutQuery(text)
+	scrubbed = w.scrub(scrubbed)
+	if scrubbed == text {
 		w.out = append(w.out, value...)
 		return
 	}
 	w.out = peek.AppendString(w.out, scrubbed)
 	w.note()
+}
+
+// located are the names of fields that may hold a URL with its query.
+var located = map[string]bool{"url": true, "prefix": true, "origin": true, "path": true}
+
+// withoutQuery redacts the query of a field that is a URL. Paths that policies saw are decoded and have none: a "?" in one
+// is a character like others, and what follows goes as well.
+func (w *redaction) withoutQuery(text string) string {
+	if len(w.path) == 0 || !located[w.path[len(w.path)-1]] {
+		return text
+	}
+	before, query, ok := strings.Cut(text, "?")
+	if !ok || query == "" {
+		return text
+	}
+	return before + "?" + w.mark(query)
 }
 
 // isUpstream is true of the address of an app, which is the operator's own.

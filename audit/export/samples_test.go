@@ -6,8 +6,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"sallyport/audit"
+	"sallyport/audit/filter/peek"
 )
 
 // What must not appear in a redacted export, wherever it was recorded.
@@ -111,6 +114,8 @@ func variants() []*audit.Record {
 		Detail: json.RawMessage(`{"method":"GE\"T","host":"a b","target":"","peer":"` + secretIP + `:9","why":"x"}`)}
 	return []*audit.Record{denied, unknown, anonymous, failed, nobody, unsent,
 		{Type: audit.TypeControl, Code: "of_the_future", Detail: json.RawMessage(`{"any":[1]}`)},
+		{Type: audit.TypeDecision, Effect: audit.Reject, Reason: "encoded_separator",
+			Detail: json.RawMessage(`{"method":"GET","host":"payroll.corp.example","target":` + details["target"] + `,"peer":` + details["peer"] + `,"why":` + details["why"] + `}`)},
 		{Type: audit.TypeHeartbeat},
 		{Type: audit.TypeWindow},
 	}
@@ -140,7 +145,20 @@ func entryOf(t testing.TB, r *audit.Record, seq uint64) audit.Entry {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return audit.Entry{Record: &stamped, Raw: raw}
+	return audit.Entry{Record: &stamped, Raw: spelled(raw)}
+}
+
+// spelled is JSON as the log spells it: what does not print is escaped.
+func spelled(raw []byte) []byte {
+	var b []byte
+	for _, r := range string(raw) {
+		if r != utf8.RuneError && unicode.IsPrint(r) {
+			b = utf8.AppendRune(b, r)
+		} else {
+			b = peek.AppendEscape(b, r)
+		}
+	}
+	return b
 }
 
 func entries(t testing.TB, records ...*audit.Record) []audit.Entry {

@@ -80,31 +80,76 @@ func (r *Redactor) scrubAddresses(text string) string {
 	return b.String()
 }
 
-// scrubRun looks at characters that all may be of an address: for an address with what a sentence puts behind it, one
-// with a port, or a dotted one behind letters.
+// scrubRun looks at characters that all may be of an address: for an address, one with a port, one at the end of a
+// sentence, one that touches other letters.
 func (r *Redactor) scrubRun(run string) string {
-	trimmed := strings.TrimRight(run, ".:")
-	if addr, err := netip.ParseAddr(trimmed); err == nil {
-		return r.mark(addr.String()) + run[len(trimmed):]
-	}
-	if at, err := netip.ParseAddrPort(trimmed); err == nil {
-		return r.mark(at.Addr().String()) + run[strings.LastIndexByte(trimmed, ':'):]
-	}
-	if unled := strings.TrimLeft(run, ".:"); len(unled) < len(run) && strings.Count(unled, ".") >= 3 {
-		return run[:len(run)-len(unled)] + r.scrubRun(unled)
-	}
-	for i := range len(run) {
-		if isDigit(run[i]) && (i > 0 && !isDotted(run[i-1])) && strings.Count(run[i:], ".") >= 3 {
-			return run[:i] + r.scrubRun(run[i:])
+	for _, candidate := range [...]string{run, strings.TrimRight(run, "."), strings.TrimRight(run, ".:")} {
+		if addr, err := netip.ParseAddr(candidate); err == nil {
+			return r.mark(addr.String()) + run[len(candidate):]
+		}
+		if at, err := netip.ParseAddrPort(candidate); err == nil {
+			return r.mark(at.Addr().String()) + run[strings.LastIndexByte(candidate, ':'):]
 		}
 	}
-	return run
+	if from, to := ipv6In(run); from < to {
+		return run[:from] + r.mark(run[from:to]) + run[to:]
+	}
+	return r.scrubIPv4(run)
+}
+
+// ipv6In finds an IPv6 address between letters that count as hexadecimal digits: without those of its first and last
+// group that are too many for one.
+func ipv6In(run string) (from, to int) {
+	first, last := strings.IndexByte(run, ':'), strings.LastIndexByte(run, ':')
+	if first < 0 || strings.IndexByte(run, '.') >= 0 {
+		return 0, 0
+	}
+	from, to = max(0, first-4), min(len(run), last+5)
+	if addr, err := netip.ParseAddr(run[from:to]); err != nil || !addr.Is6() {
+		return 0, 0
+	}
+	return from, to
+}
+
+// scrubIPv4 replaces every four numbers with dots between them, whatever they touch.
+func (r *Redactor) scrubIPv4(run string) string {
+	var b strings.Builder
+	for i := 0; i < len(run); {
+		n := ipv4At(run[i:])
+		if n == 0 {
+			b.WriteByte(run[i])
+			i++
+			continue
+		}
+		b.WriteString(r.mark(run[i : i+n]))
+		i += n
+	}
+	return b.String()
+}
+
+// ipv4At is the length of the IPv4 address that a text begins with, or 0.
+func ipv4At(text string) (n int) {
+	for part := range 4 {
+		value, digits := 0, 0
+		for n < len(text) && digits < 3 && isDigit(text[n]) && value*10+int(text[n]-'0') <= 255 {
+			value, digits, n = value*10+int(text[n]-'0'), digits+1, n+1
+		}
+		if digits == 0 {
+			return 0
+		}
+		if part == 3 {
+			return n
+		}
+		if n == len(text) || text[n] != '.' {
+			return 0
+		}
+		n++
+	}
+	return 0
 }
 
 func isAddress(b byte) bool {
 	return isDigit(b) || b >= 'a' && b <= 'f' || b >= 'A' && b <= 'F' || b == ':' || b == '.'
 }
-
-func isDotted(b byte) bool { return isDigit(b) || b == '.' }
 
 func isDigit(b byte) bool { return b >= '0' && b <= '9' }
