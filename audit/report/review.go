@@ -290,6 +290,7 @@ func (c *review) report(h Header) *Report {
 		Facts: []fact{{"People", len(people)}, {"Apps", len(apps)}, {"Rows", len(rows)}, {"Without a review", unreviewed}, {"With access and no use in the " + late, idle}}}
 	p.Sections = []section{{ID: "people", Title: "People and apps", Text: []string{
 		"Access is what the rules of the active configuration say of the groups and address a person was last seen with. A use is an allowed request.",
-		"A reviewer's decision is recorded in the control log (code " + CodeReviewed + ") and shown in every review made after it; it changes no rule."}, Tables: []table{t}}}
+		"A reviewer's decision is recorded in the control log (code " + CodeReviewed + ") and shown in every review made after it; it changes no rule. " +
+			"Record one with: sallyport audit review --person PERSON --app APP --decision " + strings.Join(reviewDecisions, "|")}, Tables: []table{t}}}
 	return &Report{Header: h, data: data, page: p, csv: csv}
 }
