@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -148,7 +149,7 @@ func (m *Machine) exists(name string) bool {
 	return m.disk.names[name] != nil
 }
 
-// ReadDir returns the names of the files in a folder.
+// ReadDir returns the names of the files in a folder, and of the folders in it that hold any.
 func (m *Machine) ReadDir(folder string) ([]string, error) {
 	m.disk.mu.Lock()
 	defer m.disk.mu.Unlock()
@@ -157,12 +158,17 @@ func (m *Machine) ReadDir(folder string) ([]string, error) {
 	}
 	var names []string
 	for name := range m.disk.names {
-		if path.Dir(name) == folder {
-			names = append(names, path.Base(name))
+		rest, below := strings.CutPrefix(name, folder+"/")
+		if folder == "." {
+			rest, below = name, true
+		}
+		if below {
+			first, _, _ := strings.Cut(rest, "/")
+			names = append(names, first)
 		}
 	}
 	slices.Sort(names)
-	return names, nil
+	return slices.Compact(names), nil
 }
 
 // SyncDir makes the names in a folder durable.
