@@ -31,7 +31,7 @@ type keeper struct {
 	latest   atomic.Pointer[signedCheckpoint]
 	unsigned unsigned
 
-	period   time.Duration // between two checkpoints; set before they begin
+	period time.Duration // between two checkpoints; set before they begin
 
 	mu       sync.Mutex // held for a step, also while the signer is asked
 	closed   bool
