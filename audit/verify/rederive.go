@@ -205,38 +205,42 @@ func (r *run) rederiveAgain(of *logCheck) error {
 	if len(of.again) == 0 {
 		return nil
 	}
-	x := &againCheck{run: r, name: of.name, first: of.out.First, wanted: of.again, kept: make(map[uuid.UUID][]byte)}
-	x.group.SetLimit(r.opts.Workers)
+	x := newAgainCheck(r, of.name, of.again)
+	x.partial = of.out.First > 0
 	files, err := r.folder.listSegments(of.name, func(fs.DirEntry) {})
 	if err != nil {
 		return err
-	}
-	x.known = make(map[uuid.UUID]bool, len(of.again))
-	for id := range of.again {
-		x.known[id] = true
 	}
 	s := newScanner(r.folder, of.name, files, r.opts.Workers, x.work)
 	if err := s.scan(r.ctx, r.opts.Workers, x.collect); err != nil {
 		return err
 	}
-	_ = x.group.Wait() // its functions return nothing
 	x.finish()
 	return nil
+}
+
+func newAgainCheck(r *run, log string, wanted again) *againCheck {
+	x := &againCheck{run: r, name: log, wanted: wanted, known: make(map[uuid.UUID]bool, len(wanted)), kept: make(map[uuid.UUID][]byte)}
+	for id := range wanted {
+		x.known[id] = true
+	}
+	x.group.SetLimit(r.opts.Workers)
+	return x
 }
 
 // againCheck decides reevaluated records again. Damage was reported by the first reading and is passed over.
 type againCheck struct {
 	*run
-	name   string
-	first  uint64
-	known  map[uuid.UUID]bool   // read by workers, does not change
-	wanted again                // how often each is still needed
-	kept   map[uuid.UUID][]byte // inputs of first decisions
-	bytes  int
-	absent uint64 // records whose first decision is not there
-	absAt  uint64
-	full   uint64
-	group  errgroup.Group
+	name    string
+	partial bool                 // the log begins late: a first decision may be missing
+	known   map[uuid.UUID]bool   // read by workers, does not change
+	wanted  again                // how often each is still needed
+	kept    map[uuid.UUID][]byte // inputs of first decisions
+	bytes   int
+	absent  uint64 // records whose first decision is not there
+	absAt   uint64
+	full    uint64 // first decisions for which there was no room
+	group   errgroup.Group
 
 	mu    sync.Mutex
 	found []Finding
@@ -286,18 +290,28 @@ func (x *againCheck) collect(p part) error {
 		if err != nil {
 			continue // reported already
 		}
-		if e.kind == decided {
-			x.keep(r)
-		} else {
-			x.again(r)
-		}
+		x.take(r)
 	}
 	return nil
 }
 
+// take takes the next record of those that matter, in the order of the log.
+func (x *againCheck) take(r *audit.Record) {
+	switch r.Type {
+	case audit.TypeDecision:
+		x.keep(r)
+	case audit.TypeReevaluated:
+		x.again(r)
+	}
+}
+
 func (x *againCheck) keep(r *audit.Record) {
 	id, err := uuid.Parse(r.ID)
-	if err != nil || x.bytes+len(r.Input) > maxKept {
+	if err != nil || x.wanted[id] == 0 {
+		return
+	}
+	if x.bytes+len(r.Input) > maxKept {
+		x.full++
 		return
 	}
 	x.kept[id] = r.Input
@@ -340,6 +354,7 @@ func (x *againCheck) again(r *audit.Record) {
 }
 
 func (x *againCheck) finish() {
+	_ = x.group.Wait() // its functions return nothing
 	for _, f := range x.found {
 		x.report.add(f)
 	}
@@ -348,7 +363,7 @@ func (x *againCheck) finish() {
 	}
 	f := Finding{Severity: Tampered, Class: ClassDecision, Log: x.name, Seq: x.absAt, Text: fmt.Sprintf(
 		"%d records, the first of them %d, decide something again of which there is no first decision", x.absent, x.absAt)}
-	if x.first > 0 || x.bytes > maxKept/2 {
+	if x.partial || x.full > 0 {
 		f.Severity = Gaps
 		f.Text += ", or not any more: they cannot be decided again"
 	}
