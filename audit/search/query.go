@@ -137,7 +137,7 @@ func (s *search) run(ctx context.Context) error {
 
 // look searches the copy, in pages, and each hit's record in the log.
 func (s *search) look(ctx context.Context) error {
-	for size := firstPage; ; size = min(4*size, lastPage) {
+	for size := firstPage; s.lo < min(s.hi, s.copied); size = min(4*size, lastPage) {
 		hits, state, err := s.copy.store.Find(ctx, s.log, s.condition.within(s.lo, min(s.hi, s.copied)), size)
 		if err != nil {
 			return err
@@ -152,9 +152,9 @@ func (s *search) look(ctx context.Context) error {
 		}
 		if len(hits) < size {
 			s.passed()
-			return nil
 		}
 	}
+	return nil
 }
 
 // passed notes that the copy is searched through.
