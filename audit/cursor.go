@@ -36,6 +36,9 @@ func (c *cursor) next() (*segment.Frame, error) {
 		}
 		if c.scan.At() < c.limit {
 			f, _, err := c.scan.Next(c.limit)
+			if damage, ok := errors.AsType[*Damage](err); ok {
+				damage.Seq = c.scan.Seq() // a sealed file by itself does not know
+			}
 			return f, err
 		}
 		if c.successor != nil {

@@ -24,7 +24,7 @@ type upkeep struct {
 	pending  map[string]*pruning                                   // by log: what is announced and not removed yet
 	resting  map[string]time.Time                                  // what failed to be done, and is not tried again before
 	sayings  map[string]string                                     // the last complaint by topic, so that each is said once
-	uncovers func(log string) uint64                               // in tests: what counts as signed
+	asSigned func(log string) uint64                               // in tests: what counts as signed
 	slower   func(ctx context.Context, worked time.Duration) error // in tests: how sealing pauses
 }
 
@@ -103,8 +103,8 @@ func (h *upkeep) said(topic string, err error) {
 
 // covered is up to which seq a log is covered by a signed checkpoint.
 func (a *Audit) covered(log string) uint64 {
-	if a.upkeep.uncovers != nil {
-		return a.upkeep.uncovers(log)
+	if a.upkeep.asSigned != nil {
+		return a.upkeep.asSigned(log)
 	}
 	_, cp := a.Checkpoint(log)
 	return cp.Size

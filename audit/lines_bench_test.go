@@ -59,7 +59,7 @@ func BenchmarkReading(b *testing.B) {
 		}
 		b.ReportMetric(float64(total*b.N)/b.Elapsed().Seconds(), "records/s")
 	})
-	a.upkeep.uncovers = func(string) uint64 { return 1 << 40 }
+	a.upkeep.asSigned = func(string) uint64 { return 1 << 40 }
 	a.upkeep.slower = func(context.Context, time.Duration) error { return nil }
 	began := time.Now()
 	a.housekeep(b.Context())

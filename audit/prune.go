@@ -113,7 +113,10 @@ func (a *Audit) outdated(ctx context.Context, log string, limit time.Time) (*Pru
 	if err != nil {
 		return nil, err
 	}
-	signed := a.covered(log)
+	signed, err := a.prunable(log)
+	if err != nil {
+		return nil, err
+	}
 	var first, begin *segment.Header // of all, and of what is to be the first
 	for i := 0; i < len(numbers)-1; i++ {
 		h, next, err := a.pair(log, numbers[i], begin)
@@ -142,6 +145,22 @@ func (a *Audit) outdated(ctx context.Context, log string, limit time.Time) (*Pru
 	}, err
 }
 
+// prunable is up to which seq the tree can do without a log's records: a signed checkpoint covers them, and their hashes are
+// durable in tiles, which could not be made again.
+func (a *Audit) prunable(log string) (uint64, error) {
+	signed := a.covered(log)
+	if a.upkeep.asSigned != nil {
+		return signed, nil
+	}
+	for _, k := range a.keepers {
+		if k.log.name == log {
+			durable, err := k.durable()
+			return min(signed, durable), err
+		}
+	}
+	return 0, nil
+}
+
 // pair reads the headers of a segment, unless it is known, and of the next.
 func (a *Audit) pair(log string, number uint64, known *segment.Header) (h, next *segment.Header, err error) {
 	if h = known; h == nil {
@@ -153,10 +172,10 @@ func (a *Audit) pair(log string, number uint64, known *segment.Header) (h, next 
 	return h, next, err
 }
 
-// goes reports whether all of a segment is older than limit: its successor was made before, and its last record, which a
-// clock that was set back may have given a later time, is older as well.
+// goes reports whether all of a segment is older than limit: its making, and its last record. Where a clock that was wrong for
+// a while makes later records look older, the segments before them, which go first, keep them.
 func (a *Audit) goes(ctx context.Context, h, next *segment.Header, limit time.Time) (bool, error) {
-	if !next.Created.Before(limit) {
+	if !h.Created.Before(limit) {
 		return false, nil
 	}
 	if next.FirstSeq() == h.FirstSeq() {

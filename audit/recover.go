@@ -94,6 +94,9 @@ func checkChain(fs FileSystem, log string, numbers []uint64) ([]*segment.Header,
 // kept, so it is written once more, as it is, and synced. Frames before it were acknowledged and are durable.
 func (h *history) settle(fs FileSystem, log string) error {
 	f, err := fs.OpenFile(h.name, os.O_RDWR)
+	if errors.Is(err, os.ErrNotExist) {
+		return &Damage{File: segment.SealedName(log, h.last.Number), Seq: h.last.FirstSeq(), Err: errors.New("a sealed segment has no successor")}
+	}
 	if err != nil {
 		return fmt.Errorf("opening audit segment: %w", err)
 	}

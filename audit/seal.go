@@ -181,7 +181,7 @@ func (s *sealing) compare(f File, raw io.ReaderAt, end int64) error {
 	if sealed.Size() != end {
 		return fmt.Errorf("sealed form has %d bytes, not %d", sealed.Size(), end)
 	}
-	want, got := make([]byte, compareLen), make([]byte, compareLen)
+	want, got := make([]byte, min(compareLen, end)), make([]byte, min(compareLen, end))
 	for at := int64(0); at < end; at += compareLen {
 		n := min(compareLen, end-at)
 		if _, err := raw.ReadAt(want[:n], at); err != nil && !errors.Is(err, io.EOF) {

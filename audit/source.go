@@ -43,7 +43,7 @@ func openForm(fsys FileSystem, name string, sealed bool) (*source, error) {
 		err = s.unseal()
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("opening audit segment %s: %w", name, err), f.Close())
+		return nil, errors.Join(fmt.Errorf("opening audit segment: %w", err), f.Close())
 	}
 	return s, nil
 }
@@ -51,10 +51,29 @@ func openForm(fsys FileSystem, name string, sealed bool) (*source, error) {
 func (s *source) unseal() error {
 	sealed, err := segment.OpenSealed(s.file, s.size)
 	if err != nil {
-		return &Damage{File: s.name, Offset: s.size, Err: err}
+		return s.damage(err)
 	}
-	s.ReaderAt, s.size = sealed, sealed.Size()
+	s.ReaderAt, s.size = unsealed{sealed, s}, sealed.Size()
 	return nil
+}
+
+// damage says in which file it is that a sealed segment is damaged.
+func (s *source) damage(err error) error {
+	if wrong, ok := errors.AsType[*segment.SealedError](err); ok {
+		return &Damage{File: s.name, Offset: wrong.Offset, Err: wrong.Err}
+	}
+	return err
+}
+
+// unsealed reads a sealed segment of a log.
+type unsealed struct {
+	*segment.Sealed
+	source *source
+}
+
+func (u unsealed) ReadAt(b []byte, at int64) (int, error) {
+	n, err := u.Sealed.ReadAt(b, at)
+	return n, u.source.damage(err)
 }
 
 // measureLast finds the end of a segment that has no successor. It is not sealed: only what has one is.

@@ -48,7 +48,7 @@ func Seal(w io.WriterAt, segment io.ReaderAt, size int64, rest func() error) (in
 	}
 	defer enc.Close()
 	table := sealTable{raw: size}
-	raw, packed, at := make([]byte, chunkLen), []byte(nil), int64(0)
+	raw, packed, at := make([]byte, min(chunkLen, size)), []byte(nil), int64(0)
 	for i := range chunks(size) {
 		if i > 0 && rest != nil {
 			if err := rest(); err != nil {
@@ -147,6 +147,24 @@ func tableChecksum(b []byte, sumAt int) uint32 {
 
 var errSealed = errors.New("sealed segment is damaged")
 
+// SealedError is something wrong with a sealed segment, as opposed to with reading it.
+type SealedError struct {
+	Offset int64 // in the sealed file
+	Err    error
+}
+
+func (e *SealedError) Error() string { return fmt.Sprintf("%v, at %d of its file", e.Err, e.Offset) }
+
+func (e *SealedError) Unwrap() error { return e.Err }
+
+// sealedError gives an error its place, if it is about what the file holds.
+func sealedError(at int64, err error) error {
+	if errors.Is(err, errSealed) {
+		return &SealedError{at, err}
+	}
+	return err
+}
+
 // readTable reads the end of a sealed segment of that length. Every bit of it counts.
 func readTable(f io.ReaderAt, size int64) (*sealTable, error) {
 	var footer [seekFooterLen]byte
@@ -227,13 +245,13 @@ type chunk struct {
 	data   []byte
 }
 
-// OpenSealed reads the tables of a sealed segment, whose file has that size. What cannot be one is an error; damage to the
-// records shows when they are read. The memory that reading takes is bounded by what the tables of a true one can claim,
+// OpenSealed reads the tables of a sealed segment, whose file has that size. What cannot be one is a *SealedError; damage
+// to the records shows as one when they are read. The memory that reading takes is bounded by what the tables of a true one can claim,
 // whatever the file holds: a few megabytes.
 func OpenSealed(f io.ReaderAt, size int64) (*Sealed, error) {
 	t, err := readTable(f, size)
 	if err != nil {
-		return nil, err
+		return nil, sealedError(size, err)
 	}
 	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(chunkLen),
 		zstd.WithDecoderMaxWindow(chunkLen), zstd.WithDecodeAllCapLimit(true))
@@ -250,8 +268,8 @@ func OpenSealed(f io.ReaderAt, size int64) (*Sealed, error) {
 // Size is the size of the segment.
 func (s *Sealed) Size() int64 { return s.raw }
 
-// ReadAt reads the segment's bytes, as io.ReaderAt says. What is not as it was sealed is an error that names the place in
-// the file, and nothing of a chunk is returned before all of it was checked.
+// ReadAt reads the segment's bytes, as io.ReaderAt says. What is not as it was sealed is a *SealedError that names the place
+// in the file, and nothing of a chunk is returned before all of it was checked.
 func (s *Sealed) ReadAt(b []byte, at int64) (n int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -283,7 +301,7 @@ func (s *Sealed) chunkLocked(i int) ([]byte, error) {
 	c := &s.cache[0]
 	c.number = 0
 	if err := s.load(c, i); err != nil {
-		return nil, fmt.Errorf("%w (at %d of the sealed file)", err, s.at[i])
+		return nil, sealedError(s.at[i], err)
 	}
 	c.number = i + 1
 	return c.data, nil
