@@ -179,13 +179,21 @@ type Rule struct {
 
 	// Networks restricts the rule to clients with an address in one of these prefixes.
 	Networks []netip.Prefix `yaml:"networks" config:"single"`
+
+	// Controls names the controls that the rule supports evidence for, such as SOC2:CC6.1, ISO27001:A.8.15 or PCI:10.2.1,
+	// for `sallyport audit report controls`. Policies do not see them.
+	Controls []string `yaml:"controls" config:"single"`
 }
 
 var (
-	methodName = regexp.MustCompile(`^[A-Z][A-Z0-9-]{0,31}$`)
-	ruleID     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}$`)
-	domainName = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	methodName  = regexp.MustCompile(`^[A-Z][A-Z0-9-]{0,31}$`)
+	controlName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$`)
+	ruleID      = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}$`)
+	domainName  = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 )
+
+// ID names the rule at that place of the list, from 0, as decisions do.
+func (a Access) ID(place int) string { return a[place].id(place) }
 
 // Check reports what is wrong with the rule.
 func (r *Rule) Check() error {
@@ -200,6 +208,11 @@ func (r *Rule) Check() error {
 	for _, m := range r.Methods {
 		if !methodName.MatchString(m) {
 			return fmt.Errorf("method %q: write an HTTP method in capitals, such as GET", m)
+		}
+	}
+	for _, c := range r.Controls {
+		if !controlName.MatchString(c) {
+			return fmt.Errorf("control %q: write a control such as SOC2:CC6.1, up to 64 letters, digits and . _ : / -", c)
 		}
 	}
 	return errors.Join(r.checkWho(), r.checkConditions())

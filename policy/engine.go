@@ -31,6 +31,12 @@ func (e *Engine) Digest() string { return e.bundle.Digest }
 // Revision names the policy to people.
 func (e *Engine) Revision() string { return e.bundle.Revision }
 
+// Own reports whether a package of the operator's decides about an app, in place of its access rules alone.
+func (e *Engine) Own(app string) bool {
+	p := e.plans[app]
+	return p != nil && p.own
+}
+
 // Decide answers. It never fails: doubt denies.
 func (e *Engine) Decide(ctx context.Context, in *Input) *Verdict {
 	return e.answer(ctx, in, e.deadline)
