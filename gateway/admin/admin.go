@@ -31,6 +31,10 @@ type Config struct {
 	// Group is the operating system group, by name or number, whose members may operate the gateway besides root and
 	// the gateway's own account. That account must be a member too, to hand the socket to it. Default: none.
 	Group string `yaml:"group"`
+	// DiscloseGroup is the operating system group whose members may have exports, reports and evidence bundles with e-mail
+	// and IP addresses, user agents and queries as they are, besides root and the gateway's own account. They must be
+	// allowed to operate the gateway too. Default: none.
+	DiscloseGroup string `yaml:"disclose_group"`
 	// Listen is a loopback address and port, such as 127.0.0.1:9901, for GET /healthz, /readyz and /metrics and nothing
 	// else. Default: no listener.
 	Listen string `yaml:"listen"`
@@ -93,6 +97,7 @@ type Options struct {
 	Gateway  Gateway
 	Sessions Sessions
 	Control  Control
+	Auditing Auditing
 	Metrics  prometheus.Gatherer
 	Log      *slog.Logger
 }
@@ -108,7 +113,11 @@ func Open(cfg Config, opts Options) (*Server, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	group, err := lookupGroup(cfg.Group)
+	group, err := lookupGroup("group", cfg.Group)
+	if err != nil {
+		return nil, err
+	}
+	disclose, err := lookupGroup("disclose_group", cfg.DiscloseGroup)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +125,7 @@ func Open(cfg Config, opts Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	operator, err := openOperator(cfg.Socket, group, opts)
+	operator, err := openOperator(cfg.Socket, group, disclose, opts)
 	if err != nil {
 		return nil, errors.Join(err, probes.close())
 	}

@@ -35,6 +35,9 @@ func TestMain(m *testing.M) {
 }
 
 func askStatus(socket string) int {
+	if os.Getenv("ADMIN_TEST_DISCLOSE") != "" {
+		return askToDisclose(socket)
+	}
 	status, err := NewClient(socket).Status(context.Background())
 	if err != nil {
 		fmt.Print("refused: ", err)
@@ -129,7 +132,7 @@ func (h *house) Append(_ context.Context, r *audit.Record) (audit.Receipt, error
 }
 
 func (h *house) options() Options {
-	return Options{Gateway: h, Sessions: h, Control: h, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)}
+	return Options{Gateway: h, Sessions: h, Control: h, Auditing: h, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)}
 }
 
 func (h *house) check(t *testing.T, want ...string) {
@@ -313,7 +316,7 @@ func runAs(t *testing.T, socket string, uid, gid uint32, groups ...uint32) strin
 		t.Fatal(err)
 	}
 	command := exec.CommandContext(t.Context(), program)
-	command.Env = []string{"ADMIN_TEST_SOCKET=" + socket}
+	command.Env = []string{"ADMIN_TEST_SOCKET=" + socket, "ADMIN_TEST_DISCLOSE=" + os.Getenv("ADMIN_TEST_DISCLOSE")}
 	command.Dir = "/"
 	command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid, Groups: groups}}
 	out, err := command.Output()

@@ -3,6 +3,7 @@ package admin
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 	"net/http"
 	"net/url"
 	"syscall"
+
+	"sallyport/audit/report"
 )
 
 // ErrNoGateway says that no gateway answers on the socket.
@@ -89,6 +92,30 @@ func (c *Client) Drain(ctx context.Context, what Drain) ([]Upstream, error) {
 // AnnounceRead puts on record that the caller is about to read the audit logs.
 func (c *Client) AnnounceRead(ctx context.Context, what Reading) error {
 	return c.call(ctx, http.MethodPost, "/v1/audit/read", what, &struct{}{})
+}
+
+// Review puts on record what a review of somebody's access found.
+func (c *Client) Review(ctx context.Context, what report.Review) error {
+	return c.call(ctx, http.MethodPost, "/v1/audit/review", what, &struct{}{})
+}
+
+// SignManifest has the gateway's key process sign an evidence bundle's manifest.
+func (c *Client) SignManifest(ctx context.Context, sha256 [32]byte) (note []byte, err error) {
+	var signed SignedNote
+	err = c.call(ctx, http.MethodPost, "/v1/audit/manifest", Manifest{hex.EncodeToString(sha256[:])}, &signed)
+	return []byte(signed.Note), err
+}
+
+// VerifierKeys asks for the keys that vouch for checkpoints and manifests.
+func (c *Client) VerifierKeys(ctx context.Context) ([]string, error) {
+	var trust TrustKeys
+	err := c.call(ctx, http.MethodGet, "/v1/audit/trust", nil, &trust)
+	return trust.Keys, err
+}
+
+// Reindex has the gateway build the searchable copy of the log anew.
+func (c *Client) Reindex(ctx context.Context) error {
+	return c.call(ctx, http.MethodPost, "/v1/audit/reindex", struct{}{}, &struct{}{})
 }
 
 // Backup writes a consistent copy of the gateway's state.

@@ -119,7 +119,7 @@ func Account(uid uint32) *audit.Actor {
 }
 
 // lookupGroup returns the number of a group given by name or number.
-func lookupGroup(name string) (uint32, error) {
+func lookupGroup(key, name string) (uint32, error) {
 	if name == "" {
 		return noGroup, nil
 	}
@@ -128,11 +128,11 @@ func lookupGroup(name string) (uint32, error) {
 	}
 	found, err := user.LookupGroup(name)
 	if err != nil {
-		return noGroup, fmt.Errorf("admin.group: %w", err)
+		return noGroup, fmt.Errorf("admin.%s: %w", key, err)
 	}
 	number, err := strconv.ParseUint(found.Gid, 10, 32)
 	if err != nil {
-		return noGroup, fmt.Errorf("admin.group: %w", err)
+		return noGroup, fmt.Errorf("admin.%s: %w", key, err)
 	}
 	return uint32(number), nil
 }

@@ -73,10 +73,3 @@ func filterFromQuery(q url.Values) (Filter, error) {
 	}
 	return f, nil
 }
-
-// Reading says what someone is about to read from the audit logs, in the words of the command line.
-type Reading struct {
-	Command string            `json:"command"`          // tail, query or export
-	Log     string            `json:"log"`              // decision or control
-	Filter  map[string]string `json:"filter,omitempty"` // the options that narrow it
-}

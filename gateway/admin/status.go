@@ -50,6 +50,19 @@ type AuditStatus struct {
 	Why       string `json:"why,omitzero"` // why not
 	Decisions uint64 `json:"decisions"`    // records in the decision log
 	Control   uint64 `json:"control"`      // records in the control log
+
+	SignedDecisions uint64       `json:"signed_decisions"` // records that the last signed checkpoint covers
+	SignedControl   uint64       `json:"signed_control"`
+	Sinks           []SinkStatus `json:"sinks"`
+}
+
+// SinkStatus tells how one receiver of audit records is doing.
+type SinkStatus struct {
+	Name      string    `json:"name"`
+	Lag       uint64    `json:"lag_records"` // recorded and not delivered yet
+	Delivered uint64    `json:"delivered"`   // since the start
+	Failing   time.Time `json:"failing_since,omitzero"`
+	Error     string    `json:"error,omitzero"`
 }
 
 // SessionStatus counts sign-in sessions.

@@ -24,6 +24,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"sallyport/audit"
+	"sallyport/audit/search"
+	"sallyport/audit/sink"
 	"sallyport/authn/oidc"
 	"sallyport/authn/session"
 	"sallyport/authn/session/sqlite"
@@ -79,6 +81,10 @@ type assembly struct {
 
 	metrics  *prometheus.Registry
 	audit    *audit.Audit
+	files    audit.FileSystem // of the audit directory, for those who read beside the log
+	sinks    *sink.Sinks
+	indexed  []search.Named // the logs, as the searchable copy reads them
+	index    *search.Copy   // nil: there is none
 	keys     *keyring.Client
 	store    *sqlite.Store
 	sessions *session.Keeper
@@ -172,6 +178,15 @@ func (a *assembly) build(ctx context.Context) (*listeners, error) {
 	if err := a.openKeys(ctx, cfg); err != nil {
 		return nil, err
 	}
+	if err := a.openSinks(cfg); err != nil {
+		return nil, err
+	}
+	if err := a.openSearch(ctx, cfg); err != nil {
+		return nil, err
+	}
+	if err := a.keepAudit(ctx, cfg); err != nil {
+		return nil, err
+	}
 	if err := a.openSessions(ctx, cfg); err != nil {
 		return nil, err
 	}
@@ -206,15 +221,6 @@ func (a *assembly) build(ctx context.Context) (*listeners, error) {
 		return nil, err
 	}
 	return a.listen(cfg)
-}
-
-func (a *assembly) openAudit(cfg *config.Config) (err error) {
-	a.audit, err = audit.Open(cfg.Audit, audit.Options{FS: a.opts.AuditFiles, Now: a.opts.Now, Log: a.opts.Log})
-	if err != nil {
-		return fmt.Errorf("opening the audit log: %w", err)
-	}
-	a.onClose(a.audit.Close)
-	return nil
 }
 
 func (a *assembly) openKeys(ctx context.Context, cfg *config.Config) (err error) {
@@ -298,7 +304,7 @@ func (a *assembly) signer(ctx context.Context, wanted func(keyring.Key) bool) (*
 }
 
 func (a *assembly) openAdmin(cfg *config.Config) error {
-	server, err := admin.Open(cfg.Admin, admin.Options{Gateway: operated{a}, Sessions: a.sessions, Control: a.audit.Control(), Metrics: a.metrics, Log: a.opts.Log})
+	server, err := admin.Open(cfg.Admin, admin.Options{Gateway: operated{a}, Sessions: a.sessions, Control: a.audit.Control(), Auditing: auditing{a}, Metrics: a.metrics, Log: a.opts.Log})
 	if err != nil {
 		return fmt.Errorf("opening the admin socket: %w", err)
 	}

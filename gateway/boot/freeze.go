@@ -47,6 +47,16 @@ func Check(path string) (*config.Config, error) {
 	return f.config, f.checkParts()
 }
 
+// Policy returns the configuration at path and the policy that follows from it, for those who explain them. Nothing is
+// connected.
+func Policy(ctx context.Context, path string) (*config.Config, *policy.Engine, error) {
+	f, err := freeze(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	return f.config, f.snapshot.Policy, nil
+}
+
 // freeze loads a configuration and compiles its policy.
 func freeze(path string) (*frozen, error) {
 	cfg, sources, err := config.Load[config.Config](path, os.LookupEnv)
@@ -85,7 +95,7 @@ func (f *frozen) checkParts() error {
 		_, err := oidc.New(p, oidc.Options{RedirectURL: signin.CallbackURL(f.config.AuthOrigin(), p.Name), Assertion: unusedSigner{}})
 		errs = append(errs, err)
 	}
-	errs = append(errs, f.snapshot.Connect(nil, gateway.Behind{ClientCertificate: checkClientCertificate}), certs.CheckFiles(f.config.TLS), checkSpool(f.config.Spool))
+	errs = append(errs, f.snapshot.Connect(nil, gateway.Behind{ClientCertificate: checkClientCertificate}), certs.CheckFiles(f.config.TLS), checkSpool(f.config.Spool), checkSinks(f.config))
 	f.snapshot.Retire(&gateway.Snapshot{})
 	return errors.Join(errs...)
 }

@@ -2,6 +2,8 @@ package boot
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
+
+	"sallyport/audit"
 )
 
 // registerGauges adds the metrics that are read off the parts when somebody asks.
@@ -52,6 +54,16 @@ var (
 	spoolFailures = prometheus.NewDesc("sallyport_spool_failures_total", "Files of the spool that could not be made, written or read.", nil, nil)
 )
 
+var (
+	auditRecords = prometheus.NewDesc("sallyport_audit_log_records", "Durable records of a log since its beginning.", []string{"log"}, nil)
+	auditSigned  = prometheus.NewDesc("sallyport_audit_signed_records", "Records that the last signed checkpoint of a log covers.", []string{"log"}, nil)
+
+	sinkLag       = prometheus.NewDesc("sallyport_audit_sink_lag_records", "Records that a sink has not delivered yet.", []string{"sink"}, nil)
+	sinkFailing   = prometheus.NewDesc("sallyport_audit_sink_failing", "1 while a sink cannot deliver.", []string{"sink"}, nil)
+	sinkDelivered = prometheus.NewDesc("sallyport_audit_sink_delivered_total", "Records that a sink has delivered.", []string{"sink"}, nil)
+	sinkDropped   = prometheus.NewDesc("sallyport_audit_sink_dropped_total", "Records that a sink's receiver refused, each by itself.", []string{"sink"}, nil)
+)
+
 // Describe says nothing: which series there are follows from the configuration.
 func (c collector) Describe(chan<- *prometheus.Desc) {}
 
@@ -89,6 +101,22 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	gauge(spoolDisk, float64(held.Disk))
 	gauge(spoolStalled, float64(held.Stalled))
 	count(spoolFailures, float64(held.Failures))
+	c.collectAudit(gauge, count)
+}
+
+// collectAudit reads how far the logs are, and those who ship them.
+func (c collector) collectAudit(gauge, count func(d *prometheus.Desc, value float64, labels ...string)) {
+	for _, log := range []*audit.Log{c.audit.Decisions(), c.audit.Control()} {
+		_, checkpoint := c.audit.Checkpoint(log.Name())
+		gauge(auditRecords, float64(log.Records()), log.Name())
+		gauge(auditSigned, float64(checkpoint.Size), log.Name())
+	}
+	for _, lag := range c.sinks.Lags() {
+		gauge(sinkLag, float64(lag.Records), lag.Name)
+		gauge(sinkFailing, truth(!lag.Failing.IsZero()), lag.Name)
+		count(sinkDelivered, float64(lag.Delivered), lag.Name)
+		count(sinkDropped, float64(lag.Dropped), lag.Name)
+	}
 }
 
 func truth(ok bool) float64 {

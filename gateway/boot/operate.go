@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"sallyport/audit"
 	"sallyport/authn/session"
 	"sallyport/gateway/admin"
 )
@@ -26,7 +27,7 @@ func (o operated) Status(ctx context.Context) admin.Status {
 		Config: admin.ConfigStatus{Path: o.path, Digest: f.sources.Digest, Loaded: f.loaded},
 		Policy: admin.PolicyStatus{Digest: f.bundle.Digest, Revision: f.bundle.Revision},
 		Keys:   admin.KeyStatus{Mode: f.keyMode(), Ready: true},
-		Audit:  admin.AuditStatus{Healthy: true, Decisions: o.audit.Decisions().Records(), Control: o.audit.Control().Records()},
+		Audit:  o.auditStatus(),
 	}
 	o.mu.Lock()
 	if o.failure != nil {
@@ -50,6 +51,17 @@ func (o operated) Status(ctx context.Context) admin.Status {
 	held := o.spool.Stats()
 	s.Spool = admin.SpoolStatus{Bodies: held.Bodies, Memory: held.Memory, Disk: held.Disk, Stalled: held.Stalled}
 	s.Cache = o.cacheStatus()
+	return s
+}
+
+func (o operated) auditStatus() admin.AuditStatus {
+	s := admin.AuditStatus{Healthy: true, Decisions: o.audit.Decisions().Records(), Control: o.audit.Control().Records()}
+	_, decisions := o.audit.Checkpoint(audit.DecisionLog)
+	_, control := o.audit.Checkpoint(audit.ControlLog)
+	s.SignedDecisions, s.SignedControl = decisions.Size, control.Size
+	for _, lag := range o.sinks.Lags() {
+		s.Sinks = append(s.Sinks, admin.SinkStatus{Name: lag.Name, Lag: lag.Records, Delivered: lag.Delivered, Failing: lag.Failing, Error: lag.Error})
+	}
 	return s
 }
 

@@ -33,6 +33,9 @@ func (a *assembly) reload(ctx context.Context, why string) error {
 	a.activate(next)
 	a.server.Swap(next.snapshot)
 	previous.snapshot.Retire(next.snapshot)
+	if err := a.sinks.Apply(next.config.Sinks); err != nil { // a file that was there a moment ago: the old sinks go on
+		a.opts.Log.Error("audit sinks were not changed", "error", err)
+	}
 	a.opts.Log.Info("configuration reloaded", "why", why, "policy", next.bundle.Digest)
 	return nil
 }
@@ -52,6 +55,9 @@ func (a *assembly) prepare(ctx context.Context) (*frozen, error) {
 		return nil, err
 	}
 	if err := checkSpool(next.config.Spool); err != nil {
+		return nil, err
+	}
+	if err := checkSinks(next.config); err != nil {
 		return nil, err
 	}
 	return next, a.connect(ctx, next, a.current())

@@ -9,6 +9,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"sallyport/audit"
+	"sallyport/audit/sink"
 	"sallyport/authn/oidc"
 	"sallyport/authn/session"
 	"sallyport/certs"
@@ -74,6 +76,8 @@ type Config struct {
 	Policy policy.Config `yaml:"policy"`
 	// Audit says where decisions are written down. Changing it needs a restart.
 	Audit audit.Config `yaml:"audit"`
+	// Sinks ship audit records to other systems, such as a SIEM. Default: none.
+	Sinks []sink.Config `yaml:"sinks"`
 	// Keys says where the key process is. Changing it needs a restart.
 	Keys keyring.Config `yaml:"keys"`
 	// State says where the gateway keeps sessions. Changing it needs a restart.
@@ -116,9 +120,12 @@ func (c *Config) Port() int {
 	return port
 }
 
+// AuditOrigin names the audit logs in the world; see audit.Config.Origin.
+func (c *Config) AuditOrigin() string { return cmp.Or(c.Audit.Origin, c.Domain+"/audit") }
+
 // Check holds the sections against each other. What is wrong within one, its own type knows.
 func (c *Config) Check() error {
-	return errors.Join(c.checkDomains(), c.checkAddresses(), c.checkProviders(), c.checkApps())
+	return errors.Join(c.checkDomains(), c.checkAddresses(), c.checkProviders(), c.checkApps(), c.checkSinks())
 }
 
 var domainName = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
@@ -215,6 +222,19 @@ func (c *Config) checkApps() error {
 		} else if !c.covers(app.Host) {
 			at("host", "%s is not below %s: if it is meant, add its domain to other_domains", app.Host, c.Domain)
 		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Config) checkSinks() error {
+	var errs []error
+	first := map[string]int{}
+	for i, s := range c.Sinks {
+		if other, taken := first[s.Name]; taken {
+			errs = append(errs, At(fmt.Sprintf("sinks[%d].name", i), fmt.Errorf("%q is the name of sinks[%d] already, and a cursor has one owner", s.Name, other)))
+			continue
+		}
+		first[s.Name] = i
 	}
 	return errors.Join(errs...)
 }

@@ -2,19 +2,25 @@ package config
 
 import (
 	"errors"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"sallyport/audit"
+	"sallyport/certs/keyring"
 	"sallyport/gateway/admin"
 )
 
-// Places are what the command line needs to know of a configuration: where the running gateway is operated, and where
-// its logs are.
+// Places are what the command line needs to know of a configuration: where the running gateway is operated, where its
+// logs are, and where the key process is that signs them.
 type Places struct {
 	Admin admin.Config
-	Audit audit.Config
+	Audit audit.Config // with its origin
+	Keys  keyring.Config
 }
+
+// SearchDir is the folder of the searchable copy of the logs.
+func (p Places) SearchDir() string { return filepath.Join(p.Audit.Dir, "search") }
 
 // Find reads the places out of a configuration that may be wrong elsewhere: whoever asks a running gateway what it
 // thinks of a broken file must reach it, and may lack the environment that the gateway's secrets come from.
@@ -25,11 +31,13 @@ func Find(path string, lookup Env) (Places, error) {
 		return Places{}, err
 	}
 	problems = slices.DeleteFunc(slices.Clone(problems), func(p Problem) bool { return !concernsPlaces(p.Path) })
-	return Places{Admin: cfg.Admin, Audit: cfg.Audit}, problems.sorted()
+	places := Places{Admin: cfg.Admin, Audit: cfg.Audit, Keys: cfg.Keys}
+	places.Audit.Origin = cfg.AuditOrigin()
+	return places, problems.sorted()
 }
 
 // concernsPlaces tells problems that put a place in doubt; those of the document as a whole do.
 func concernsPlaces(path string) bool {
 	section, _, _ := strings.Cut(path, ".")
-	return section == "" || section == "admin" || section == "audit"
+	return section == "" || slices.Contains([]string{"domain", "admin", "audit", "keys"}, section)
 }
