@@ -13,14 +13,25 @@ import (
 	"time"
 
 	"sallyport/audit"
+	"sallyport/audit/filter"
 	"sallyport/gateway/admin"
 	"sallyport/gateway/config"
 )
 
 type auditCommand struct {
-	Tail   auditTailCommand   `cmd:"" help:"Print the last records, and new ones as they come."`
-	Query  auditQueryCommand  `cmd:"" help:"Print the records that match."`
-	Export auditExportCommand `cmd:"" help:"Write the records that match, complete, for other programs."`
+	Tail    auditTailCommand    `cmd:"" help:"Print the last records, and new ones as they come."`
+	Query   auditQueryCommand   `cmd:"" help:"Print the records that match."`
+	Export  auditExportCommand  `cmd:"" help:"Write the records that match for other programs: JSON lines, CSV, OCSF, CEF or syslog."`
+	Bundle  auditBundleCommand  `cmd:"" help:"Write an evidence bundle: records of a period with all that is needed to verify them."`
+	Verify  auditVerifyCommand  `cmd:"" help:"Verify a copy of an audit directory, a live one, an evidence bundle or a proof, offline."`
+	Prove   auditProveCommand   `cmd:"" help:"Print the proof that a record is in the log."`
+	Receipt auditReceiptCommand `cmd:"" help:"Print the signed checkpoints of this moment, to be kept where nobody can reach them from here."`
+	Trust   auditTrustCommand   `cmd:"" help:"Print the keys that checkpoints and bundles are signed with: the beginning of a trust file."`
+	Tiles   auditTilesCommand   `cmd:"" help:"Write a log as a static folder for monitors and witnesses (C2SP tlog-tiles)."`
+	Report  auditReportCommand  `cmd:"" help:"Reports: access review, unused access, summary of a period, evidence for controls."`
+	Review  auditReviewCommand  `cmd:"" help:"Put on record what a review of somebody's access found."`
+	Fields  auditFieldsCommand  `cmd:"" help:"Print the fields that conditions (--where) can ask about."`
+	Reindex auditReindexCommand `cmd:"" help:"Build the searchable copy of the log anew."`
 }
 
 // recordFilter chooses records; what is given must all hold.
@@ -36,31 +47,40 @@ type recordFilter struct {
 	RequestID string        `help:"About the request with this id, which pages show as their reference." placeholder:"ID"`
 	Type      string        `help:"Of this type: decision, reevaluated, outcome, control, heartbeat, recovered, window or all. Of the decision log, tail and query print decisions unless told otherwise." placeholder:"TYPE" enum:",all,decision,reevaluated,outcome,control,heartbeat,recovered,window" default:""`
 	Code      string        `help:"With this code, such as log_read, of the control log." placeholder:"CODE"`
+	Where     string        `help:"Also meeting this condition, such as 'app == \"payroll\" && effect != \"allow\"'; sallyport audit fields lists what it can ask." placeholder:"EXPRESSION"`
 }
 
-// filter is the choice in the log's own terms. usual is the type when none is given.
-func (f *recordFilter) filter(now time.Time, usual audit.Type) (audit.Filter, error) {
+// filter is the choice, compiled. usual is the type when none is given.
+func (f *recordFilter) filter(now time.Time, usual audit.Type) (*filter.Filter, error) {
 	chosen := audit.Filter{From: f.From.Time, To: f.To.Time, User: f.User, App: f.App, Effect: audit.Effect(f.Effect), Reason: f.Reason,
 		RequestID: f.RequestID, Type: audit.Type(f.Type), Code: f.Code}
 	if f.Since != 0 {
 		if !f.From.IsZero() {
-			return audit.Filter{}, errors.New("--from and --since say the same: give one")
+			return nil, errors.New("--from and --since say the same: give one")
 		}
 		chosen.From = now.Add(-f.Since)
 	}
 	switch {
 	case f.Type == "all":
 		chosen.Type = ""
-	case f.Type == "" && f.Log == audit.DecisionLog && f.Code == "":
+	case f.Type == "" && f.Log == audit.DecisionLog && f.Code == "" && f.Where == "":
 		chosen.Type = usual
 	}
-	return chosen, nil
+	flags, err := filter.From(chosen)
+	if err != nil {
+		return nil, err
+	}
+	where, err := filter.Compile(f.Where)
+	if err != nil {
+		return nil, fmt.Errorf("--where: %w", err)
+	}
+	return filter.And(flags, where)
 }
 
 // described is the choice for the control log: what was asked for, in the words of the command line.
 func (f *recordFilter) described() map[string]string {
 	all := map[string]string{"from": f.From.String(), "to": f.To.String(), "user": f.User, "app": f.App, "effect": f.Effect,
-		"reason": f.Reason, "request_id": f.RequestID, "type": f.Type, "code": f.Code}
+		"reason": f.Reason, "request_id": f.RequestID, "type": f.Type, "code": f.Code, "where": f.Where}
 	if f.Since != 0 {
 		all["since"] = f.Since.String()
 	}
@@ -83,68 +103,70 @@ func (c *auditTailCommand) Run(in *invocation) error {
 	if c.Lines < 0 {
 		return errors.New("-n counts records: it is not negative")
 	}
-	filter, err := c.filter(time.Now(), audit.TypeDecision)
+	chosen, err := c.filter(time.Now(), audit.TypeDecision)
 	if err != nil {
 		return err
 	}
-	filter.Last = c.Lines
+	f := chosen.Audit()
+	f.Last = c.Lines
 	if c.Lines == 0 {
-		filter.Last = -1
+		f.Last = -1
 	}
-	return in.readLog("tail", &c.recordFilter, c.JSON, func(ctx context.Context, log *audit.Reader) iter.Seq2[audit.Entry, error] {
-		if c.Follow {
-			return log.Follow(ctx, filter)
-		}
-		return log.All(ctx, filter)
-	})
-}
-
-type auditQueryCommand struct {
-	recordFilter
-	JSON bool `name:"json" help:"Print records as JSON, one a line."`
-}
-
-func (c *auditQueryCommand) Run(in *invocation) error {
-	filter, err := c.filter(time.Now(), audit.TypeDecision)
+	places, err := in.announce(admin.Reading{Command: "tail", Log: c.Log, Filter: c.described()})
 	if err != nil {
 		return err
 	}
-	return in.readLog("query", &c.recordFilter, c.JSON, func(ctx context.Context, log *audit.Reader) iter.Seq2[audit.Entry, error] {
-		return log.All(ctx, filter)
-	})
-}
-
-type auditExportCommand struct {
-	recordFilter
-	Format string `help:"How to write: jsonl is one JSON object a line." enum:"jsonl" default:"jsonl"`
-}
-
-func (c *auditExportCommand) Run(in *invocation) error {
-	filter, err := c.filter(time.Now(), "")
-	if err != nil {
-		return err
-	}
-	return in.readLog("export", &c.recordFilter, true, func(ctx context.Context, log *audit.Reader) iter.Seq2[audit.Entry, error] {
-		return log.All(ctx, filter)
-	})
-}
-
-// readLog announces the read, and only then reads and prints.
-func (in *invocation) readLog(command string, f *recordFilter, asJSON bool, choose func(context.Context, *audit.Reader) iter.Seq2[audit.Entry, error]) error {
-	places, err := config.Find(in.file, os.LookupEnv)
-	if err != nil {
-		return err
-	}
-	if err := announce(in.ctx, places, admin.Reading{Command: command, Log: f.Log, Filter: f.described()}); err != nil {
-		return fmt.Errorf("the log is not read, because the read cannot be put on record: %w", err)
-	}
-	log, err := audit.OpenReader(places.Audit.Dir, f.Log)
+	log, err := audit.OpenReader(places.Audit.Dir, c.Log)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	print := newRecordPrinter(in.out, f.Log, asJSON)
-	for entry, err := range choose(in.ctx, log) {
+	if c.Follow {
+		return in.printRecords(log.Follow(in.ctx, f), c.Log, c.JSON)
+	}
+	return in.printRecords(log.All(in.ctx, f), c.Log, c.JSON)
+}
+
+type auditQueryCommand struct {
+	recordFilter
+	Limit int  `help:"Print no more than the newest so many." placeholder:"COUNT"`
+	JSON  bool `name:"json" help:"Print records as JSON, one a line."`
+}
+
+func (c *auditQueryCommand) Run(in *invocation) error {
+	if c.Limit < 0 {
+		return errors.New("--limit counts records: it is not negative")
+	}
+	chosen, err := c.filter(time.Now(), audit.TypeDecision)
+	if err != nil {
+		return err
+	}
+	places, err := in.announce(admin.Reading{Command: "query", Log: c.Log, Filter: c.described()})
+	if err != nil {
+		return err
+	}
+	log, err := audit.OpenReader(places.Audit.Dir, c.Log)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	return in.printRecords(in.query(log, places, c.Log, chosen, c.Limit), c.Log, c.JSON)
+}
+
+type auditFieldsCommand struct{}
+
+func (c *auditFieldsCommand) Run(in *invocation) error {
+	var rows [][]string
+	for _, f := range filter.Fields() {
+		rows = append(rows, []string{string(f.Name), string(f.Kind), f.Doc})
+	}
+	return printTable(in.out, []string{"FIELD", "TYPE", "MEANING"}, rows)
+}
+
+// printRecords prints records as they come.
+func (in *invocation) printRecords(records iter.Seq2[audit.Entry, error], log string, asJSON bool) error {
+	print := newRecordPrinter(in.out, log, asJSON)
+	for entry, err := range records {
 		if err != nil {
 			return err
 		}
@@ -155,23 +177,39 @@ func (in *invocation) readLog(command string, f *recordFilter, asJSON bool, choo
 	return print.close()
 }
 
-// announce puts on record what is about to be read: through the running gateway or, when none runs, by holding the log
-// for a moment.
-func announce(ctx context.Context, places config.Places, reading admin.Reading) error {
+// announce puts on record what is about to be read, and only then tells where it is: through the running gateway or,
+// when none runs, by holding the log for a moment.
+func (in *invocation) announce(reading admin.Reading) (config.Places, error) {
+	places, err := config.Find(in.file, os.LookupEnv)
+	if err != nil {
+		return config.Places{}, err
+	}
+	if err := announceAt(in.ctx, places, reading); err != nil {
+		return config.Places{}, fmt.Errorf("the log is not read, because the read cannot be put on record: %w", err)
+	}
+	return places, nil
+}
+
+func announceAt(ctx context.Context, places config.Places, reading admin.Reading) error {
 	gateway := admin.NewClient(places.Admin.Socket)
 	defer gateway.Close()
 	err := gateway.AnnounceRead(ctx, reading)
 	if !errors.Is(err, admin.ErrNoGateway) {
 		return err
 	}
+	return recordAlone(ctx, places, admin.CodeRead, reading)
+}
+
+// recordAlone appends a control record when no gateway runs.
+func recordAlone(ctx context.Context, places config.Places, code string, detail any) error {
 	if err := mayWrite(places.Audit.Dir); err != nil {
 		return err
 	}
-	detail, err := json.Marshal(reading)
+	text, err := json.Marshal(detail)
 	if err != nil {
 		return err
 	}
-	record := &audit.Record{Type: audit.TypeControl, Code: admin.CodeRead, Actor: admin.Account(uint32(os.Getuid())), Detail: detail}
+	record := &audit.Record{Type: audit.TypeControl, Code: code, Actor: admin.Account(uint32(os.Getuid())), Detail: text}
 	_, err = audit.Announce(ctx, places.Audit, audit.Options{}, record)
 	return err
 }

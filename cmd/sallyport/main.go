@@ -8,10 +8,10 @@
 //	sallyport backup             copy the running gateway's state
 //	sallyport config schema|show
 //	sallyport session list|revoke
-//	sallyport audit tail|query|export
+//	sallyport audit tail|query|export|bundle|verify|prove|receipt|trust|tiles|report|review|reindex
 //	sallyport version
 //
-// Exit codes: 0 yes, 1 no, 2 usage or cannot run.
+// Exit codes: 0 yes, 1 no, 2 usage or cannot run; audit verify has more, see package audit/verify.
 package main
 
 import (
@@ -93,6 +93,9 @@ func exitCode(err error, errOut io.Writer) int {
 	}
 	if _, answered := errors.AsType[no](err); answered {
 		return exitNo
+	}
+	if v, said := errors.AsType[verdict](err); said {
+		return int(v)
 	}
 	return exitCannot
 }

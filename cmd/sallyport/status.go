@@ -48,6 +48,7 @@ func printStatus(out io.Writer, s admin.Status, now time.Time) error {
 		{[]string{"CERTIFICATE", "NAMES", "VALID UNTIL", "KEY"}, certificateRows(s.Certificates, now)},
 		{[]string{"PROVIDER", "STATE"}, providerRows(s.Providers)},
 		{upstreamHead, upstreamRows(s.Upstreams)},
+		{[]string{"SINK", "STATE", "BEHIND", "DELIVERED"}, sinkRows(s.Audit.Sinks)},
 	} {
 		if len(list.rows) == 0 {
 			continue
@@ -67,7 +68,8 @@ func summary(s admin.Status, now time.Time) [][]string {
 		{"", s.Config.Digest},
 		{"policy", strings.TrimSpace(s.Policy.Digest + " " + s.Policy.Revision)},
 		{"keys", s.Keys.Mode + ", " + state(s.Keys.Ready, s.Keys.Why)},
-		{"audit", fmt.Sprintf("%s, %d decision and %d control records", state(s.Audit.Healthy, s.Audit.Why), s.Audit.Decisions, s.Audit.Control)},
+		{"audit", fmt.Sprintf("%s, %d decision and %d control records, %d and %d of them signed", state(s.Audit.Healthy, s.Audit.Why), s.Audit.Decisions, s.Audit.Control,
+			s.Audit.SignedDecisions, s.Audit.SignedControl)},
 		{"sessions", strconv.Itoa(s.Session.Active)},
 		{"cache", cacheLine(s.Cache)},
 		{"spool", spoolLine(s.Spool)},
@@ -124,6 +126,18 @@ func certificateRows(certificates []admin.Certificate, now time.Time) [][]string
 			until += " EXPIRED"
 		}
 		rows = append(rows, []string{c.File, strings.Join(c.Names, " "), until, c.Key})
+	}
+	return rows
+}
+
+func sinkRows(sinks []admin.SinkStatus) [][]string {
+	var rows [][]string
+	for _, s := range sinks {
+		how := "ready"
+		if s.Error != "" {
+			how = "FAILING since " + moment(s.Failing) + ": " + s.Error
+		}
+		rows = append(rows, []string{s.Name, how, strconv.FormatUint(s.Lag, 10), strconv.FormatUint(s.Delivered, 10)})
 	}
 	return rows
 }

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"os"
+	"slices"
+
+	"sallyport/audit"
+	"sallyport/audit/filter"
+	"sallyport/audit/search"
+	"sallyport/audit/search/sqlite"
+	"sallyport/gateway/config"
+)
+
+// query yields what a filter chooses, in the order of the log: with a limit, the newest of it. The searchable copy says
+// where to look, if there is one; the results are the log's either way.
+func (in *invocation) query(log *audit.Reader, places config.Places, name string, chosen *filter.Filter, limit int) iter.Seq2[audit.Entry, error] {
+	copied := in.openCopy(places)
+	if copied == nil && limit == 0 {
+		return log.All(in.ctx, chosen.Audit())
+	}
+	if copied == nil {
+		f := chosen.Audit()
+		f.Last = limit
+		return log.All(in.ctx, f)
+	}
+	return func(yield func(audit.Entry, error) bool) {
+		defer copied.Close()
+		found := copied.Query(in.ctx, name, log, search.Query{Where: chosen, Newest: limit > 0, Limit: limit})
+		if limit > 0 {
+			found = reversed(found)
+		}
+		for entry, err := range found {
+			if !yield(entry, err) {
+				return
+			}
+		}
+	}
+}
+
+// openCopy opens the searchable copy that the gateway keeps; nil when there is none, or it cannot be used from here.
+func (in *invocation) openCopy(places config.Places) *search.Copy {
+	if _, err := os.Stat(places.SearchDir()); err != nil {
+		return nil
+	}
+	store, err := sqlite.Open(in.ctx, places.SearchDir())
+	if err != nil {
+		return nil
+	}
+	return search.New(store)
+}
+
+// reversed turns a few results around.
+func reversed(found iter.Seq2[audit.Entry, error]) iter.Seq2[audit.Entry, error] {
+	return func(yield func(audit.Entry, error) bool) {
+		var entries []audit.Entry
+		for entry, err := range found {
+			if err != nil {
+				yield(entry, err)
+				return
+			}
+			entries = append(entries, entry)
+		}
+		for _, entry := range slices.Backward(entries) {
+			if !yield(entry, nil) {
+				return
+			}
+		}
+	}
+}
+
+// reindexAlone builds the copy anew when no gateway runs that would.
+func reindexAlone(ctx context.Context, places config.Places) (err error) {
+	if err := mayWrite(places.Audit.Dir); err != nil {
+		return err
+	}
+	store, err := sqlite.Open(ctx, places.SearchDir())
+	if err != nil {
+		return err
+	}
+	copied := search.New(store)
+	defer func() { err = errors.Join(err, copied.Close()) }()
+	for _, log := range logsOf("both") {
+		r, err := audit.OpenReader(places.Audit.Dir, log)
+		if err != nil {
+			return err
+		}
+		_, err = copied.Rebuild(ctx, log, r)
+		if err = errors.Join(err, r.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
