@@ -8,7 +8,7 @@ BUILD   := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 RACE_PACKAGES := ./audit/... ./authn/session/... ./certs/... ./gateway/...
 FUZZTIME ?= 10s
 
-.PHONY: build demo test check fuzz bench soak clean
+.PHONY: build demo test check fuzz bench bench-audit soak clean
 
 build: ## static binaries in bin/
 	$(BUILD) -o bin/ ./cmd/...
@@ -27,6 +27,9 @@ fuzz: ## a short burst of every fuzz target
 
 bench: build ## ratios against a bare httputil.ReverseProxy and other proxies in the same run; BENCH=REGEXP for a part of it
 	test/run bench
+
+bench-audit: build ## the audit log and what auditors do with it; SALLYPORT_RECORDS=N for a smaller one
+	test/run bench-audit
 
 soak: ## the full counts of the crash, power-cut and reload tests, and ten minutes of full load
 	test/run soak

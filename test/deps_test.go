@@ -22,7 +22,16 @@ import (
 const picture = `
 	policies, audit/tree, certs/internal/wire, authn < nothing
 	audit/segment           < audit/tree
+	audit/audittest, audit/filter/peek < nothing
 	audit                   < audit/segment
+	audit/filter            < audit, audit/filter/peek
+	audit/export            < audit/filter
+	audit/evidence          < audit/export
+	audit/verify            < audit/evidence
+	audit/sink              < audit/export
+	audit/search            < audit/filter
+	audit/search/sqlite, audit/search/searchtest < audit/search
+	audit/report            < audit/export
 	policy                  < policies
 	certs/keyring           < certs/internal/wire
 	certs                   < certs/keyring
@@ -45,13 +54,13 @@ const picture = `
 	gateway/upstream        < gateway/upstream/http1, gateway/units
 	gateway/route           < gateway/cache, gateway/upstream, policy
 	gateway/signin          < authn/oidc, authn/session, audit
-	gateway/admin           < audit, authn/session
+	gateway/admin           < audit/report, authn/session
 	gateway                 < gateway/canon, gateway/headers, gateway/route, gateway/upstream, gateway/cache, gateway/spool,
 	                          gateway/compress, gateway/signin, gateway/ui, gateway/admin, policy, audit, certs, certs/keyring, authn/session, authn/token
-	gateway/config          < gateway/route, gateway/admin, gateway/listen, gateway/spool, policy, audit, certs, certs/keyring, authn/session, authn/oidc
-	gateway/boot            < gateway, gateway/config, authn/session/sqlite
+	gateway/config          < gateway/route, gateway/admin, gateway/listen, gateway/spool, policy, audit, audit/sink, certs, certs/keyring, authn/session, authn/oidc
+	gateway/boot            < gateway, gateway/config, authn/session/sqlite, audit/search/sqlite
 
-	cmd/sallyport           < gateway/boot
+	cmd/sallyport           < gateway/boot, audit/verify, audit/report
 	cmd/keyd                < certs/keyd
 	cmd/demo/apps, cmd/demo/provider < nothing
 	cmd/demo                < cmd/demo/apps, cmd/demo/provider

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"sallyport/audit/filter"
 	"sallyport/gateway/config"
 	"sallyport/policy"
 )
@@ -41,6 +42,31 @@ func TestReadmeExamplesWork(t *testing.T) {
 		if verdict := engine.Decide(t.Context(), in); verdict.Allow != want {
 			t.Errorf("from %s: got %s", address, verdict.JSON)
 		}
+	}
+}
+
+// The README names every field that a filter can ask about, and none that it cannot.
+func TestReadmeListsTheFilterFields(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(readme), "| of | fields |\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	named := map[string]bool{}
+	for i, word := range strings.Split(table, "`") {
+		if i%2 == 1 {
+			named[word] = true
+		}
+	}
+	for _, f := range filter.Fields() {
+		if !named[string(f.Name)] {
+			t.Errorf("the README does not name %s", f.Name)
+		}
+		delete(named, string(f.Name))
+	}
+	for left := range named {
+		t.Errorf("the README names %s, which nobody can ask about", left)
 	}
 }
 

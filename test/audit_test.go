@@ -1,0 +1,320 @@
+package test
+
+import (
+	"archive/zip"
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"sallyport/audit"
+	"sallyport/test/harness"
+)
+
+// auditor is somebody who checks an installation's log.
+type auditor struct {
+	*harness.Stand
+	t     *testing.T
+	trust string // the trust file
+}
+
+func newAuditor(t *testing.T, s *harness.Stand) *auditor {
+	a := &auditor{s, t, filepath.Join(t.TempDir(), "trust.txt")}
+	out, code := a.run("audit", "trust")
+	if code != 0 {
+		t.Fatalf("audit trust: exit %d: %s", code, out)
+	}
+	if err := os.WriteFile(a.trust, []byte(out), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// run runs the command line and returns what it prints and its exit code.
+func (a *auditor) run(args ...string) (string, int) {
+	a.t.Helper()
+	cmd := exec.CommandContext(a.t.Context(), filepath.Join(harness.Binaries(a.t), "sallyport"), append([]string{"--config", a.Config}, args...)...)
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		a.t.Fatal(err)
+	}
+	if code := cmd.ProcessState.ExitCode(); code != 0 {
+		return out.String() + errOut.String(), code
+	}
+	return out.String(), 0
+}
+
+// must runs a command that succeeds.
+func (a *auditor) must(args ...string) string {
+	a.t.Helper()
+	out, code := a.run(args...)
+	if code != 0 {
+		a.t.Fatalf("sallyport %s: exit %d: %s", strings.Join(args, " "), code, out)
+	}
+	return out
+}
+
+// copy is the audit directory as it is now, somewhere else.
+func (a *auditor) copy() string {
+	a.t.Helper()
+	to := filepath.Join(a.t.TempDir(), "copy")
+	if out, err := exec.CommandContext(a.t.Context(), "cp", "-a", filepath.Join(a.Dir, "audit"), to).CombinedOutput(); err != nil {
+		a.t.Fatalf("%v: %s", err, out)
+	}
+	return to
+}
+
+// verify checks a path and returns the report's text and the exit code.
+func (a *auditor) verify(path string, more ...string) (string, int) {
+	a.t.Helper()
+	return a.run(append([]string{"audit", "verify", path, "--trust", a.trust}, more...)...)
+}
+
+// wants checks a path and the exit code.
+func (a *auditor) wants(want int, path string, more ...string) string {
+	a.t.Helper()
+	out, code := a.verify(path, more...)
+	if code != want {
+		a.t.Fatalf("verifying %s: exit %d, want %d:\n%s", path, code, want, out)
+	}
+	return out
+}
+
+// visit makes some traffic: pages that are served, and one that is refused.
+func visit(t *testing.T, s *harness.Stand, pages int) {
+	t.Helper()
+	browser := s.Browser()
+	if status, body := s.SignIn(t, browser, "wiki", "ines", "staff"); status != http.StatusOK {
+		t.Fatalf("got %d: %s", status, body)
+	}
+	for range pages {
+		if status, _ := harness.Get(t, browser, s.URL("wiki", "/page?v=7&token=geheim")); status != http.StatusOK {
+			t.Fatalf("got %d", status)
+		}
+	}
+	if status, _ := harness.Get(t, browser, s.URL("payroll", "/salaries")); status != http.StatusForbidden {
+		t.Fatalf("payroll: got %d", status)
+	}
+}
+
+// The log of a gateway that was stopped is signed to its last record, complete, and every decision follows from its input;
+// a copy of a running one passes too, up to the last second.
+func TestAuditorVerifiesWithoutTheOperator(t *testing.T) {
+	s := harness.New(t, harness.Apps, "")
+	p := s.Start(t)
+	visit(t, s, 20)
+	a := newAuditor(t, s)
+	if out, code := a.verify(a.copy(), "--rederive"); code != 0 && code != 5 {
+		t.Fatalf("a running gateway's copy: exit %d:\n%s", code, out)
+	}
+	if err := p.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	a.wants(0, a.copy(), "--rederive")
+
+	// What is verified in place is on record first.
+	a.wants(0, filepath.Join(a.Dir, "audit"))
+	if out := a.must("audit", "query", "--log", "control", "--code", "log_read", "--json"); !strings.Contains(out, `"command":"verify"`) {
+		t.Errorf("the reads on record are %s", out)
+	}
+}
+
+// AUD-06: a log that was put back to an older state is found by a receipt, and by the key process: no gateway serves it.
+func TestRollbackIsFound(t *testing.T) {
+	s := harness.New(t, harness.Apps, "")
+	p := s.Start(t)
+	visit(t, s, 5)
+	a := newAuditor(t, s)
+	if err := p.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	yesterday := a.copy()
+
+	p = s.Start(t)
+	visit(t, s, 5)
+	if err := p.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	receipt := filepath.Join(t.TempDir(), "receipt")
+	if err := os.WriteFile(receipt, []byte(a.must("audit", "receipt")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.wants(0, a.copy(), "--receipt", receipt)
+	a.wants(0, yesterday)
+	if out := a.wants(1, yesterday, "--receipt", receipt); !strings.HasPrefix(out, "TAMPERED") {
+		t.Errorf("the report begins otherwise: %s", out)
+	}
+
+	// Put back in place, the key process knows better.
+	dir := filepath.Join(s.Dir, "audit")
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(yesterday, dir); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), filepath.Join(harness.Binaries(t), "sallyport"), "run", "--config", s.Config).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "new-epoch") {
+		t.Fatalf("a gateway on yesterday's log: %v\n%s", err, out)
+	}
+
+	// The operator of the key process accepts the loss, and everybody can see it.
+	keyd := exec.CommandContext(t.Context(), filepath.Join(harness.Binaries(t), "keyd"), "new-epoch", "--config", filepath.Join(s.Dir, "keys", "keyd.yaml"), "--log", "decision")
+	if out, err := keyd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	keyd = exec.CommandContext(t.Context(), filepath.Join(harness.Binaries(t), "keyd"), "new-epoch", "--config", filepath.Join(s.Dir, "keys", "keyd.yaml"), "--log", "control")
+	if out, err := keyd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	p = s.Start(t)
+	visit(t, s, 5)
+	if err := p.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	b := newAuditor(t, s) // with the keys of the new origin
+	if out, code := b.verify(b.copy()); code != 0 && code != 5 {
+		t.Errorf("the new epoch: exit %d:\n%s", code, out)
+	}
+	if out, code := b.verify(b.copy(), "--receipt", receipt); code != 1 {
+		t.Errorf("the new epoch against a receipt of the lost one: exit %d:\n%s", code, out)
+	}
+}
+
+// An evidence bundle is verified by itself, and nobody can take a record out of it, or change one.
+func TestEvidenceBundle(t *testing.T) {
+	s := harness.New(t, harness.Apps, "")
+	p := s.Start(t)
+	visit(t, s, 20)
+	a := newAuditor(t, s)
+	file := filepath.Join(t.TempDir(), "evidence.zip")
+	harness.Eventually(t, 20*time.Second, "the last record to be signed", func() bool {
+		if _, code := a.run("audit", "bundle", "--out", file, "--where", `app == "payroll"`, "--for", "the auditor"); code == 1 {
+			return false // nothing is signed yet
+		}
+		out, code := a.verify(file, "--rederive", "--json")
+		var report struct {
+			Bundle struct{ Matching uint64 }
+		}
+		if err := json.Unmarshal([]byte(out), &report); err != nil || code != 0 {
+			t.Fatalf("exit %d, %v: %s", code, err, out)
+		}
+		return report.Bundle.Matching >= 1
+	})
+	if err := p.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	only := filepath.Join(t.TempDir(), "only.zip")
+	a.must("audit", "bundle", "--out", only, "--where", `app == "payroll"`, "--only-matching", "--log", "decision")
+	a.wants(0, only)
+	if text := unzipped(t, only); strings.Contains(text, `"app":"wiki"`) {
+		t.Error("the contents of other records are in a bundle of matching ones only")
+	}
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []int{len(whole) / 3, len(whole) / 2, len(whole) - 100} {
+		changed := bytes.Clone(whole)
+		changed[at] ^= 1
+		altered := filepath.Join(t.TempDir(), "altered.zip")
+		if err := os.WriteFile(altered, changed, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, code := a.verify(altered); code != 1 && code != 4 {
+			t.Errorf("a bit turned at %d: exit %d: %s", at, code, out)
+		}
+	}
+}
+
+func unzipped(t *testing.T, file string) string {
+	t.Helper()
+	z, err := zip.OpenReader(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer z.Close()
+	var text bytes.Buffer
+	for _, f := range z.File {
+		r, err := f.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := text.ReadFrom(r); err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+	}
+	return text.String()
+}
+
+// A proof says of one record that it is in the log, to whoever has the keys and nothing else.
+func TestProofOfOneRecord(t *testing.T) {
+	s := harness.New(t, harness.Apps, "")
+	p := s.Start(t)
+	visit(t, s, 3)
+	a := newAuditor(t, s)
+	if err := p.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	var r audit.Record
+	if err := json.Unmarshal([]byte(a.must("audit", "query", "--app", "payroll", "--limit", "1", "--json")), &r); err != nil {
+		t.Fatal(err)
+	}
+	proof := filepath.Join(t.TempDir(), "record.tlog-proof")
+	a.must("audit", "prove", r.ID, "--out", proof)
+	if out := a.wants(0, proof); !strings.Contains(out, r.ID) {
+		t.Errorf("the report does not name the record: %s", out)
+	}
+	text, err := os.ReadFile(proof)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(proof, bytes.Replace(text, []byte("index "), []byte("index 1"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.wants(1, proof)
+}
+
+// Exports name nobody unless that is asked for, and that is on record.
+func TestExportsRedactUnlessAsked(t *testing.T) {
+	s := harness.New(t, harness.Apps, "")
+	s.Start(t)
+	visit(t, s, 3)
+	a := newAuditor(t, s)
+	for _, format := range []string{"jsonl", "csv", "ocsf", "cef", "syslog"} {
+		for _, log := range []string{"decision", "control"} {
+			out := a.must("audit", "export", "--format", format, "--log", log)
+			for _, personal := range []string{"ines@corp.test", "Go-http-client", "v=7", `"ip":"127.`, "src=127."} {
+				if strings.Contains(out, personal) {
+					t.Errorf("%s of the %s log discloses %s", format, log, personal)
+				}
+			}
+			if out == "" {
+				t.Errorf("%s of the %s log is empty", format, log)
+			}
+		}
+		disclosed := a.must("audit", "export", "--format", format, "--disclose")
+		if !strings.Contains(disclosed, "ines@corp.test") || strings.Contains(disclosed, "geheim") {
+			t.Errorf("%s disclosed lacks the address, or holds a token: %.2000s", format, disclosed)
+		}
+	}
+	if out := a.must("audit", "query", "--log", "control", "--code", "log_read", "--json", "--where", `time >= "2020-01-01"`); strings.Count(out, `"disclose":true`) != 5 {
+		t.Errorf("the reads on record are %s", out)
+	}
+	now := time.Now().Format(time.RFC3339)
+	if again := a.must("audit", "export", "--format", "ocsf", "--to", now); again != a.must("audit", "export", "--format", "ocsf", "--to", now) {
+		t.Error("the same export twice differs")
+	}
+	cursor := filepath.Join(t.TempDir(), "cursor")
+	first := a.must("audit", "export", "--resume", cursor)
+	if rest := a.must("audit", "export", "--resume", cursor); first == "" || rest != "" {
+		t.Errorf("what was resumed is %q", rest)
+	}
+}
