@@ -36,6 +36,8 @@ type blanks struct {
 	size   int64
 	log    *slog.Logger
 
+	reserving sync.Mutex // held while the reserve is looked at, made or used; see reserve.go
+
 	made   atomic.Uint64 // for names
 	wanted chan struct{} // holds one when the next blank should be made
 	ready  chan *blank

@@ -23,6 +23,8 @@ func reserveName(log string) string { return path.Join(log, reserveBase) }
 
 // keepReserve makes the reserve unless it is there.
 func (a *Audit) keepReserve() error {
+	a.control.blanks.reserving.Lock()
+	defer a.control.blanks.reserving.Unlock()
 	name := reserveName(ControlLog)
 	b, err := openReserve(a.fs, ControlLog)
 	if err == nil {
@@ -87,6 +89,8 @@ func (l *Log) useReserve(h *segment.Header, cause error) error {
 	if l.name != ControlLog || !errors.Is(cause, syscall.ENOSPC) {
 		return cause
 	}
+	l.blanks.reserving.Lock()
+	defer l.blanks.reserving.Unlock()
 	b, err := openReserve(l.fs, l.name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return cause
