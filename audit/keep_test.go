@@ -386,3 +386,103 @@ func TestHeartbeatsDoNotPileUp(t *testing.T) {
 		}
 	})
 }
+
+// AUD-02: a tree that cannot be written costs no record. It is reported once, and heals.
+func TestTreeOutageIsReportedOnce(t *testing.T) {
+	for name, fails := range map[string]error{"full disk": syscall.ENOSPC, "failing sync": syscall.EIO} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, m := openSimulated(t)
+				keys := newKeyProcess()
+				keeping(t, a, Keeping{Signer: keys})
+				mustAppend(t, a.Decisions(), "/")
+				time.Sleep(2 * time.Second)
+				m.setFault(func(op, name string) error {
+					if strings.Contains(name, "decision/tree") && (fails == syscall.ENOSPC || op == "sync") {
+						return fails
+					}
+					return nil
+				})
+				for range 300 {
+					mustAppend(t, a.Decisions(), "/")
+					time.Sleep(time.Second)
+				}
+				if err := a.Healthy(); err != nil {
+					t.Errorf("health after five minutes: %v", err)
+				}
+				m.setFault(nil)
+				time.Sleep(lastSigning + 2*time.Second)
+				synctest.Wait()
+				all := records(t, m.beside(), ControlLog)
+				codes := map[string]int{}
+				for _, r := range all {
+					codes[r.Code]++
+				}
+				if codes[CodeCheckpointFailed] != 1 || codes[CodeCheckpointResumed] != 1 {
+					t.Errorf("control records: %v", codes)
+				}
+				for _, log := range []string{DecisionLog, ControlLog} {
+					if err := errors.Join(checkSigned(m.beside(), keys, log), checkTiles(m.beside(), log)); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// AUD-10: a clock that goes back stops neither checkpoints nor the watch over them.
+func TestClockBackDoesNotStopCheckpoints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newDisk(nil).boot(-1, false)
+		var step atomic.Int64
+		now := func() time.Time { return time.Now().Add(time.Duration(step.Load())) }
+		a := openTest(t, "unused", Options{FS: m, segmentSize: smallestSegment, Now: now})
+		keys := newKeyProcess()
+		keeping(t, a, Keeping{Signer: keys})
+		mustAppend(t, a.Decisions(), "/")
+		time.Sleep(2 * time.Second)
+		step.Store(int64(-24 * time.Hour))
+		mustAppend(t, a.Decisions(), "/")
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if got := keys.position(DecisionLog).Size; got != a.Decisions().Records() || got < 3 {
+			t.Errorf("signed %d of %d records", got, a.Decisions().Records())
+		}
+		keys.setFault(func(string, string) error { return syscall.ECONNREFUSED }, nil)
+		mustAppend(t, a.Decisions(), "/")
+		time.Sleep(defaultMaxUnsigned + 2*time.Second)
+		if err := a.Healthy(); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("health: %v", err)
+		}
+		keys.setFault(nil, nil)
+		time.Sleep(lastSigning + time.Second)
+	})
+}
+
+// A second process that finds the directory held touches neither its trees nor the key process.
+func TestSecondProcessSignsNothing(t *testing.T) {
+	dir, keys := t.TempDir(), newKeyProcess()
+	run(t, dir, keys, 10)
+	a, err := Open(Config{Dir: dir}, quiet(Options{segmentSize: 8 * smallestSegment}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Attach(t.Context(), keys); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(Config{Dir: dir}, quiet(Options{segmentSize: 8 * smallestSegment})); !errors.Is(err, ErrLocked) {
+		t.Errorf("second process: %v", err)
+	}
+	mustAppend(t, a.Decisions(), "/")
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	late := a.keepers[0]
+	asked := keys.asked
+	late.step(t.Context()) // the directory may be another process's by now
+	if keys.asked != asked {
+		t.Error("a closed audit asked for a signature")
+	}
+	checkTree(t, dir, keys, 11)
+}
