@@ -5,7 +5,14 @@
 // make it so it returns an error, and the caller must not do what it was about to record. A [Reader] reads a log beside
 // the gateway, from any process. FORMAT.md describes the files.
 //
-// The package does not sign, ship, index or expire anything, and it never changes what was acknowledged.
+// Behind each log grows a Merkle tree. [Audit.Attach] compares the logs with what a [CheckpointSigner], the key process, has
+// signed of them before; [Audit.Keep] then has the trees' checkpoints signed as they grow, writes heartbeats, and keeps
+// the directory's house. So whoever writes the files can append to them and cannot rewrite, shorten or fork them
+// unnoticed. A [Tree] proves that to others. No record waits for any of it, but a log that is not signed for too long is not
+// served.
+//
+// The package holds no key, ships and indexes nothing, and never changes what was acknowledged; it removes only what
+// retention lets go of, and says so first.
 package audit
 
 import (

@@ -37,7 +37,8 @@ type Keeping struct {
 	Sinks func() any
 	// Heartbeat is the time between two heartbeats of a log. Default 60 s.
 	Heartbeat time.Duration
-	// Checkpoint is the time between two checkpoints of a log that grows. Default 1 s.
+	// Checkpoint is the time between two checkpoints of a log that grows by less than 4,096 records meanwhile. The first of
+	// a run does not wait. Sixty times that is the time between two that are kept in the history. Default 1 s.
 	Checkpoint time.Duration
 }
 
@@ -104,7 +105,7 @@ func (k *keeper) run(ctx context.Context) {
 	defer ticker.Stop()
 	for {
 		k.step(ctx)
-		k.log.growth.want(k.log.growth.size() + checkpointLeaves)
+		k.log.growth.want(k.log.growth.size() + k.due())
 		select {
 		case <-ctx.Done():
 			return
@@ -112,6 +113,14 @@ func (k *keeper) run(ctx context.Context) {
 		case <-k.log.growth.grown:
 		}
 	}
+}
+
+// due is after how many records the next checkpoint does not wait for its time: the first of a run has been awaited.
+func (k *keeper) due() uint64 {
+	if k.latest.Load() == nil {
+		return 1
+	}
+	return checkpointLeaves
 }
 
 // keepHouse does what else there is to do in the directory.

@@ -128,7 +128,11 @@ func TestCheckpointAfterManyRecords(t *testing.T) {
 		a, _ := openSimulated(t)
 		keys := newKeyProcess()
 		keeping(t, a, Keeping{Signer: keys, Checkpoint: time.Hour})
+		mustAppend(t, a.Decisions(), "/")
 		synctest.Wait()
+		if got := keys.position(DecisionLog).Size; got != 1 {
+			t.Errorf("signed %d records at once, want the first", got)
+		}
 		for range 2*checkpointLeaves + 10 {
 			if err := a.Decisions().Post(t.Context(), decision("/")); err != nil {
 				t.Fatal(err)
