@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"math/bits"
 
@@ -39,7 +40,7 @@ func (g *growing) add(level int, h tree.Hash) {
 	g.size += 1 << level
 	for range bits.TrailingZeros64(g.size >> level) {
 		last := len(g.hashes) - 1
-		h = tree.HashChildren(g.hashes[last], h)
+		h = children(g.hashes[last], h)
 		g.hashes = g.hashes[:last]
 		level++
 		g.note(level, h)
@@ -61,7 +62,7 @@ func (g *growing) root() tree.Hash {
 	last := len(g.hashes) - 1
 	root := g.hashes[last]
 	for i := last - 1; i >= 0; i-- {
-		root = tree.HashChildren(g.hashes[i], root)
+		root = children(g.hashes[i], root)
 	}
 	return root
 }
@@ -92,11 +93,20 @@ func (g *growing) is(f *tree.Frontier) bool {
 // String names the tree in findings.
 func (g *growing) String() string { return fmt.Sprintf("%d records with root %s", g.size, g.root()) }
 
+// children is [tree.HashChildren] without an allocation.
+func children(left, right tree.Hash) tree.Hash {
+	var b [1 + 2*len(left)]byte
+	b[0] = 1
+	copy(b[1:], left[:])
+	copy(b[1+len(left):], right[:])
+	return sha256.Sum256(b[:])
+}
+
 // rootOf is the root of the complete tree over a power of two of hashes, which it overwrites.
 func rootOf(hashes []tree.Hash) tree.Hash {
 	for n := len(hashes); n > 1; n /= 2 {
 		for i := range n / 2 {
-			hashes[i] = tree.HashChildren(hashes[2*i], hashes[2*i+1])
+			hashes[i] = children(hashes[2*i], hashes[2*i+1])
 		}
 	}
 	return hashes[0]

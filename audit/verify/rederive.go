@@ -91,7 +91,8 @@ func (l *logCheck) decode(c *chunk, line []byte, f *fields, seq uint64, at int64
 		return
 	}
 	if r.ID != string(f.id) || r.Time.UnixNano() != f.unix || r.Type != audit.Type(f.kind) {
-		panic("BUG: the fast scanner reads another record than the decoder")
+		c.find(l.name, seq, at, ClassRecord, "its first fields can be read in two ways")
+		return
 	}
 	if l.opts.Rederive == nil || r.Type != audit.TypeDecision {
 		return
@@ -249,13 +250,14 @@ type againCheck struct {
 func (x *againCheck) work(c *chunk) {
 	at, seq := 0, c.first
 	l := &logCheck{run: x.run, name: x.name}
+	c.fields.begin(x.name, c.boot, c.header.BootN)
 	for at < len(c.buf) {
 		f, err := l.parseFrame(c.buf[at:], c.header)
 		if err != nil {
 			return
 		}
 		for line := range f.Lines() {
-			if e, ok := x.event(line); ok {
+			if e, ok := x.event(c, line); ok {
 				e.seq, e.raw = seq, line
 				c.events = append(c.events, e)
 			}
@@ -265,8 +267,8 @@ func (x *againCheck) work(c *chunk) {
 	}
 }
 
-func (x *againCheck) event(line []byte) (event, bool) {
-	f, err := scanFields(line)
+func (x *againCheck) event(c *chunk, line []byte) (event, bool) {
+	f, err := c.fields.scan(line)
 	if err != nil {
 		return event{}, false
 	}

@@ -43,6 +43,7 @@ type chunk struct {
 	buf   []byte
 	done  chan struct{} // holds one when a worker is through
 
+	fields fieldScanner
 	result
 }
 

@@ -42,6 +42,7 @@ const backStep = int64(1e9)
 // work checks the frames of a chunk, hashes its records and picks out what the collector needs.
 func (l *logCheck) work(c *chunk) {
 	at, seq := 0, c.first
+	c.fields.begin(l.name, c.boot, c.header.BootN)
 	for at < len(c.buf) {
 		f, err := l.parseFrame(c.buf[at:], c.header)
 		if err == nil && f.FirstSeq != seq && !l.skip.seq {
@@ -82,19 +83,13 @@ func (l *logCheck) records(c *chunk, f *segment.Frame, seq uint64, at int64, fra
 
 // record checks one record by itself.
 func (l *logCheck) record(c *chunk, line []byte, seq uint64, at int64) {
-	f, err := scanFields(line)
+	f, err := c.fields.scan(line)
 	if err != nil {
 		c.find(l.name, seq, at, ClassRecord, "it is not as the log writes records: %v", err)
 		return
 	}
-	h := c.header
-	switch {
-	case f.seq != seq && !l.skip.seq:
-		c.find(l.name, seq, at, ClassSequence, "it says that it is record %d", f.seq)
-	case string(f.log) != l.name && !l.skip.names:
-		c.find(l.name, seq, at, ClassSequence, "it says that it is of log %q", f.log)
-	case (f.bootN != h.BootN || string(f.boot) != c.boot) && !l.skip.boot:
-		c.find(l.name, seq, at, ClassSequence, "it is of boot %s, number %d, and its segment of %s, number %d", f.boot, f.bootN, h.Boot, h.BootN)
+	if f.seq != seq || !f.ours {
+		l.misplaced(c, &f, seq, at)
 	}
 	if len(c.leaves) == 0 {
 		c.from = f.unix
@@ -108,6 +103,20 @@ func (l *logCheck) record(c *chunk, line []byte, seq uint64, at int64) {
 	}
 	if l.full {
 		l.decode(c, line, &f, seq, at)
+	}
+}
+
+// misplaced says what is wrong with a record that is not the one that belongs here.
+func (l *logCheck) misplaced(c *chunk, f *fields, seq uint64, at int64) {
+	h := c.header
+	switch {
+	case f.seq != seq && !l.skip.seq:
+		c.find(l.name, seq, at, ClassSequence, "it says that it is record %d", f.seq)
+	case f.ours:
+	case f.log != l.name && !l.skip.names:
+		c.find(l.name, seq, at, ClassSequence, "it says that it is of log %q", f.log)
+	case f.boot != audit.Boot{ID: c.boot, N: h.BootN} && !l.skip.boot:
+		c.find(l.name, seq, at, ClassSequence, "it is of boot %s, number %d, and its segment of %s, number %d", f.boot.ID, f.boot.N, c.boot, h.BootN)
 	}
 }
 
