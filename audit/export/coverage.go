@@ -28,7 +28,7 @@ func pciEvents() []Requirement {
 		{pci, "10.2.1.4", "all invalid logical access attempts: requests", "decision:deny decision:reject", "effect reason time"},
 		{pci, "10.2.1.4", "all invalid logical access attempts: those of strangers above a rate", "window", "detail.rows detail.from detail.to"},
 		{pci, "10.2.1.5", "all changes to identification and authentication credentials", "control:sign_in control:sign_out control:sessions_revoked", "actor.id code time"},
-		{pci, "10.2.1.6", "all initialization, starting, stopping or pausing of audit logs", "control:started control:stopped recovered:resumed recovered:torn_tail", "boot.id boot.n code time"},
+		{pci, "10.2.1.6", "all initialization, starting, stopping or pausing of audit logs", "control:started control:stopped control:pruned recovered:resumed recovered:torn_tail", "boot.id boot.n code time"},
 		{pci, "10.2.1.7", "all creation and deletion of system-level objects", "control:config_changed control:cache_purge", "actor.id detail time"},
 		{pci, "10.2.1.7", "all creation and deletion of system-level objects: policies", "control:config_changed", "detail.config detail.policy detail.before"},
 	}

@@ -151,7 +151,16 @@ func gatewayEvents() []Event {
 
 func logEvents() []Event {
 	sink := []string{"sink", "log", "from", "to", "count", "ids", "why", "bytes"}
+	pruned := []string{"log", "first_segment", "last_segment", "first_seq", "next_seq", "reason", "retention", "signed", "begins"}
+	disk := []string{"level", "free", "size"}
 	return []Event{
+		{audit.TypeControl, "checkpoint_failed", EventLogActivity, other, "Sign", High, Failure, "Checkpoints of the log cannot be signed", []string{"log", "cause", "size", "signed"}},
+		{audit.TypeControl, "checkpoint_resumed", EventLogActivity, other, "Sign", Medium, Success, "Checkpoints of the log are signed again", []string{"log", "since", "attempts", "signed"}},
+		{audit.TypeControl, "pruning", EventLogActivity, 2, "Delete", Medium, Unknown, "Oldest records are about to be removed", pruned},
+		{audit.TypeControl, "pruned", EventLogActivity, 2, "Delete", Medium, Success, "Oldest records were removed", pruned},
+		{audit.TypeControl, "disk_low", EventLogActivity, other, "Disk", High, Failure, "Little space is left for the log", disk},
+		{audit.TypeControl, "disk_ok", EventLogActivity, other, "Disk", Low, Success, "Enough space is left for the log again", disk},
+		{audit.TypeControl, "disk_full", EventLogActivity, other, "Disk", Critical, Failure, "No space is left for the log", []string{"log", "since"}},
 		{audit.TypeControl, "clock_stepped", EventLogActivity, other, "Clock stepped", Medium, Unknown, "Clock went back", []string{"from", "to"}},
 		{audit.TypeControl, "sink_gap", EventLogActivity, other, "Sink gap", High, Failure, "Records were pruned before a sink had them", sink},
 		{audit.TypeControl, "sink_dropped", EventLogActivity, other, "Sink dropped", High, Failure, "A sink refused records for good", sink},

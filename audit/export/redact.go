@@ -47,11 +47,9 @@ func (o *Options) redactor() *Redactor {
 
 // Append appends the redacted form of a record's JSON.
 func (r *Redactor) Append(dst, record []byte) []byte {
-	start := len(dst)
-	w := redaction{Redactor: r, out: dst}
-	if !w.record(string(record)) {
-		w = redaction{Redactor: r, out: w.out[:start], failed: []string{"*"}}
-		w.out = append(w.out, '{')
+	w := redaction{Redactor: r, text: string(record), out: dst}
+	if !w.record() {
+		w = redaction{Redactor: r, out: append(w.out[:len(dst)], '{'), failed: []string{"*"}}
 	}
 	w.list(`"redacted":[`, w.changed)
 	if w.failed != nil {
@@ -60,144 +58,229 @@ func (r *Redactor) Append(dst, record []byte) []byte {
 	return append(w.out, '}')
 }
 
-// redaction is one record on its way.
+// redaction is one record on its way. It reads the text once, from the left, and copies what it has read; its methods
+// report whether what they were asked for was there.
 type redaction struct {
 	*Redactor
+	text    string
+	at      int
 	out     []byte
-	path    []string
+	depth   int
+	path    []string // names, in JSON's spelling
+	room    [16]string
 	changed []string
 	failed  []string
 }
 
-// kept are the fields of records that hold no personal data: our own ids, names and times.
-var kept = map[string]bool{"v": true, "id": true, "log": true, "seq": true, "boot": true, "type": true, "code": true, "time": true,
-	"replica": true, "effect": true, "memo": true, "policy": true}
+// rule is what members does with the values of an object, or elements with those of an array.
+type rule int
 
-// record copies the record, redacted and without its closing bracket.
-func (w *redaction) record(line string) bool {
-	w.out = append(w.out, '{')
-	first := true
-	return peek.EachMember(line, func(name, value string) bool {
-		if !first {
-			w.out = append(w.out, ',')
-		}
-		first = false
-		w.enter(name)
-		defer w.leave()
-		switch {
-		case kept[name]:
-			w.out = append(w.out, value...)
-		case name == "input_digest":
-			w.replace(value)
-		default:
-			w.orMark(value)
-		}
-		return true
-	})
-}
+const (
+	asFields rule = iota // of the record itself
+	asValues             // redacted by their names and by what is in them
+	asSecret             // redacted whole
+)
 
-// orMark copies a field, or says that it could not.
-func (w *redaction) orMark(value string) {
-	before, changed := len(w.out), len(w.changed)
-	if w.value(value) {
-		return
+// apply copies the value of the member with that name.
+func (w *redaction) apply(r rule, name string) bool {
+	switch {
+	case r == asSecret:
+		return w.replace()
+	case r == asFields && isKept(name):
+		return w.copy()
+	case r == asFields && name == "input_digest":
+		return w.replace()
+	case r == asFields:
+		return w.orMark()
+	case w.isPersonal(name):
+		return w.replace()
 	}
-	w.out, w.changed = w.out[:before], w.changed[:changed]
-	w.out = peek.AppendString(w.out, unreadable)
-	w.failed = append(w.failed, strings.Join(w.path, "."))
+	return w.value()
 }
 
-func (w *redaction) enter(name string) {
-	w.out = append(append(append(w.out, '"'), name...), '"', ':')
-	w.path = append(w.path, name)
+// record copies the record without its closing bracket.
+func (w *redaction) record() bool {
+	w.path = w.room[:0]
+	return w.members(asFields) && w.at == len(w.text) && w.trim()
 }
 
-func (w *redaction) leave() { w.path = w.path[:len(w.path)-1] }
-
-// value copies a value and what is in it.
-func (w *redaction) value(value string) bool {
-	switch value[0] {
-	case '{':
-		return w.nested('{', '}', func(comma func()) bool {
-			return peek.EachMember(value, func(name, value string) bool {
-				comma()
-				w.enter(name)
-				defer w.leave()
-				if w.isPersonal(name) {
-					return w.replace(value)
-				}
-				return w.value(value)
-			})
-		})
-	case '[':
-		return w.nested('[', ']', func(comma func()) bool {
-			return peek.EachElement(value, func(value string) bool { comma(); return w.value(value) })
-		})
-	case '"':
-		w.text(value)
-		return true
-	}
-	w.out = append(w.out, value...)
+// trim takes the closing bracket back.
+func (w *redaction) trim() bool {
+	w.out = w.out[:len(w.out)-1]
 	return true
 }
 
-func (w *redaction) nested(open, end byte, each func(comma func()) bool) bool {
-	w.out = append(w.out, open)
-	first := true
-	ok := each(func() {
-		if !first {
-			w.out = append(w.out, ',')
-		}
-		first = false
-	})
-	w.out = append(w.out, end)
-	return ok
-}
-
-// personal are the names of fields whose values say who or where somebody is, wherever they occur.
-var personal = map[string]bool{"email": true, "emails": true, "email_address": true, "user_agent": true, "ip": true, "client_ip": true,
-	"address": true, "peer": true, "network": true, "query": true, "target": true, "claims": true, "headers": true, "referer": true}
-
-// personalAt are those that do in one place only.
-var personalAt = map[string]bool{"actor.name": true, "cert.subject": true, "filter.user": true}
-
-func (w *redaction) isPersonal(name string) bool {
-	if personal[name] {
+// isKept is true of the fields of records that hold no personal data: our own ids, names and times.
+func isKept(name string) bool {
+	switch name {
+	case "v", "id", "log", "seq", "boot", "type", "code", "time", "replica", "effect", "memo", "policy":
 		return true
-	}
-	if n := len(w.path); n >= 2 {
-		switch name {
-		case "name", "subject", "user":
-			return personalAt[w.path[n-2]+"."+name]
-		}
 	}
 	return false
 }
 
+// copy copies a value as it is.
+func (w *redaction) copy() bool {
+	end := peek.Skip(w.text, w.at)
+	if end < 0 {
+		return false
+	}
+	w.out = append(w.out, w.text[w.at:end]...)
+	w.at = end
+	return true
+}
+
+// orMark copies a field, or says that it could not.
+func (w *redaction) orMark() bool {
+	at, before, changed := w.at, len(w.out), len(w.changed)
+	if w.value() {
+		return true
+	}
+	end := peek.Skip(w.text, at)
+	if end < 0 {
+		return false
+	}
+	w.at, w.out, w.changed, w.path, w.depth = end, w.out[:before], w.changed[:changed], w.path[:1], 1
+	w.out = peek.AppendString(w.out, unreadable)
+	w.failed = append(w.failed, w.path[0])
+	return true
+}
+
+// members copies an object, and its values by a rule.
+func (w *redaction) members(r rule) bool {
+	if !w.byte('{') || w.depth == peek.MaxDepth {
+		return false
+	}
+	if w.byte('}') {
+		return true
+	}
+	w.depth++
+	for {
+		start := w.at
+		end := peek.Skip(w.text, start)
+		if end < 0 || w.text[start] != '"' {
+			return false
+		}
+		w.out = append(w.out, w.text[start:end]...)
+		w.at = end
+		name := w.text[start+1 : end-1]
+		w.path = append(w.path, name)
+		if !w.byte(':') || !w.apply(r, name) {
+			return false
+		}
+		w.path = w.path[:len(w.path)-1]
+		if w.byte('}') {
+			w.depth--
+			return true
+		}
+		if !w.byte(',') {
+			return false
+		}
+	}
+}
+
+// elements copies an array, and its values by a rule.
+func (w *redaction) elements(r rule) bool {
+	if !w.byte('[') || w.depth == peek.MaxDepth {
+		return false
+	}
+	if w.byte(']') {
+		return true
+	}
+	w.depth++
+	for {
+		if r == asSecret && !w.replace() || r == asValues && !w.value() {
+			return false
+		}
+		if w.byte(']') {
+			w.depth--
+			return true
+		}
+		if !w.byte(',') {
+			return false
+		}
+	}
+}
+
+// byte copies one byte, if it is that one, and passes over blanks around it.
+func (w *redaction) byte(b byte) bool {
+	w.space()
+	if w.at == len(w.text) || w.text[w.at] != b {
+		return false
+	}
+	w.out = append(w.out, b)
+	w.at++
+	w.space()
+	return true
+}
+
+func (w *redaction) space() {
+	for w.at < len(w.text) && (w.text[w.at] == ' ' || w.text[w.at] == '\t' || w.text[w.at] == '\n' || w.text[w.at] == '\r') {
+		w.at++
+	}
+}
+
+// value copies a value, redacted where names say so and where addresses stand in texts.
+func (w *redaction) value() bool {
+	if w.at == len(w.text) {
+		return false
+	}
+	switch w.text[w.at] {
+	case '{':
+		return w.members(asValues)
+	case '[':
+		return w.elements(asValues)
+	case '"':
+		return w.string()
+	}
+	return w.copy()
+}
+
+// isPersonal is true of the names of fields whose values say who or where somebody is.
+func (w *redaction) isPersonal(name string) bool {
+	switch name {
+	case "email", "emails", "email_address", "user_agent", "ip", "client_ip", "address", "peer", "network", "query", "target", "claims", "headers", "referer":
+		return true
+	case "name":
+		return w.under("actor")
+	case "subject":
+		return w.under("cert")
+	case "user":
+		return w.under("filter")
+	}
+	return false
+}
+
+// under reports whether the current field is a member of one of that name.
+func (w *redaction) under(name string) bool { return len(w.path) > 1 && w.path[len(w.path)-2] == name }
+
 // replace redacts a value and all that is in it. What is known to be empty stays so.
-func (w *redaction) replace(value string) bool {
+func (w *redaction) replace() bool {
+	if w.at == len(w.text) {
+		return false
+	}
+	switch w.text[w.at] {
+	case '{':
+		return w.members(asSecret)
+	case '[':
+		return w.elements(asSecret)
+	}
+	end := peek.Skip(w.text, w.at)
+	if end < 0 {
+		return false
+	}
+	value := w.text[w.at:end]
+	w.at = end
 	switch {
 	case value == `""` || value == "null":
 		w.out = append(w.out, value...)
-	case value[0] == '{':
-		return w.nested('{', '}', func(comma func()) bool {
-			return peek.EachMember(value, func(name, value string) bool {
-				comma()
-				w.out = append(append(append(w.out, '"'), name...), '"', ':')
-				return w.replace(value)
-			})
-		})
-	case value[0] == '[':
-		return w.nested('[', ']', func(comma func()) bool {
-			return peek.EachElement(value, func(value string) bool { comma(); return w.replace(value) })
-		})
+		return true
 	case value[0] == '"':
 		w.out = peek.AppendString(w.out, w.mark(withoutPort(peek.Text(value))))
-		w.note()
 	default:
 		w.out = peek.AppendString(w.out, w.mark(value))
-		w.note()
 	}
+	w.note()
 	return true
 }
 
@@ -231,38 +314,78 @@ func (w *redaction) note() {
 	}
 }
 
-// text copies a string but for the addresses in it.
-func (w *redaction) text(value string) {
-	if w.isUpstream() {
+// string copies a string but for the addresses in it.
+func (w *redaction) string() bool {
+	start := w.at
+	seen, end := sighted(w.text, start)
+	if end < 0 {
+		return false
+	}
+	w.at = end
+	value := w.text[start:end]
+	if !seen.suspicious() && !w.isLocated() || w.isUpstream() {
 		w.out = append(w.out, value...)
-		return
+		return true
 	}
-	text := value
-	if strings.IndexByte(value, '\\') >= 0 {
-		text = `"` + peek.Text(value) + `"`
-	}
-	text = text[1 : len(text)-1]
-	scrubbed := w.withoutQuery(text)
-	scrubbed = w.scrub(scrubbed)
+	text := peek.Text(value)
+	scrubbed := w.scrub(w.withoutQuery(text))
 	if scrubbed == text {
 		w.out = append(w.out, value...)
-		return
+		return true
 	}
 	w.out = peek.AppendString(w.out, scrubbed)
 	w.note()
+	return true
 }
 
-// located are the names of fields that may hold a URL with its query.
-var located = map[string]bool{"url": true, "prefix": true, "origin": true, "path": true}
+// sight counts the bytes of a string that addresses have, 16 bits for each kind: "@", "%" and "\\"; "."; ":".
+type sight uint64
+
+const (
+	sightMark sight = 1 << (16 * iota)
+	sightDot
+	sightColon
+)
+
+func (s sight) suspicious() bool {
+	return s&0xffff != 0 || s/sightDot&0xffff >= 3 || s/sightColon&0xffff >= 2
+}
+
+// sights is what each byte adds.
+var sights = [256]sight{'@': sightMark, '%': sightMark, '\\': sightMark, '.': sightDot, ':': sightColon}
+
+// sighted reads the string whose quote is at i, and says what was seen in it and where it ends, or -1.
+func sighted(text string, i int) (seen sight, end int) {
+	for i++; i < len(text); i++ {
+		b := text[i]
+		if b == '"' {
+			return seen, i + 1
+		}
+		seen += sights[b]
+		if b == '\\' {
+			i++
+		}
+	}
+	return seen, -1
+}
+
+// isLocated is true of fields that may hold a URL with its query.
+func (w *redaction) isLocated() bool {
+	if len(w.path) == 0 {
+		return false
+	}
+	switch w.path[len(w.path)-1] {
+	case "url", "prefix", "origin", "path":
+		return true
+	}
+	return false
+}
 
 // withoutQuery redacts the query of a field that is a URL. Paths that policies saw are decoded and have none: a "?" in one
 // is a character like others, and what follows goes as well.
 func (w *redaction) withoutQuery(text string) string {
-	if len(w.path) == 0 || !located[w.path[len(w.path)-1]] {
-		return text
-	}
 	before, query, ok := strings.Cut(text, "?")
-	if !ok || query == "" {
+	if !ok || query == "" || !w.isLocated() {
 		return text
 	}
 	return before + "?" + w.mark(query)

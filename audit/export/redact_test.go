@@ -67,8 +67,8 @@ func redacted(t testing.TB, key string, e audit.Entry) map[string]any {
 func TestRedactionNamesWhatItChangedAndKeepsTheRest(t *testing.T) {
 	e := entryOf(t, decision(2), 3)
 	r := redacted(t, "", e)
-	want := []any{"input.subject.email", "input.subject.claims", "input.subject.cert.subject", "input.subject.cert.emails", "input.resource.path", "input.resource.segments",
-		"input.resource.query", "input.context.client.ip", "input.context.request.user_agent", "input.context.request.headers", "input_digest", "decision.reasons.admin"}
+	want := []any{"input.subject.email", "input.subject.claims.cost_center", "input.subject.cert.subject", "input.subject.cert.emails", "input.resource.path", "input.resource.segments",
+		"input.resource.query", "input.context.client.ip", "input.context.request.user_agent", "input.context.request.headers.x-forwarded-for", "input_digest", "decision.reasons.admin"}
 	if got := r["redacted"].([]any); !slices.Equal(got, want) {
 		t.Errorf("redacted %v\nwant %v", got, want)
 	}

@@ -52,9 +52,11 @@ var details = map[string]string{
 	"error": `"could not reach ` + secretIP + ` for ` + secretEmail + `"`, "id": `"5f1c"`, "subject": `"corp|00u1a2b3c4"`, "email": `"` + secretEmail + `"`, "older_than_s": `60`, "all": `true`,
 	"count": `2`, "sessions": `["5f1c"]`, "app": `"payroll"`, "url": `"https://payroll.corp.example/x?` + secretQuery + `"`, "prefix": `"/x"`, "undo": `true`, "entries": `1`, "bytes": `2`,
 	"path": `"/v1/status"`, "person": `"` + secretEmail + `"`, "decision": `"keep"`, "note": `"asked ` + secretEmail + `"`, "command": `"export"`, "log": `"decision"`,
-	"filter": `{"user":"` + secretEmail + `","where":"client_ip == \"` + secretIP + `\""}`, "disclose": `true`, "sha256": `"00ff"`, "why_": `""`, "config": `"sha256:c0"`, "policy": `"sha256:d0"`,
+	"filter": `{"user":"` + secretEmail + `","where":"client_ip == \"` + secretIP + `\""}`, "disclose": `true`, "sha256": `"00ff"`, "config": `"sha256:c0"`, "policy": `"sha256:d0"`,
 	"before": `{"config":"sha256:c1"}`, "version": `"1.2.3"`, "keys": `"process"`, "sink": `"siem"`, "ids": `["a"]`, "clock": `{"synced":true}`, "disk": `{"free":1,"size":2}`,
 	"sinks": `[{"name":"siem","lag_records":0}]`, "tree": `{"size":9}`, "file": `"decision/0000000001.seg"`, "offset": `4096`, "dropped_bytes": `7`, "missing_bytes": `0`,
+	"first_segment": `1`, "last_segment": `2`, "first_seq": `0`, "next_seq": `9`, "reason": `"retention"`, "retention": `"8760h"`, "signed": `9`, "begins": `[{"log":"decision","segment":3,"seq":9,"root":"q83Z"}]`,
+	"level": `"warn"`, "free": `1`, "size": `2`, "attempts": `3`,
 	"cause": `"no space left on device"`, "since": `"2026-11-02T07:00:00Z"`, "refused": `1`, "lost_outcomes": `0`,
 }
 

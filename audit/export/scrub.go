@@ -12,10 +12,15 @@ func (r *Redactor) scrub(text string) string {
 	if strings.IndexByte(text, '@') >= 0 || strings.Contains(text, "%40") {
 		text = r.scrubEmails(text)
 	}
-	if strings.Count(text, ".") >= 3 || strings.Count(text, ":") >= 2 {
+	if mayHoldAddress(text) {
 		text = r.scrubAddresses(text)
 	}
 	return text
+}
+
+// mayHoldAddress is a cheap look: four numbers have three dots, and eight groups seven colons where none are left out.
+func mayHoldAddress(text string) bool {
+	return strings.Count(text, ".") >= 3 || strings.Contains(text, "::") || strings.Count(text, ":") >= 7
 }
 
 // scrubEmails replaces every "local@domain", also with the "@" percent-encoded.
@@ -83,6 +88,9 @@ func (r *Redactor) scrubAddresses(text string) string {
 // scrubRun looks at characters that all may be of an address: for an address, one with a port, one at the end of a
 // sentence, one that touches other letters.
 func (r *Redactor) scrubRun(run string) string {
+	if !mayHoldAddress(run) {
+		return run
+	}
 	for _, candidate := range [...]string{run, strings.TrimRight(run, "."), strings.TrimRight(run, ".:")} {
 		if addr, err := netip.ParseAddr(candidate); err == nil {
 			return r.mark(addr.String()) + run[len(candidate):]

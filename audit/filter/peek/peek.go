@@ -162,24 +162,21 @@ func skipNested(s string, i int) int {
 	return -1
 }
 
-// skipString is the index behind the string whose quote is at i, or -1.
+// skipString is the index behind the string whose quote is at i, or -1. Most strings are short: a loop beats a search.
 func skipString(s string, i int) int {
-	for at := i + 1; ; {
-		n := strings.IndexByte(s[at:], '"')
-		if n < 0 {
-			return -1
+	for i++; i < len(s); i++ {
+		switch s[i] {
+		case '"':
+			return i + 1
+		case '\\':
+			i++
 		}
-		end := at + n
-		slashes := 0
-		for end-1-slashes > i && s[end-1-slashes] == '\\' {
-			slashes++
-		}
-		if slashes%2 == 0 {
-			return end + 1
-		}
-		at = end + 1
 	}
+	return -1
 }
+
+// Skip is the index behind the value that begins at i, or -1 where there is none or it does not end.
+func Skip(text string, i int) int { return skip(text, i) }
 
 func space(s string, i int) int {
 	for i < len(s) && (s[i] == ' ' || s[i] == '\t' || s[i] == '\n' || s[i] == '\r') {
