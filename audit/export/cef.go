@@ -36,19 +36,19 @@ func (f *cef) Append(dst []byte, e audit.Entry) ([]byte, error) {
 
 // message is Append without a line break.
 func (f *cef) message(dst []byte, e audit.Entry) ([]byte, error) {
-	v, err := f.redact.look(e)
+	r, err := f.redact.look(e)
 	if err != nil {
 		return dst, err
 	}
-	event := v.event(f.table)
+	event := r.event(f.table)
 	dst = append(dst, "CEF:0"...)
-	for _, part := range [...]string{vendor, product, f.version, signature(&v), message(&v, event)} {
+	for _, part := range [...]string{vendor, product, f.version, signature(&r.view), message(&r.view, event)} {
 		dst = appendHeader(append(dst, '|'), part)
 	}
 	dst = append(dst, '|')
-	dst = strconv.AppendInt(dst, cefSeverity(v.severity(event)), 10)
+	dst = strconv.AppendInt(dst, cefSeverity(r.severity(event)), 10)
 	dst = append(dst, '|')
-	return f.extension(dst, &row{v, v.request()}, event), nil
+	return f.extension(dst, &r, event), nil
 }
 
 // signature is what CEF calls the event class: the type and, where there is one, the code.

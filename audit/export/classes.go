@@ -61,7 +61,7 @@ func (w *ocsfEvent) httpRequest() {
 		w.left[0] = w.method
 	}
 	w.text("user_agent", w.userAgent)
-	w.text("version", peek.Member(w.request.action, "protocol"))
+	w.text("version", w.protocol)
 	w.url()
 	w.close(r) // one of http_request and http_response must be there
 }
@@ -133,7 +133,7 @@ func (w *ocsfEvent) counted() {
 // actorOfRequest writes who asked, as far as the record says.
 func (w *ocsfEvent) actorOfRequest() {
 	a := w.open("actor", '{')
-	if w.subject != "" {
+	if w.hasInput {
 		w.userObject("user", w.subjectID, w.email, peek.Text(w.subjectType), w.groups, peek.Member(w.authn, "mfa"))
 	}
 	w.sessionObject(peek.Member(w.authn, "mfa"))

@@ -15,12 +15,6 @@ type Column struct {
 	cell func(*row) string
 }
 
-// row is a record as columns look at it.
-type row struct {
-	view
-	request
-}
-
 // shown makes a cell of a field's value: text in printable characters, anything else as it is spelled.
 func shown(value string) string {
 	if peek.IsString(value) {

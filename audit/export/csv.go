@@ -42,16 +42,15 @@ func (f *csv) Header() []byte {
 
 // Append implements Encoder.
 func (f *csv) Append(dst []byte, e audit.Entry) ([]byte, error) {
-	v, err := f.redact.look(e)
+	r, err := f.redact.look(e)
 	if err != nil {
 		return dst, err
 	}
-	r := &row{v, v.request()}
 	for i := range f.columns {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = appendCell(dst, f.columns[i].cell(r))
+		dst = appendCell(dst, f.columns[i].cell(&r))
 	}
 	return append(dst, "\r\n"...), nil
 }

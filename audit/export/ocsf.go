@@ -30,12 +30,11 @@ func (*ocsf) Header() []byte { return nil }
 
 // Append implements Encoder.
 func (f *ocsf) Append(dst []byte, e audit.Entry) ([]byte, error) {
-	v, err := f.redact.look(e)
+	r, err := f.redact.look(e)
 	if err != nil {
 		return dst, err
 	}
-	w := ocsfEvent{view: v, event: v.event(f.table), object: object{append(dst, '{')}}
-	w.request = v.request()
+	w := ocsfEvent{row: r, event: r.event(f.table), object: object{append(dst, '{')}}
 	w.base(f.version)
 	switch w.event.Class {
 	case HTTPActivity:
@@ -59,8 +58,7 @@ func (f *ocsf) Append(dst []byte, e audit.Entry) ([]byte, error) {
 
 // ocsfEvent is one event in the making.
 type ocsfEvent struct {
-	view
-	request
+	row
 	object
 	event *Event
 	left  [2]string // what the class had no place for: method and host
@@ -249,13 +247,11 @@ func (w *ocsfEvent) unmapped() {
 	w.raw("decision", w.decision)
 	w.raw("outcome", w.outcome)
 	w.raw("detail", w.detail)
-	if w.subject != "" {
-		w.text("subject_type", w.subjectType)
-		w.raw("authn", w.authn)
-		w.raw("device", peek.Member(w.subject, "device"))
-		w.raw("labels", peek.Member(w.resource, "labels"))
-		w.text("sensitivity", peek.Member(w.resource, "sensitivity"))
-	}
+	w.text("subject_type", w.subjectType)
+	w.raw("authn", w.authn)
+	w.raw("device", w.device)
+	w.raw("labels", w.labels)
+	w.text("sensitivity", w.sensitivity)
 	w.raw("redacted", w.redacted)
 	w.raw("redaction_errors", w.redactionErrors)
 	w.end(u)

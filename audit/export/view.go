@@ -9,19 +9,26 @@ import (
 type view struct {
 	id, log, seq, boot, typ, code, time, replica      string
 	requestID, session, app, effect, reason           string
-	input, digest, policy, decision, memo             string
+	digest, policy, decision, memo                    string
 	outcome, actor, detail, redacted, redactionErrors string
 }
 
 // look takes a record apart; the text shares its memory with what comes out.
 func look(line string) (v view, ok bool) {
-	ok = peek.EachMember(line, func(name, value string) bool {
-		if field := v.field(name); field != nil {
-			*field = value
-		}
-		return true
-	})
-	return v, ok
+	p := peek.Parse(line)
+	for p.Enter(); p.Next(); {
+		v.take(p)
+	}
+	return v, p.Done()
+}
+
+// take takes the current member.
+func (v *view) take(p *peek.Parser) {
+	field := v.field(p.Name)
+	value := p.Value()
+	if field != nil {
+		*field = value
+	}
 }
 
 // line is a record's JSON as a format may show it: its own, or redacted.
@@ -35,17 +42,35 @@ func (r *Redactor) line(e audit.Entry) (string, error) {
 	return string(r.Append(make([]byte, 0, len(e.Raw)+512), e.Raw)), nil
 }
 
-// look is line, taken apart.
-func (r *Redactor) look(e audit.Entry) (view, error) {
+// row is a record taken apart, with what it says of the request.
+type row struct {
+	view
+	request
+}
+
+// look is line, taken apart, in one pass.
+func (r *Redactor) look(e audit.Entry) (row, error) {
 	line, err := r.line(e)
 	if err != nil {
-		return view{}, err
+		return row{}, err
 	}
-	v, ok := look(line)
-	if !ok {
-		return view{}, ErrNotJSON
+	var x row
+	p := peek.Parse(line)
+	for p.Enter(); p.Next(); {
+		if p.Name == "input" && p.IsObject() {
+			x.hasInput = true
+			x.request.take(p)
+		} else {
+			x.view.take(p)
+		}
 	}
-	return v, nil
+	if !p.Done() {
+		return row{}, ErrNotJSON
+	}
+	if !x.hasInput {
+		x.ofDetail(x.detail)
+	}
+	return x, nil
 }
 
 func (v *view) field(name string) *string {
@@ -76,8 +101,6 @@ func (v *view) field(name string) *string {
 		return &v.effect
 	case "reason":
 		return &v.reason
-	case "input":
-		return &v.input
 	case "input_digest":
 		return &v.digest
 	case "policy":
@@ -143,42 +166,41 @@ func (v *view) status(e *Event) Status {
 
 // request is what a record says of the request, taken from its input or, where it was refused before, from its detail.
 type request struct {
-	subject, action, resource, context string // objects of the input
+	hasInput bool
 
-	method, host, path, query, target string
-	clientIP, zone, country           string
-	userAgent                         string
-	subjectID, subjectType, email     string
-	groups, authn, tls                string
+	subjectID, subjectType, email, groups   string
+	authn, device                           string
+	method, protocol                        string
+	host, path, query, labels, sensitivity  string
+	clientIP, zone, country, tls, userAgent string
+	target                                  string // of what was refused
 }
 
-func (v *view) request() (q request) {
-	peek.EachMember(v.input, func(name, value string) bool {
-		switch name {
-		case "subject":
-			q.subject = value
-		case "action":
-			q.action = value
-		case "resource":
-			q.resource = value
-		case "context":
-			q.context = value
+// take takes the input.
+func (q *request) take(p *peek.Parser) {
+	for p.Enter(); p.Next(); {
+		if !p.IsObject() {
+			p.Value()
+			continue
 		}
-		return true
-	})
-	q.ofSubject()
-	q.ofResource()
-	q.ofContext()
-	q.method = peek.Member(q.action, "method")
-	if v.input == "" {
-		q.ofDetail(v.detail)
+		switch p.Name {
+		case "subject":
+			q.takeSubject(p)
+		case "action":
+			q.takeAction(p)
+		case "resource":
+			q.takeResource(p)
+		case "context":
+			q.takeContext(p)
+		default:
+			p.Value()
+		}
 	}
-	return q
 }
 
-func (q *request) ofSubject() {
-	peek.EachMember(q.subject, func(name, value string) bool {
-		switch name {
+func (q *request) takeSubject(p *peek.Parser) {
+	for p.Enter(); p.Next(); {
+		switch name, value := p.Name, p.Value(); name {
 		case "type":
 			q.subjectType = value
 		case "id":
@@ -189,28 +211,43 @@ func (q *request) ofSubject() {
 			q.groups = value
 		case "authn":
 			q.authn = value
+		case "device":
+			q.device = value
 		}
-		return true
-	})
+	}
 }
 
-func (q *request) ofResource() {
-	peek.EachMember(q.resource, func(name, value string) bool {
-		switch name {
+func (q *request) takeAction(p *peek.Parser) {
+	for p.Enter(); p.Next(); {
+		switch name, value := p.Name, p.Value(); name {
+		case "method":
+			q.method = value
+		case "protocol":
+			q.protocol = value
+		}
+	}
+}
+
+func (q *request) takeResource(p *peek.Parser) {
+	for p.Enter(); p.Next(); {
+		switch name, value := p.Name, p.Value(); name {
 		case "host":
 			q.host = value
 		case "path":
 			q.path = value
 		case "query":
 			q.query = value
+		case "labels":
+			q.labels = value
+		case "sensitivity":
+			q.sensitivity = value
 		}
-		return true
-	})
+	}
 }
 
-func (q *request) ofContext() {
-	peek.EachMember(q.context, func(name, value string) bool {
-		switch name {
+func (q *request) takeContext(p *peek.Parser) {
+	for p.Enter(); p.Next(); {
+		switch name, value := p.Name, p.Value(); name {
 		case "client":
 			q.clientIP, q.zone, q.country = peek.Member(value, "ip"), peek.Member(value, "zone"), peek.Member(value, "country")
 		case "tls":
@@ -218,8 +255,7 @@ func (q *request) ofContext() {
 		case "request":
 			q.userAgent = peek.Member(value, "user_agent")
 		}
-		return true
-	})
+	}
 }
 
 // ofDetail takes what a rejected request or a control record says in its detail.

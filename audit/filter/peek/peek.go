@@ -286,6 +286,9 @@ func AppendEscape(dst []byte, r rune) []byte {
 // AppendString appends text as a JSON string of printable characters, in the spelling that audit records have.
 func AppendString(dst []byte, text string) []byte {
 	dst = append(dst, '"')
+	if isPlain(text) {
+		return append(append(dst, text...), '"')
+	}
 	for _, r := range text { // what is not UTF-8 becomes U+FFFD
 		switch {
 		case r == '"' || r == '\\':
@@ -299,6 +302,16 @@ func AppendString(dst []byte, text string) []byte {
 		}
 	}
 	return append(dst, '"')
+}
+
+// isPlain reports whether text stands in a JSON string as it is.
+func isPlain(text string) bool {
+	for i := range len(text) {
+		if b := text[i]; b < ' ' || b >= 0x7f || b == '"' || b == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // Int is what a number says; 0 for other values and for numbers that are no int64.
