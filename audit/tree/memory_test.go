@@ -16,6 +16,7 @@ type memoryFiles struct {
 	mu      sync.Mutex
 	files   map[string][]byte // as programs see it
 	disk    map[string][]byte // what is durable
+	dirty   map[string]bool   // written since their last sync
 	folders map[string]bool
 	writes  int
 	bytes   int
@@ -23,7 +24,7 @@ type memoryFiles struct {
 }
 
 func newMemoryFiles() *memoryFiles {
-	return &memoryFiles{files: map[string][]byte{}, disk: map[string][]byte{}, folders: map[string]bool{".": true}}
+	return &memoryFiles{files: map[string][]byte{}, disk: map[string][]byte{}, dirty: map[string]bool{}, folders: map[string]bool{".": true}}
 }
 
 var errDisk = errors.New("the disk says no")
@@ -80,7 +81,7 @@ func (m *memoryFiles) WriteFile(name string, b []byte) error {
 	if !m.folders[path.Dir(name)] {
 		return &fs.PathError{Op: "create", Path: name, Err: fs.ErrNotExist}
 	}
-	m.files[name] = slices.Clone(b)
+	m.files[name], m.dirty[name] = slices.Clone(b), true
 	m.writes++
 	m.bytes += len(b)
 	return nil
@@ -94,6 +95,7 @@ func (m *memoryFiles) ReplaceFile(name string, b []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.disk[name] = m.files[name]
+	delete(m.dirty, name)
 	return m.asked("replace", name)
 }
 
@@ -109,6 +111,7 @@ func (m *memoryFiles) Sync(names []string) error {
 			return &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 		}
 		m.disk[name] = b
+		delete(m.dirty, name)
 	}
 	return nil
 }
@@ -161,7 +164,7 @@ func (m *memoryFiles) powerCut(r *rand.Rand) *memoryFiles {
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.files)) {
 		b := m.files[name]
-		if d, ok := m.disk[name]; ok && slices.Equal(d, b) {
+		if !m.dirty[name] {
 			continue
 		}
 		switch r.IntN(4) {

@@ -14,9 +14,10 @@ type life struct {
 	t       *testing.T
 	r       *rand.Rand
 	all     []Hash
-	log     uint64 // leaves that are acknowledged
-	signed  uint64 // size of the published checkpoint
-	durable uint64 // what Sync said last
+	trees   []Frontier // of the first 0, 1, 2, … leaves
+	log     uint64     // leaves that are acknowledged
+	signed  uint64     // size of the published checkpoint
+	durable uint64     // what Sync said last
 	base    uint64
 	files   *memoryFiles
 	tiles   *Tiles
@@ -26,9 +27,9 @@ type life struct {
 // the begin. The rest is fed again.
 func (l *life) reopen() {
 	l.t.Helper()
-	base := frontierOf(l.all[:l.base])
+	base := l.trees[l.base]
 	at := max(l.base, l.durable-l.r.Uint64N(min(l.durable, 300)+1))
-	tiles, err := OpenTiles(l.files, frontierOf(l.all[:at]), base)
+	tiles, err := OpenTiles(l.files, l.trees[at], base)
 	if err != nil {
 		l.t.Fatalf("opened at %d of %d durable leaves: %v", at, l.durable, err)
 	}
@@ -54,8 +55,11 @@ func (l *life) step() error {
 		}
 		l.signed = size
 		return l.tiles.Published(size)
-	case 4:
-		return l.tiles.Flush(l.tiles.flushed + l.r.Uint64N(l.log-l.tiles.flushed+1))
+	case 4: // the next checkpoint is flushed before the last one is known to be published
+		if err := l.tiles.Flush(l.tiles.flushed + l.r.Uint64N(l.log-l.tiles.flushed+1)); err != nil || l.signed == 0 {
+			return err
+		}
+		return l.tiles.Published(l.signed)
 	default:
 		next := min(l.log+l.r.Uint64N(1<<l.r.IntN(11)), uint64(len(l.all)))
 		l.tiles.Append(l.all[l.log:next])
@@ -68,7 +72,7 @@ func (l *life) step() error {
 func (l *life) check() {
 	l.t.Helper()
 	for _, p := range []*Prover{
-		{Files: l.files, Size: l.signed, Root: root(l.all[:l.signed])},
+		{Files: l.files, Size: l.signed, Root: l.trees[l.signed].Root()},
 		prover(l.t, l.tiles, l.tiles.Size()),
 	} {
 		for range 3 {
@@ -76,12 +80,12 @@ func (l *life) check() {
 				continue
 			}
 			index := l.base + l.r.Uint64N(p.Size-l.base)
-			p.Base = frontierOf(l.all[:l.base])
+			p.Base = l.trees[l.base]
 			if leaf, _, err := p.Inclusion(index); err != nil || leaf != l.all[index] {
 				l.t.Fatalf("leaf %d of %d, log %d, durable %d, flushed %d: %v", index, p.Size, l.log, l.durable, l.tiles.flushed, err)
 			}
 			old := l.base + l.r.Uint64N(p.Size-l.base+1)
-			if oldRoot, _, err := p.Consistency(old); err != nil || oldRoot != root(l.all[:old]) {
+			if oldRoot, _, err := p.Consistency(old); err != nil || oldRoot != l.trees[old].Root() {
 				l.t.Fatalf("consistency of %d with %d: %v", old, p.Size, err)
 			}
 		}
@@ -97,8 +101,14 @@ func root(leaves []Hash) Hash {
 func TestTilesSurvivePowerCutsAndFailures(t *testing.T) {
 	r := random(t)
 	all := leaves(9000)
-	for range rounds(t, 40) {
-		l := &life{t: t, r: r, all: all, files: newMemoryFiles(), log: r.Uint64N(3000)}
+	trees := make([]Frontier, 1, len(all)+1)
+	for i, leaf := range all {
+		next := trees[i].Clone()
+		next.Append(leaf)
+		trees = append(trees, next)
+	}
+	for range rounds(t, 60) {
+		l := &life{t: t, r: r, all: all, trees: trees, files: newMemoryFiles(), log: r.Uint64N(3000)}
 		if r.IntN(3) == 0 {
 			l.base = r.Uint64N(l.log + 1)
 			l.durable = l.base
@@ -152,7 +162,7 @@ func (l *life) settle() {
 	l.signed = l.log
 	l.check()
 	want := newMemoryFiles()
-	fresh, err := OpenTiles(want, frontierOf(l.all[:l.base]), frontierOf(l.all[:l.base]))
+	fresh, err := OpenTiles(want, l.trees[l.base], l.trees[l.base])
 	must(l.t, err)
 	fresh.Append(l.all[l.base:l.log])
 	must(l.t, fresh.Flush(l.log))
@@ -220,6 +230,25 @@ func TestDamagedEdgeIsMadeAnew(t *testing.T) {
 	}
 }
 
+// Tiles of leaves that were never acknowledged, and did not come back, do not outlast those that took their places.
+func TestTilesOfLostLeavesAreReplaced(t *testing.T) {
+	lost := leaves(2000)
+	kept := slices.Concat(lost[:300], leaves(1000)[900:], leaves(500)[400:])
+	for n := 300; n <= len(kept); n += 10 {
+		files, want := newMemoryFiles(), newMemoryFiles()
+		newTiles(t, files, lost)
+		tiles, err := OpenTiles(files, frontierOf(kept[:300]), Frontier{})
+		must(t, err)
+		tiles.Append(kept[300:n])
+		must(t, tiles.Flush(uint64(n)))
+		must(t, tiles.Published(uint64(n)))
+		newTiles(t, want, kept[:n])
+		if !maps.EqualFunc(want.files, files.files, slices.Equal) {
+			t.Fatalf("%d leaves: %q, want %q", n, slices.Sorted(maps.Keys(files.files)), slices.Sorted(maps.Keys(want.files)))
+		}
+	}
+}
+
 // A log that lost its begin and its tiles proves what it still holds.
 func TestTilesOfAPrunedLogAreMadeAnew(t *testing.T) {
 	r := random(t)
@@ -270,8 +299,9 @@ func TestPartialTilesStayWhileTheyAreNeeded(t *testing.T) {
 	for size := uint64(7); size < 2000; size += 7 {
 		tiles.Append(all[before:size])
 		must(t, tiles.Flush(size))
+		must(t, tiles.Published(before))
 		for _, readable := range []uint64{before, size} {
-			p := &Prover{Files: files, Size: readable, Root: root(all[:readable])}
+			p := &Prover{Files: unlisted{files}, Size: readable, Root: root(all[:readable])}
 			if readable > 0 {
 				if _, _, err := p.Inclusion(readable - 1); err != nil {
 					t.Fatalf("at %d: %v", readable, err)
@@ -289,6 +319,28 @@ func TestPartialTilesStayWhileTheyAreNeeded(t *testing.T) {
 			t.Fatalf("%d partial tiles at %d", partials, size)
 		}
 		before = size
+	}
+}
+
+// unlisted are files as a web server gives them out: who does not know a name does not find it.
+type unlisted struct{ Files }
+
+func (unlisted) ReadDir(string) ([]string, error) { return nil, errDisk }
+
+// A tile that was durable stays so while it is written once more.
+func TestDurableTileIsNeverAtStake(t *testing.T) {
+	r := random(t)
+	all := leaves(600)
+	for range 30 {
+		files := newMemoryFiles()
+		newTiles(t, files, all)
+		tiles, err := OpenTiles(files, frontierOf(all[:300]), Frontier{})
+		must(t, err)
+		tiles.Append(all[300:])
+		must(t, tiles.Flush(600))
+		if _, err := OpenTiles(files.powerCut(r), frontierOf(all[:300]), Frontier{}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -22,11 +22,8 @@ func (t *Tiles) sweep(published uint64) error {
 			continue // entry bundles
 		}
 		s := sweeping{tiles: t, level: level, published: published, next: t.edgeNumber(level)}
-		for at := range t.inherited {
-			if at.level == level {
-				s.from = at.n - min(at.n, lookBack)
-			}
-		}
+		at, _ := edge(level, t.opened)
+		s.from = at.n - min(at.n, lookBack)
 		if err := s.folder("tile/"+name, 0); err != nil {
 			return err
 		}
@@ -102,7 +99,8 @@ func (s *sweeping) partials(folder string, n uint64) error {
 	kept := 0
 	for _, name := range names {
 		width, ok := partialWidth(name)
-		if ok && s.tiles.needed(partial{place{s.level, n}, width}, s.published) {
+		if key := (partial{place{s.level, n}, width}); ok && s.tiles.needed(key, s.published) {
+			s.tiles.earlier[key] = path.Join(folder, name)
 			kept++
 			continue
 		}

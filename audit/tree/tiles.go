@@ -31,11 +31,14 @@ type Tiles struct {
 
 	writing   sync.Mutex // held while files are written; taken before mu
 	folders   map[string]bool
-	inherited map[place]bool     // tiles that were at the edge when opened, and may be in a file that is wider
+	opened    uint64             // size of the tree when opened
+	inherited map[place]bool     // tiles that were at the edge then, until that was written again and synced
 	unsynced  map[string]bool    // files written since the last Sync
-	partials  map[partial]string // partial tiles that are in files, with their names
+	partials  map[partial]string // partial tiles that were written, with their names
+	earlier   map[partial]string // partial tiles of earlier runs that are still needed
 	flushed   uint64             // size of the tree that was last flushed
 	durable   uint64             // size of the tree that is whole on the disk
+	rewritten bool               // the edge was written again since
 	swept     bool               // leftovers of earlier runs are removed
 	failed    error              // why nothing can be durable any more
 }
@@ -67,8 +70,9 @@ func OpenTiles(files Files, at, base Frontier) (*Tiles, error) {
 		return nil, fmt.Errorf("opening hash tiles at %d leaves, with a log that begins at %d", at.size, base.size)
 	}
 	t := &Tiles{
-		files: files, base: base.Clone(), frontier: at.Clone(), flushed: at.size, durable: at.size,
-		folders: map[string]bool{}, inherited: map[place]bool{}, unsynced: map[string]bool{}, partials: map[partial]string{},
+		files: files, base: base.Clone(), frontier: at.Clone(), opened: at.size, flushed: at.size, durable: at.size,
+		folders: map[string]bool{}, inherited: map[place]bool{}, unsynced: map[string]bool{},
+		partials: map[partial]string{}, earlier: map[partial]string{},
 	}
 	for level := 0; at.size>>(tileHeight*level) > 0; level++ {
 		p, width := edge(level, at.size)
@@ -193,7 +197,7 @@ func (t *Tiles) flush(size uint64) error {
 			return fmt.Errorf("writing a hash tile: %w", err)
 		}
 	}
-	t.flushed = size
+	t.flushed, t.rewritten = size, true
 	return nil
 }
 
@@ -240,11 +244,16 @@ func (t *Tiles) writeFull(tile fullTile) error {
 	if err := t.mkdir(parent(name)); err != nil {
 		return err
 	}
+	return t.write(tile.at, name, tile.entries)
+}
+
+// write writes a file of a tile. Until the first Sync after a Flush the durable size may rest upon the file that it replaces.
+func (t *Tiles) write(at place, name string, entries []Hash) error {
 	write := t.files.WriteFile
-	if t.inherited[tile.at] {
-		write = t.files.ReplaceFile // the file may be what the durable size rests upon
+	if t.inherited[at] {
+		write = t.files.ReplaceFile
 	}
-	if err := write(name, encode(tile.entries)); err != nil {
+	if err := write(name, encode(entries)); err != nil {
 		return err
 	}
 	t.unsynced[name] = true
@@ -260,11 +269,10 @@ func (t *Tiles) writePartial(tile fullTile) error {
 	if err := t.mkdir(parent(name)); err != nil {
 		return err
 	}
-	if err := t.files.WriteFile(name, encode(tile.entries)); err != nil {
+	if err := t.write(tile.at, name, tile.entries); err != nil {
 		return err
 	}
 	t.partials[key] = name
-	t.unsynced[name] = true
 	return nil
 }
 
@@ -305,6 +313,9 @@ func (t *Tiles) sync() error {
 		}
 	}
 	clear(t.unsynced)
+	if t.rewritten {
+		clear(t.inherited)
+	}
 	t.durable = t.flushed
 	return nil
 }
@@ -314,7 +325,7 @@ func (t *Tiles) sync() error {
 func (t *Tiles) Published(size uint64) error {
 	t.writing.Lock()
 	defer t.writing.Unlock()
-	if !t.swept {
+	if t.rewritten && !t.swept {
 		if err := t.sync(); err != nil { // what opening rested upon may be among the leftovers
 			return err
 		}
@@ -323,14 +334,16 @@ func (t *Tiles) Published(size uint64) error {
 		}
 		t.swept = true
 	}
-	for key, name := range t.partials {
-		if t.needed(key, size) {
-			continue
+	for _, tiles := range []map[partial]string{t.earlier, t.partials} {
+		for key, name := range tiles {
+			if t.needed(key, size) {
+				continue
+			}
+			if err := t.removePartial(key.at, name); err != nil {
+				return fmt.Errorf("removing an old hash tile: %w", err)
+			}
+			delete(tiles, key)
 		}
-		if err := t.removePartial(key.at, name); err != nil {
-			return fmt.Errorf("removing an old hash tile: %w", err)
-		}
-		delete(t.partials, key)
 	}
 	return nil
 }

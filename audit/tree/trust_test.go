@@ -131,6 +131,11 @@ func TestCheckpointHasOneSpelling(t *testing.T) {
 			t.Errorf("%q is read as %+v, %v", body, c, err)
 		}
 	}
+	for _, text := range []string{root + "\n", root[:10] + "\r\n" + root[10:], root + "=", "", root[:40]} {
+		if err := new(Hash).UnmarshalText([]byte(text)); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%q is read as a hash: %v", text, err)
+		}
+	}
 	empty := Checkpoint{Origin: "o", Root: EmptyRoot}
 	if c, err := ParseCheckpointBody(empty.Body()); err != nil || c.Root != EmptyRoot {
 		t.Errorf("the checkpoint of an empty log is not read: %v", err)
