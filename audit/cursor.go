@@ -54,6 +54,11 @@ func (c *cursor) next() (*segment.Frame, error) {
 		if c.file != nil && c.limit == before && c.successor == nil {
 			return nil, io.EOF
 		}
+		if c.file != nil && c.from > c.scan.Seq() && before == segment.Block {
+			if err := c.scan.Seek(c.from, c.limit); err != nil {
+				return nil, err
+			}
+		}
 	}
 }
 

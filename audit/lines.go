@@ -80,35 +80,95 @@ func (r *Reader) Get(ctx context.Context, seq uint64) (Entry, error) {
 	}
 }
 
-// At returns the record at a position that an earlier reading told. ErrNoRecord when there is none.
+// At returns the record at a position that an earlier reading told, without reading what is before it. ErrNoRecord when
+// there is none. Positions in the same segment, in order, are the quickest; callers wait for each other.
 func (r *Reader) At(ctx context.Context, p Position) (Entry, error) {
-	none := fmt.Errorf("%w: line %d of the batch at %d in segment %d of the %s log", ErrNoRecord, p.Line, p.Offset, p.Segment, r.log)
-	c := &cursor{r: r, number: p.Segment}
-	defer c.close()
-	err := c.open()
-	if err == nil && c.number == p.Segment {
-		err = c.look()
-	}
-	switch {
-	case ctx.Err() != nil:
-		return Entry{}, context.Cause(ctx)
-	case errors.Is(err, io.EOF) || err == nil && c.file == nil:
-		return Entry{}, none
-	case err != nil:
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := context.Cause(ctx); err != nil {
 		return Entry{}, err
 	}
-	for c.scan.At() < c.limit {
-		batch, _, err := c.scan.Next(c.limit)
-		if err != nil {
-			return Entry{}, err
-		}
-		for line := range c.lines(batch) {
-			if line.Position == p {
-				return c.decode(line)
+	none := fmt.Errorf("%w: line %d of the batch at %d in segment %d of the %s log", ErrNoRecord, p.Line, p.Offset, p.Segment, r.log)
+	c, err := r.cursorAt(p)
+	if errors.Is(err, io.EOF) {
+		return Entry{}, none
+	}
+	if err == nil {
+		err = c.scan.Jump(p.Offset, c.limit)
+	}
+	if err != nil {
+		r.forgetLocked()
+		if _, damaged := errors.AsType[*Damage](err); damaged {
+			// Nothing starts there. Whether it should is told by all that is before.
+			if err = r.sound(ctx, p); err == nil {
+				err = none
 			}
+		}
+		return Entry{}, err
+	}
+	batch, _, err := c.scan.Next(c.limit)
+	if err != nil {
+		r.forgetLocked()
+		return Entry{}, err
+	}
+	for line := range c.lines(batch) {
+		if line.Line == p.Line {
+			return c.decode(line)
 		}
 	}
 	return Entry{}, none
+}
+
+// cursorAt returns a cursor in a position's segment that knows how far that reaches; io.EOF when the segment does not reach
+// the position, or is not there.
+func (r *Reader) cursorAt(p Position) (*cursor, error) {
+	if r.last == nil || r.last.number != p.Segment || r.last.file == nil {
+		r.forgetLocked()
+		r.last = &cursor{r: r, number: p.Segment}
+		if err := r.last.open(); err != nil {
+			return nil, err
+		}
+	}
+	c := r.last
+	if c.file != nil && p.Offset >= c.limit {
+		if err := c.look(); err != nil {
+			return nil, err
+		}
+	}
+	if c.number != p.Segment || c.file == nil || p.Offset >= c.limit {
+		r.forgetLocked()
+		return nil, io.EOF
+	}
+	return c, nil
+}
+
+// sound reads a segment up to a position and reports whether anything is wrong with it.
+func (r *Reader) sound(ctx context.Context, p Position) error {
+	c := &cursor{r: r, number: p.Segment}
+	defer c.close()
+	for {
+		_, err := c.next()
+		switch {
+		case errors.Is(err, io.EOF) || err == nil && (c.number != p.Segment || c.scan.At() > p.Offset):
+			return context.Cause(ctx)
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// forget closes what At keeps open.
+func (r *Reader) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.forgetLocked()
+}
+
+func (r *Reader) forgetLocked() {
+	if r.last != nil {
+		r.last.close()
+		r.last = nil
+	}
 }
 
 // Bounds says what a log holds.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"sort"
+	"sync"
 	"time"
 
 	"sallyport/audit/segment"
@@ -21,6 +22,9 @@ const followPoll = 200 * time.Millisecond
 type Reader struct {
 	fs  FileSystem
 	log string
+
+	mu   sync.Mutex
+	last *cursor // in the segment that At read last; nil before
 }
 
 // Position is where a record stands. It stays true as long as the record is there: sealing moves nothing.
@@ -63,7 +67,10 @@ func OpenDirectory(dir string) (FileSystem, error) {
 }
 
 // Close lets go of the directory. No reading may be under way.
-func (r *Reader) Close() error { return r.fs.Close() }
+func (r *Reader) Close() error {
+	r.forget()
+	return r.fs.Close()
+}
 
 // All yields the records that f chooses in the order of seq, up to what is acknowledged when it gets there. An error
 // ends it: *Damage where the log cannot be read, ctx's cause when ctx ends.

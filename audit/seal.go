@@ -98,13 +98,16 @@ type sealing struct {
 // seal replaces the raw form by the sealed one. At any moment the raw form is there, or a sealed one that is durable and
 // was read back; there says that a sealed form of an earlier attempt is there beside the raw one.
 func (s *sealing) seal(there bool) error {
-	if there && s.proven() == nil {
-		return s.removeRaw()
+	if !there || s.proven() != nil {
+		if err := s.write(); err != nil {
+			return err
+		}
 	}
-	if err := s.write(); err != nil {
+	if err := s.fs.SyncDir(s.log); err != nil {
 		return err
 	}
-	return s.removeRaw()
+	// Should the raw form come back by a power cut, both are there, and this is done again.
+	return s.fs.Remove(segment.Name(s.log, s.number))
 }
 
 // proven is nil when the sealed form that is there holds every record that the successor says the segment has.
@@ -147,10 +150,7 @@ func (s *sealing) write() error {
 	if err := s.writeTo(temporary, raw, end); err != nil {
 		return errors.Join(err, removeIfThere(s.fs, temporary))
 	}
-	if err := s.fs.Rename(temporary, name); err != nil {
-		return err
-	}
-	return s.fs.SyncDir(s.log)
+	return s.fs.Rename(temporary, name)
 }
 
 func (s *sealing) writeTo(name string, raw io.ReaderAt, end int64) error {
@@ -199,6 +199,3 @@ func (s *sealing) compare(f File, raw io.ReaderAt, end int64) error {
 
 // compareLen is how much is compared at a time.
 const compareLen = 1 << 20
-
-// removeRaw removes the raw form. Should it come back by a power cut, both are there, and the sealed one is proven again.
-func (s *sealing) removeRaw() error { return s.fs.Remove(segment.Name(s.log, s.number)) }

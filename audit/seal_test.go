@@ -362,3 +362,37 @@ func TestSealingThatFailsIsTriedAgain(t *testing.T) {
 		t.Errorf("%d segments were sealed in the end, want 1", s.Sealed)
 	}
 }
+
+// While the folder cannot be synced the sealed form may lose its name in a power cut, so the raw one stays, also when the
+// sealed one was found by a later look.
+func TestRawSegmentStaysUntilTheFolderIsSynced(t *testing.T) {
+	m := newDisk(nil).boot(-1, false)
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	a, err := Open(Config{Dir: "unused", Seal: true}, quiet(Options{FS: m, segmentSize: smallestSegment, Now: func() time.Time { return now }}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	a.upkeep.asSigned = func(string) uint64 { return 1 << 40 }
+	for range 4 {
+		mustAppend(t, a.Decisions(), strings.Repeat("x", 40<<10))
+	}
+	m.setFault(func(op, name string) error {
+		if op == "syncdir" {
+			return syscall.EIO
+		}
+		return nil
+	})
+	for range 3 {
+		a.housekeep(t.Context())
+		now = now.Add(upkeepRetry)
+		if list, err := listForms(m, DecisionLog); err != nil || !list[0].raw || !list[0].sealed {
+			t.Fatalf("segments are %+v, %v", list, err)
+		}
+	}
+	m.setFault(nil)
+	a.housekeep(t.Context())
+	if list, err := listForms(m, DecisionLog); err != nil || list[0].raw || !list[0].sealed {
+		t.Errorf("in the end segments are %+v, %v", list, err)
+	}
+}

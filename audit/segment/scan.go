@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -79,6 +80,68 @@ func (s *Scanner) Next(limit int64) (f *Frame, raw []byte, err error) {
 	s.at += int64(f.Size)
 	s.seq += uint64(f.Count)
 	return f, b[:f.Size], nil
+}
+
+// Jump goes on at the frame that starts at an offset before limit, wherever the scanner was. *Damage says that none does.
+func (s *Scanner) Jump(at, limit int64) error {
+	b := make([]byte, FrameHeaderLen)
+	if at < Block || at%Block != 0 || at >= limit {
+		return &Damage{File: s.name, Offset: at, Err: errNoFrame}
+	}
+	if _, err := s.file.ReadAt(b, at); err != nil {
+		return fmt.Errorf("reading %s at %d: %w", s.name, at, err)
+	}
+	if _, err := frameSize(b); err != nil {
+		return &Damage{File: s.name, Offset: at, Err: err}
+	}
+	s.at, s.seq, s.buf, s.from = at, binary.LittleEndian.Uint64(b[8:]), s.buf[:0], at
+	return nil
+}
+
+const (
+	// seekEnough is how much is read in order once a record is known to be in there.
+	seekEnough = 256 << 10
+	// seekStep is how much is read at a time to find where a frame starts.
+	seekStep = 64 << 10
+)
+
+// Seek goes forward to a frame not far before the record of that seq, by bisection: frames start on blocks, and no block
+// in their midst looks like their start. What it passes over is not checked.
+func (s *Scanner) Seek(seq uint64, limit int64) error {
+	low, lowSeq, high := s.at, s.seq, limit
+	for high-low > seekEnough {
+		middle := low + (high-low)/2/Block*Block
+		at, first, err := s.frameFrom(middle, high)
+		if err != nil {
+			return err
+		}
+		if at < 0 || first > seq {
+			high = middle
+			continue
+		}
+		low, lowSeq = at, first
+	}
+	if low > s.at {
+		s.at, s.seq, s.buf, s.from = low, lowSeq, s.buf[:0], low
+	}
+	return nil
+}
+
+// frameFrom finds the first frame that starts in a range of blocks, and its seq; -1 when there is none.
+func (s *Scanner) frameFrom(from, to int64) (at int64, first uint64, err error) {
+	buf := make([]byte, seekStep)
+	for ; from < to; from += seekStep {
+		n, err := s.file.ReadAt(buf[:min(seekStep, to-from)], from)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return 0, 0, fmt.Errorf("reading %s at %d: %w", s.name, from, err)
+		}
+		for b := buf[:n]; len(b) >= FrameHeaderLen; b = b[min(Block, len(b)):] {
+			if _, err := frameSize(b); err == nil {
+				return from + int64(n-len(b)), binary.LittleEndian.Uint64(b[8:]), nil
+			}
+		}
+	}
+	return -1, 0, nil
 }
 
 // peek returns the bytes from where the scanner is: n of them or more, or as many as there are before limit. None is read
