@@ -285,7 +285,7 @@ func TestManifestThatContradictsItselfIsRefused(t *testing.T) {
 func TestPartsHoldWhatTheManifestSays(t *testing.T) {
 	good := mixed(t)
 	m := mustOpen(t, good).Manifest()
-	part := m.Log(audit.DecisionLog).Parts[0]
+	part := m.Log(audit.ControlLog).Parts[0] // none of which matches
 	for name, text := range map[string]string{
 		"a line too few":        "{}\n",
 		"no end of line":        "{}",
@@ -309,6 +309,89 @@ func TestPartsHoldWhatTheManifestSays(t *testing.T) {
 				t.Errorf("found %v", found)
 			}
 		})
+	}
+}
+
+// What a manifest's note or its form leaves open could be changed by whoever packs the zip again.
+func TestManifestHasOneFormAndOneNote(t *testing.T) {
+	good := mixed(t)
+	text := string(mustOpen(t, good).ManifestText())
+	signed := string(mustOpen(t, good).Note())
+	last := strings.TrimRight(signed, "=\n")
+	for name, change := range map[string]func() (manifest, note string){
+		"another manifest under the note": func() (string, string) { return strings.Replace(text, "uid:1000", "uid:1001", 1), signed },
+		"no text above the signature":     func() (string, string) { return text, "\n\n" + signed[strings.Index(signed, "\n\n")+2:] },
+		"a note without signature":        func() (string, string) { return text, NoteText(keyName, sha256.Sum256([]byte(text))) },
+		"a signature spelt another way": func() (string, string) {
+			letter := last[len(last)-1] // its last bits say nothing
+			return text, last[:len(last)-1] + string(rune(letter+1)) + signed[len(last):]
+		},
+		"a field more":  func() (string, string) { return resigned(t, strings.Replace(text, "{", "{\n  \"x\": 1,", 1)) },
+		"other blanks":  func() (string, string) { return resigned(t, strings.Replace(text, ": ", ":  ", 1)) },
+		"a field twice": func() (string, string) { return resigned(t, strings.Replace(text, "{", "{\n  \"who\": \"me\",", 1)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			manifest, signature := change()
+			bad := packAgain(t, good, func(name string, old []byte) []byte {
+				switch name {
+				case ManifestName:
+					return []byte(manifest)
+				case NoteName:
+					return []byte(signature)
+				}
+				return old
+			})
+			if _, err := openBytes(t, bad); !errors.Is(err, ErrAltered) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+func resigned(t *testing.T, text string) (manifest, signed string) {
+	n, err := options(t).Sign(sha256.Sum256([]byte(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text, string(n)
+}
+
+// Packed bytes behind the end of what they unpack to would be a place for anything.
+func TestNothingHidesBehindPackedBytes(t *testing.T) {
+	good := mixed(t)
+	z, err := zip.NewReader(bytes.NewReader(good), int64(len(good)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	w := zip.NewWriter(&b)
+	for _, f := range z.File {
+		raw, err := f.OpenRaw()
+		if err != nil {
+			t.Fatal(err)
+		}
+		packed, err := io.ReadAll(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		header := f.FileHeader
+		if f.Name == ReadmeName {
+			packed = append(packed, "hidden"...)
+			header.CompressedSize64 += 6
+		}
+		to, err := w.CreateRaw(&header)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := to.Write(packed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if found := problems(mustOpen(t, b.Bytes())); !has(found, Altered, ReadmeName) {
+		t.Errorf("found %v", found)
 	}
 }
 
