@@ -141,7 +141,7 @@ func (g *scripted) Status(context.Context) admin.Status {
 		Config:       admin.ConfigStatus{Path: "/etc/sallyport/sallyport.yaml", Digest: "sha256:c0ffee", Loaded: time.Date(2026, 11, 30, 8, 0, 0, 0, time.UTC)},
 		Policy:       admin.PolicyStatus{Digest: "sha256:cafe", Revision: "r7"},
 		Keys:         admin.KeyStatus{Mode: "socket", Ready: true},
-		Audit:        admin.AuditStatus{Healthy: true, Decisions: 12, Control: 3},
+		Audit:        admin.AuditStatus{Healthy: true, Decisions: 12, Control: 3, SignedDecisions: 12, SignedControl: 2},
 		Session:      admin.SessionStatus{Active: 2},
 		Cache:        admin.CacheStatus{Enabled: true, Entries: 40, Bytes: 3 << 19, Hits: 300, Misses: 20},
 		Spool:        admin.SpoolStatus{Bodies: 3, Memory: 768 << 10, Disk: 12 << 20, Stalled: 1},
