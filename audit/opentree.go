@@ -74,6 +74,10 @@ func (t *Tree) Close() error { return t.reader.Close() }
 // Checkpoint is the checkpoint that all proofs are to, as a note and read.
 func (t *Tree) Checkpoint() (signed []byte, cp tree.Checkpoint) { return t.signed, t.checkpoint }
 
+// Prover reads the hash tiles that the directory has: for who copies tiles, not only proofs. It is for one goroutine, and
+// none may ask t meanwhile.
+func (t *Tree) Prover() *tree.Prover { return t.prover }
+
 // Inclusion proves that the log has that record. It also returns the record's leaf hash.
 func (t *Tree) Inclusion(ctx context.Context, seq uint64) (leaf tree.Hash, proof []tree.Hash, err error) {
 	err = t.prove(ctx, func(p *tree.Prover) error {

@@ -38,11 +38,7 @@ func (c *auditProveCommand) Run(in *invocation) error {
 	if entry.Record.Seq >= checkpoint.Size {
 		return no{fmt.Errorf("record %d of the %s log is newer than the last checkpoint, which covers %d: try again in a moment", entry.Record.Seq, log, checkpoint.Size)}
 	}
-	prover, err := source.prover(log, checkpoint)
-	if err != nil {
-		return err
-	}
-	_, hashes, err := prover.Inclusion(entry.Record.Seq)
+	_, hashes, err := source.trees[log].Inclusion(in.ctx, entry.Record.Seq)
 	if err != nil {
 		return err
 	}
@@ -118,10 +114,6 @@ func publishTiles(in *invocation, places config.Places, log, out string) error {
 	if err != nil {
 		return err
 	}
-	prover, err := source.prover(log, checkpoint)
-	if err != nil {
-		return err
-	}
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
@@ -130,7 +122,7 @@ func publishTiles(in *invocation, places config.Places, log, out string) error {
 		return err
 	}
 	defer root.Close()
-	done, err := tree.Publish(tree.RootFiles(root), tree.Source{Signed: signed, Checkpoint: checkpoint, First: oldest, Hashes: prover,
+	done, err := tree.Publish(tree.RootFiles(root), tree.Source{Signed: signed, Checkpoint: checkpoint, First: oldest, Hashes: source.trees[log].Prover(),
 		Leaves: func(from uint64) iter.Seq2[[]byte, error] { return source.Records(in.ctx, log, from, checkpoint.Size) }})
 	if err != nil {
 		return err

@@ -1,15 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"iter"
-	"os"
-	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,25 +15,16 @@ import (
 	"sallyport/gateway/config"
 )
 
-// auditSource is an audit directory as bundles, proofs and static folders are made of it. It is only read.
+// auditSource is an audit directory as bundles, proofs and static folders are made of it. It is only read, and all that it
+// says of a log's tree is about one moment: the newest signed checkpoint when it was first asked for.
 type auditSource struct {
-	dir  string
-	root *os.Root
-	logs map[string]*audit.Reader
-
-	checkpoints map[string]*signedCheckpoint // the newest when it was first asked for: one answer is about one moment
-}
-
-type signedCheckpoint struct {
-	tree.Checkpoint
-	note []byte
+	dir   string
+	logs  map[string]*audit.Reader
+	trees map[string]*audit.Tree
 }
 
 func openSource(dir string) (_ *auditSource, err error) {
-	s := &auditSource{dir: dir, logs: map[string]*audit.Reader{}, checkpoints: map[string]*signedCheckpoint{}}
-	if s.root, err = os.OpenRoot(dir); err != nil {
-		return nil, err
-	}
+	s := &auditSource{dir: dir, logs: map[string]*audit.Reader{}, trees: map[string]*audit.Tree{}}
 	for _, log := range logsOf("both") {
 		if s.logs[log], err = audit.OpenReader(dir, log); err != nil {
 			return nil, errors.Join(err, s.Close())
@@ -48,8 +34,7 @@ func openSource(dir string) (_ *auditSource, err error) {
 }
 
 // Close closes what is open.
-func (s *auditSource) Close() error {
-	err := s.root.Close()
+func (s *auditSource) Close() (err error) {
 	for _, reader := range s.logs {
 		if reader != nil {
 			err = errors.Join(err, reader.Close())
@@ -58,41 +43,30 @@ func (s *auditSource) Close() error {
 	return err
 }
 
+// tree is a log's tree as its newest checkpoint has it.
+func (s *auditSource) tree(log string) (t *audit.Tree, err error) {
+	if t = s.trees[log]; t != nil {
+		return t, nil
+	}
+	t, err = s.logs[log].Tree()
+	if errors.Is(err, audit.ErrNoCheckpoint) {
+		return nil, no{fmt.Errorf("the %s log has no signed checkpoint yet", log)}
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.trees[log] = t
+	return t, nil
+}
+
 // Checkpoint is the newest signed checkpoint of a log. Its signature is for those to check who have the keys.
 func (s *auditSource) Checkpoint(log string) (signed []byte, c tree.Checkpoint, err error) {
-	if known := s.checkpoints[log]; known != nil {
-		return known.note, known.Checkpoint, nil
-	}
-	signed, err = s.root.ReadFile(filepath.Join(log, "tree", "checkpoint"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, c, no{fmt.Errorf("the %s log has no signed checkpoint", log)}
-	}
+	t, err := s.tree(log)
 	if err != nil {
 		return nil, c, err
 	}
-	body, _, _ := bytes.Cut(signed, []byte("\n\n"))
-	if c, err = tree.ParseCheckpointBody(append(slices.Clone(body), '\n')); err != nil {
-		return nil, c, fmt.Errorf("checkpoint of the %s log: %w", log, err)
-	}
-	s.checkpoints[log] = &signedCheckpoint{c, signed}
+	signed, c = t.Checkpoint()
 	return signed, c, nil
-}
-
-// prover proves things of the tree that a checkpoint is about.
-func (s *auditSource) prover(log string, c tree.Checkpoint) (*tree.Prover, error) {
-	root, err := s.root.OpenRoot(filepath.Join(log, "tree"))
-	if err != nil {
-		return nil, err
-	}
-	bounds, err := s.logs[log].Bounds()
-	if err != nil {
-		return nil, err
-	}
-	p := &tree.Prover{Files: tree.RootFiles(root), Size: c.Size, Root: c.Root}
-	if bounds.Header != nil {
-		p.Base = bounds.Header.Before
-	}
-	return p, nil
 }
 
 // Oldest is the oldest record that was not pruned.
@@ -122,16 +96,12 @@ func (s *auditSource) Records(ctx context.Context, log string, first, end uint64
 }
 
 // RangeProof leads from some records to the signed root.
-func (s *auditSource) RangeProof(log string, first, end, size uint64) (tree.RangeProof, error) {
-	_, c, err := s.Checkpoint(log)
+func (s *auditSource) RangeProof(log string, first, end, _ uint64) (tree.RangeProof, error) {
+	t, err := s.tree(log)
 	if err != nil {
 		return tree.RangeProof{}, err
 	}
-	prover, err := s.prover(log, c)
-	if err != nil {
-		return tree.RangeProof{}, err
-	}
-	return prover.Range(first, end)
+	return t.Range(context.Background(), first, end)
 }
 
 // Policy is a policy archive.
