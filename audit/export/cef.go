@@ -15,31 +15,28 @@ import (
 // In the header "|" and "\" are escaped, in values "=" and "\" (CEF Implementation Standard, section "Character
 // encoding"). Line breaks cannot occur: values hold printable characters only.
 type cef struct {
-	redact  *Redactor
+	from    *source
 	version string // of the product
 	table   map[kind]*Event
 }
 
-func newCEF(o Options) *cef { return &cef{o.redactor(), cmp.Or(o.Version, "unknown"), eventTable()} }
+func newCEF(o Options) *cef { return &cef{o.source(), cmp.Or(o.Version, "unknown"), eventTable()} }
 
 // Header implements Encoder.
 func (*cef) Header() []byte { return nil }
 
 // Append implements Encoder.
 func (f *cef) Append(dst []byte, e audit.Entry) ([]byte, error) {
-	dst, err := f.message(dst, e)
+	r, err := f.from.read(e)
 	if err != nil {
 		return dst, err
 	}
-	return append(dst, '\n'), nil
+	defer f.from.release(r)
+	return append(f.message(dst, &r.row), '\n'), nil
 }
 
-// message is Append without a line break.
-func (f *cef) message(dst []byte, e audit.Entry) ([]byte, error) {
-	r, err := f.redact.look(e)
-	if err != nil {
-		return dst, err
-	}
+// message appends a record without a line break.
+func (f *cef) message(dst []byte, r *row) []byte {
 	event := r.event(f.table)
 	dst = append(dst, "CEF:0"...)
 	for _, part := range [...]string{vendor, product, f.version, signature(&r.view), message(&r.view, event)} {
@@ -48,7 +45,7 @@ func (f *cef) message(dst []byte, e audit.Entry) ([]byte, error) {
 	dst = append(dst, '|')
 	dst = strconv.AppendInt(dst, cefSeverity(r.severity(event)), 10)
 	dst = append(dst, '|')
-	return f.extension(dst, &r, event), nil
+	return f.extension(dst, r, event)
 }
 
 // signature is what CEF calls the event class: the type and, where there is one, the code.

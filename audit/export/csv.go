@@ -13,7 +13,7 @@ import (
 // behind blanks. Such cells begin with an apostrophe here, which spreadsheets take for "this is text". Cells hold printable
 // characters only: what does not show as itself is \uXXXX.
 type csv struct {
-	redact  *Redactor
+	from    *source
 	columns []Column
 }
 
@@ -25,7 +25,7 @@ func newCSV(o Options) (*csv, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &csv{o.redactor(), columns}, nil
+	return &csv{o.source(), columns}, nil
 }
 
 // Header implements Encoder.
@@ -42,15 +42,16 @@ func (f *csv) Header() []byte {
 
 // Append implements Encoder.
 func (f *csv) Append(dst []byte, e audit.Entry) ([]byte, error) {
-	r, err := f.redact.look(e)
+	r, err := f.from.read(e)
 	if err != nil {
 		return dst, err
 	}
+	defer f.from.release(r)
 	for i := range f.columns {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = appendCell(dst, f.columns[i].cell(&r))
+		dst = appendCell(dst, f.columns[i].cell(&r.row))
 	}
 	return append(dst, "\r\n"...), nil
 }

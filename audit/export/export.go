@@ -74,9 +74,9 @@ var ErrNotJSON = errors.New("record is not a JSON object")
 func NewEncoder(format string, o Options) (Encoder, error) {
 	switch format {
 	case JSONL:
-		return jsonl{o.redactor()}, nil
+		return newJSONL(o), nil
 	case OCSF:
-		return &ocsf{o.redactor(), cmp.Or(o.Version, "unknown"), eventTable()}, nil
+		return &ocsf{o.source(), cmp.Or(o.Version, "unknown"), eventTable()}, nil
 	case CSV:
 		return newCSV(o)
 	case CEF:

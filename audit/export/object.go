@@ -124,6 +124,9 @@ func splitPort(host string) (string, int64) {
 
 // address is an IP address with or without a port, in its one spelling; not ok for anything else.
 func address(text string) (ip string, port int64, ok bool) {
+	if text == "" || len(text) > longestAddress || isMarked(text) {
+		return "", 0, false
+	}
 	if addr, err := netip.ParseAddr(text); err == nil {
 		return addr.WithZone("").String(), 0, true
 	}

@@ -20,7 +20,7 @@ const (
 // ocsf writes records as OCSF events, one JSON object a line. Events gives each kind of record its class. What has no
 // place in the class goes into unmapped, under the names that the record has for it.
 type ocsf struct {
-	redact  *Redactor
+	from    *source
 	version string // of the product
 	table   map[kind]*Event
 }
@@ -30,11 +30,12 @@ func (*ocsf) Header() []byte { return nil }
 
 // Append implements Encoder.
 func (f *ocsf) Append(dst []byte, e audit.Entry) ([]byte, error) {
-	r, err := f.redact.look(e)
+	r, err := f.from.read(e)
 	if err != nil {
 		return dst, err
 	}
-	w := ocsfEvent{row: r, event: r.event(f.table), object: object{append(dst, '{')}}
+	defer f.from.release(r)
+	w := ocsfEvent{row: &r.row, event: r.event(f.table), object: object{append(dst, '{')}}
 	w.base(f.version)
 	switch w.event.Class {
 	case HTTPActivity:
@@ -58,7 +59,7 @@ func (f *ocsf) Append(dst []byte, e audit.Entry) ([]byte, error) {
 
 // ocsfEvent is one event in the making.
 type ocsfEvent struct {
-	row
+	*row
 	object
 	event *Event
 	left  [2]string // what the class had no place for: method and host

@@ -1,12 +1,13 @@
 package export
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"net/netip"
-	"slices"
 	"strings"
+	"sync"
 
 	"sallyport/audit/filter/peek"
 )
@@ -33,26 +34,39 @@ const unreadable = "[redacted: unreadable]"
 //
 // The record gets one more member, "redacted": the paths of the fields that were changed. A field that cannot be read is
 // replaced whole and named in "redaction_errors"; the record is never lost.
-type Redactor struct{ key []byte }
+//
+// A Redactor may be used from several goroutines.
+type Redactor struct {
+	key   []byte
+	spare sync.Pool // of *redaction
+}
 
 // Redact returns a Redactor; key may be nil.
 func Redact(key []byte) *Redactor { return &Redactor{key: key} }
 
-func (o *Options) redactor() *Redactor {
-	if o.Disclose {
-		return nil
-	}
-	return Redact(o.Key)
-}
-
 // Append appends the redacted form of a record's JSON.
 func (r *Redactor) Append(dst, record []byte) []byte {
-	w := redaction{Redactor: r, text: string(record), out: dst}
+	w, ok := r.spare.Get().(*redaction)
+	if !ok {
+		w = &redaction{Redactor: r}
+	}
+	dst = w.append(dst, borrowed(record))
+	w.text, w.out = "", nil
+	clear(w.room[:])
+	r.spare.Put(w)
+	return dst
+}
+
+// append is Append; what the redaction holds is used again.
+func (w *redaction) append(dst []byte, record string) []byte {
+	w.text, w.at, w.depth, w.out = record, 0, 0, dst
+	w.path, w.changed, w.failed = w.room[:0], w.changed[:0], w.failed[:0]
 	if !w.record() {
-		w = redaction{Redactor: r, out: append(w.out[:len(dst)], '{'), failed: []string{"*"}}
+		w.out, w.path, w.changed = append(w.out[:len(dst)], '{'), append(w.room[:0], "*"), w.changed[:0]
+		w.failed = w.listed(w.failed[:0])
 	}
 	w.list(`"redacted":[`, w.changed)
-	if w.failed != nil {
+	if len(w.failed) > 0 {
 		w.list(`"redaction_errors":[`, w.failed)
 	}
 	return append(w.out, '}')
@@ -68,8 +82,8 @@ type redaction struct {
 	depth   int
 	path    []string // names, in JSON's spelling
 	room    [16]string
-	changed []string
-	failed  []string
+	changed []byte // the paths of what was, as the members of a JSON array
+	failed  []byte // the same of what could not be read
 }
 
 // rule is what members does with the values of an object, or elements with those of an array.
@@ -100,7 +114,6 @@ func (w *redaction) apply(r rule, name string) bool {
 
 // record copies the record without its closing bracket.
 func (w *redaction) record() bool {
-	w.path = w.room[:0]
 	return w.members(asFields) && w.at == len(w.text) && w.trim()
 }
 
@@ -142,7 +155,7 @@ func (w *redaction) orMark() bool {
 	}
 	w.at, w.out, w.changed, w.path, w.depth = end, w.out[:before], w.changed[:changed], w.path[:1], 1
 	w.out = peek.AppendString(w.out, unreadable)
-	w.failed = append(w.failed, w.path[0])
+	w.failed = w.listed(w.failed)
 	return true
 }
 
@@ -204,13 +217,17 @@ func (w *redaction) elements(r rule) bool {
 
 // byte copies one byte, if it is that one, and passes over blanks around it.
 func (w *redaction) byte(b byte) bool {
-	w.space()
+	if w.at < len(w.text) && w.text[w.at] <= ' ' {
+		w.space()
+	}
 	if w.at == len(w.text) || w.text[w.at] != b {
 		return false
 	}
 	w.out = append(w.out, b)
 	w.at++
-	w.space()
+	if w.at < len(w.text) && w.text[w.at] <= ' ' {
+		w.space()
+	}
 	return true
 }
 
@@ -286,11 +303,17 @@ func (w *redaction) replace() bool {
 
 // withoutPort makes a peer the same address whatever port it came from.
 func withoutPort(text string) string {
+	if strings.IndexByte(text, ':') < 0 || len(text) > longestAddress {
+		return text
+	}
 	if at, err := netip.ParseAddrPort(text); err == nil {
 		return at.Addr().String()
 	}
 	return text
 }
+
+// longestAddress is more than an IP address with zone and port takes.
+const longestAddress = 80
 
 // mark is what a value becomes.
 func (r *Redactor) mark(value string) string {
@@ -308,10 +331,27 @@ func isMarked(text string) bool {
 }
 
 // note remembers that the current field was changed.
-func (w *redaction) note() {
-	if path := strings.Join(w.path, "."); !slices.Contains(w.changed, path) {
-		w.changed = append(w.changed, path)
+func (w *redaction) note() { w.changed = w.listed(w.changed) }
+
+// listed adds the current path to a list, unless it is in it.
+func (w *redaction) listed(list []byte) []byte {
+	before := len(list)
+	if before > 0 {
+		list = append(list, ',')
 	}
+	from := len(list)
+	list = append(list, '"')
+	for i, name := range w.path {
+		if i > 0 {
+			list = append(list, '.')
+		}
+		list = append(list, name...)
+	}
+	list = append(list, '"')
+	if bytes.Contains(list[:before], list[from:]) {
+		return list[:before]
+	}
+	return list
 }
 
 // string copies a string but for the addresses in it.
@@ -396,17 +436,12 @@ func (w *redaction) isUpstream() bool {
 	return len(w.path) == 2 && w.path[1] == "upstream" && (w.path[0] == "outcome" || w.path[0] == "detail")
 }
 
-// list appends a member with paths, whose names are in JSON's spelling already.
-func (w *redaction) list(name string, paths []string) {
+// list appends a member with paths.
+func (w *redaction) list(name string, paths []byte) {
 	if w.out[len(w.out)-1] != '{' {
 		w.out = append(w.out, ',')
 	}
 	w.out = append(w.out, name...)
-	for i, path := range paths {
-		if i > 0 {
-			w.out = append(w.out, ',')
-		}
-		w.out = append(append(append(w.out, '"'), path...), '"')
-	}
+	w.out = append(w.out, paths...)
 	w.out = append(w.out, ']')
 }

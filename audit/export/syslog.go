@@ -23,7 +23,7 @@ import (
 // A message ends with a line feed (RFC 6587 §3.4.2), or begins with its length and a blank (§3.4.1, RFC 5425 §4.3). It is
 // as long as its record, up to some 64 KiB: receivers must be told to accept that, since §6.1 obliges them to 2,048 bytes.
 type syslog struct {
-	redact     *Redactor
+	from       *source
 	cef        *cef // nil: messages are JSON
 	counted    bool
 	enterprise string
@@ -43,7 +43,7 @@ const (
 )
 
 func newSyslog(o Options) (*syslog, error) {
-	f := &syslog{redact: o.redactor(), counted: o.OctetCounting, table: eventTable(),
+	f := &syslog{from: o.source(), counted: o.OctetCounting, table: eventTable(),
 		enterprise: strconv.FormatUint(uint64(cmp.Or(o.Enterprise, documenting)), 10)}
 	switch o.Message {
 	case "", JSONL:
@@ -80,24 +80,19 @@ func (f *syslog) Append(dst []byte, e audit.Entry) (_ []byte, err error) {
 }
 
 func (f *syslog) message(dst []byte, e audit.Entry) ([]byte, error) {
-	line, err := f.redact.line(e)
+	r, err := f.from.read(e)
 	if err != nil {
 		return dst, err
 	}
-	v, ok := look(line)
-	if !ok {
-		return dst, ErrNotJSON
-	}
-	dst = f.header(dst, &v)
-	dst = f.data(append(dst, ' '), &v)
+	defer f.from.release(r)
+	dst = f.header(dst, &r.view)
+	dst = f.data(append(dst, ' '), &r.view)
 	dst = append(dst, ' ')
 	if f.cef == nil {
-		return appendASCII(dst, line), nil
+		return appendASCII(dst, r.line), nil
 	}
 	from := len(dst)
-	if dst, err = f.cef.message(dst, e); err != nil {
-		return dst, err
-	}
+	dst = f.cef.message(dst, &r.row)
 	for _, b := range dst[from:] {
 		if b >= utf8.RuneSelf {
 			marked := append([]byte("\ufeff"), dst[from:]...)

@@ -13,15 +13,6 @@ type view struct {
 	outcome, actor, detail, redacted, redactionErrors string
 }
 
-// look takes a record apart; the text shares its memory with what comes out.
-func look(line string) (v view, ok bool) {
-	p := peek.Parse(line)
-	for p.Enter(); p.Next(); {
-		v.take(p)
-	}
-	return v, p.Done()
-}
-
 // take takes the current member.
 func (v *view) take(p *peek.Parser) {
 	field := v.field(p.Name)
@@ -29,48 +20,6 @@ func (v *view) take(p *peek.Parser) {
 	if field != nil {
 		*field = value
 	}
-}
-
-// line is a record's JSON as a format may show it: its own, or redacted.
-func (r *Redactor) line(e audit.Entry) (string, error) {
-	if len(e.Raw) == 0 {
-		return "", ErrNotJSON
-	}
-	if r == nil {
-		return string(e.Raw), nil
-	}
-	return string(r.Append(make([]byte, 0, len(e.Raw)+512), e.Raw)), nil
-}
-
-// row is a record taken apart, with what it says of the request.
-type row struct {
-	view
-	request
-}
-
-// look is line, taken apart, in one pass.
-func (r *Redactor) look(e audit.Entry) (row, error) {
-	line, err := r.line(e)
-	if err != nil {
-		return row{}, err
-	}
-	var x row
-	p := peek.Parse(line)
-	for p.Enter(); p.Next(); {
-		if p.Name == "input" && p.IsObject() {
-			x.hasInput = true
-			x.request.take(p)
-		} else {
-			x.view.take(p)
-		}
-	}
-	if !p.Done() {
-		return row{}, ErrNotJSON
-	}
-	if !x.hasInput {
-		x.ofDetail(x.detail)
-	}
-	return x, nil
 }
 
 func (v *view) field(name string) *string {
