@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"os"
 	"slices"
 
 	"sallyport/audit"
@@ -42,12 +41,9 @@ func (in *invocation) query(log *audit.Reader, places config.Places, name string
 
 // openCopy opens the searchable copy that the gateway keeps; nil when there is none, or it cannot be used from here.
 func (in *invocation) openCopy(places config.Places) *search.Copy {
-	if _, err := os.Stat(places.SearchDir()); err != nil {
-		return nil
-	}
-	store, err := sqlite.Open(in.ctx, places.SearchDir())
+	store, err := sqlite.OpenReading(in.ctx, places.SearchDir())
 	if err != nil {
-		return nil
+		return nil // there is none, or it is not to be read: then the log is
 	}
 	return search.New(store)
 }
