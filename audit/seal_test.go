@@ -61,7 +61,7 @@ func readings(t *testing.T, fs FileSystem, log string, rnd *rand.Rand) []string 
 // Sealing changes nothing of what a reader says: random logs, read in every way before and after.
 func TestSealedLogsReadAsBefore(t *testing.T) {
 	rnd := randomness(t)
-	for range rounds(t, 10) {
+	for range rounds(t, 4) {
 		e := newEstate(t, newDisk(rnd), rnd.IntN(16), rnd.IntN(8))
 		e.config.Retention = Retention{}
 		m := e.disk.boot(-1, false)

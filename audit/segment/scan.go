@@ -268,7 +268,10 @@ func (s *Scanner) reach(limit int64) (int64, error) {
 
 // nonZero returns the length from offset from to the last byte that is not zero.
 func nonZero(f io.ReaderAt, from, size int64) (int64, error) {
-	buf := make([]byte, MaxFrame)
+	if from >= size {
+		return 0, nil
+	}
+	buf := make([]byte, min(MaxFrame, size-from))
 	var length int64
 	for at := from; at < size; at += int64(len(buf)) {
 		n, err := f.ReadAt(buf, at)
