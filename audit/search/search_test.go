@@ -99,8 +99,12 @@ func TestMissingRowsAreFound(t *testing.T) {
 		"each 50th row": func() search.Store {
 			return forgetful{searchtest.NewMemory(), func(r search.Row) bool { return r.Seq%50 == 49 }}
 		},
-		"rows of one app":  func() search.Store { return forgetful{searchtest.NewMemory(), func(r search.Row) bool { return r.App == "wiki" }} },
-		"doubtful rows":    func() search.Store { return forgetful{searchtest.NewMemory(), func(r search.Row) bool { return r.Code == "reload" }} },
+		"rows of one app": func() search.Store {
+			return forgetful{searchtest.NewMemory(), func(r search.Row) bool { return r.App == "wiki" }}
+		},
+		"doubtful rows": func() search.Store {
+			return forgetful{searchtest.NewMemory(), func(r search.Row) bool { return r.Code == "reload" }}
+		},
 		"names of persons": func() search.Store { return nameless{searchtest.NewMemory()} },
 	} {
 		t.Run(name, func(t *testing.T) {
