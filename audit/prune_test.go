@@ -9,9 +9,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sallyport/audit/segment"
+	"sallyport/audit/tree"
 )
 
 // pruneDetails returns the details of the control records of a code.
@@ -339,4 +341,60 @@ func TestReadingFromAnySeq(t *testing.T) {
 			t.Errorf("seq %d: %v", from, err)
 		}
 	}
+}
+
+// All together: a gateway that keeps its logs signs, seals and prunes them; the next one starts on what is left, and proofs
+// of the records that are left still lead to the signed root.
+func TestKeptLogsAreSealedAndPruned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newDisk(nil).boot(-1, false)
+		keys := newKeyProcess()
+		config := Config{Dir: "unused", Seal: true, Retention: Retention{Decision: time.Hour, Control: time.Hour}}
+		for range 3 {
+			a, err := Open(config, quiet(Options{FS: m, segmentSize: smallestSegment}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := a.Attach(t.Context(), keys); err != nil {
+				t.Fatal(err)
+			}
+			stop := keeping(t, a, Keeping{Signer: keys, Heartbeat: 10 * time.Minute, Checkpoint: time.Minute})
+			for range 8 {
+				mustAppend(t, a.Decisions(), strings.Repeat("x", 40<<10))
+			}
+			time.Sleep(90 * time.Minute)
+			synctest.Wait()
+			s := a.Storage()
+			stop()
+			if err := a.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if s.Sealed == 0 || s.Pruned == 0 {
+				t.Errorf("storage says %+v", s)
+			}
+		}
+		r := OpenReaderFS(m, DecisionLog)
+		b, err := r.Bounds()
+		if err != nil || b.First == 0 || b.First >= b.Next {
+			t.Fatalf("bounds %+v, %v", b, err)
+		}
+		opened, err := r.Tree()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, cp := opened.Checkpoint()
+		for seq := b.First; seq < b.Next; seq++ {
+			e, err := r.Get(t.Context(), seq)
+			if err != nil {
+				t.Fatal(err)
+			}
+			leaf, proof, err := opened.Inclusion(t.Context(), seq)
+			if err == nil {
+				err = tree.VerifyInclusion(seq, cp.Size, leaf, proof, cp.Root)
+			}
+			if err != nil || leaf != tree.HashLeaf(e.Raw) {
+				t.Errorf("proof of seq %d: %v", seq, err)
+			}
+		}
+	})
 }
