@@ -201,6 +201,13 @@ func TestKEY01UseThroughTheKeyringLeavesNoTrace(t *testing.T) {
 		t.Fatal(err)
 	}
 	keys = append(keys, keydtest.Key{Name: "says", Purpose: "assertion", Private: says})
+	for name, purpose := range map[string]string{"corp.example/audit/decision": "checkpoint", "corp.example/audit/manifest": "manifest"} {
+		_, private, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, keydtest.Key{Name: purpose, Purpose: purpose, Private: private, Origins: []string{name}})
+	}
 	s := keydtest.Make(t, keydtest.KeydUID, []int{keydtest.GatewayUID}, keys...)
 	p := s.Start(t)
 	secrets, err := memscan.Files(filepath.Join(s.Dir, "keys", "*.pem"))
