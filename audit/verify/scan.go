@@ -193,12 +193,12 @@ func (s *scanner) readFrames(ctx context.Context, x *stretch) error {
 	var rest []byte // read already, the begin of a frame
 	for at < x.limit && ctx.Err() == nil {
 		c := <-s.free
-		if c.buf == nil {
-			c.buf = make([]byte, chunkLen)
+		want := int(min(int64(readLen), x.limit-at-int64(len(rest))))
+		if len(rest)+want > cap(c.buf) {
+			c.buf = make([]byte, min(chunkLen, 2*(len(rest)+want)))
 		}
 		c.buf = c.buf[:cap(c.buf)]
 		have := copy(c.buf, rest)
-		want := int(min(int64(readLen), x.limit-at-int64(have)))
 		n, err := x.src.ReadAt(c.buf[have:have+want], at+int64(have))
 		have += n
 		whole, records, broken := frames(c.buf[:have])
