@@ -19,7 +19,7 @@ const (
 	signTimeout = 5 * time.Second
 	// Between two attempts after a failure.
 	firstSigning = time.Second
-	lastSigning  = 30 * time.Second
+	lastSigning  = 5 * time.Second
 
 	checkpointFile = "checkpoint"
 	historyFile    = "history"
@@ -59,6 +59,7 @@ func (k *keeper) attach(ctx context.Context) error {
 		return err
 	}
 	k.position = &p
+	k.unsigned.covered.Store(p.Size)
 	return nil
 }
 

@@ -66,7 +66,12 @@ func (k *keeper) begin(ctx context.Context, signer CheckpointSigner) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.signer = signer
-	return k.attach(ctx)
+	k.unsigned.begin()
+	err := k.attach(ctx)
+	if errors.Is(err, ErrRolledBack) {
+		k.unsigned.broken.Store(&err)
+	}
+	return err
 }
 
 // Keep grows the trees behind the logs, has their checkpoints signed, writes heartbeats, and keeps the directory's house,
@@ -85,6 +90,7 @@ func (a *Audit) Keep(ctx context.Context, k Keeping) error {
 	pulse := &pulse{audit: a, sinks: k.Sinks, began: time.Now(), wall: a.now()}
 	wg.Go(func() { pulse.beat(ctx, cmp.Or(k.Heartbeat, heartbeatPeriod)) })
 	wg.Go(func() { a.keepHouse(ctx) })
+	wg.Go(func() { a.watch(ctx) })
 	wg.Wait()
 	a.conclude(ctx)
 	return nil
@@ -93,6 +99,7 @@ func (a *Audit) Keep(ctx context.Context, k Keeping) error {
 func (k *keeper) use(how Keeping) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.unsigned.begin()
 	k.period = cmp.Or(how.Checkpoint, checkpointPeriod)
 	if how.Signer != nil && k.signer == nil {
 		k.signer = how.Signer
@@ -121,6 +128,22 @@ func (k *keeper) due() uint64 {
 		return 1
 	}
 	return checkpointLeaves
+}
+
+// watch tells listeners when a log has not been signed for too long, also while its keeper hangs.
+func (a *Audit) watch(ctx context.Context) {
+	ticker := time.NewTicker(checkpointPeriod)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		for _, k := range a.keepers {
+			k.unsigned.tell()
+		}
+	}
 }
 
 // keepHouse does what else there is to do in the directory.

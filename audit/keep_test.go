@@ -185,11 +185,15 @@ func TestRolledBackLogIsRefused(t *testing.T) {
 					t.Errorf("attach answers %v", err)
 				}
 				// Whoever goes on all the same does not serve, until the operator has decided.
+				refused := func() {
+					if err := a.Healthy(); !errors.Is(err, ErrRolledBack) || !errors.Is(err, ErrUnavailable) {
+						t.Errorf("health is %v", err)
+					}
+				}
+				refused()
 				keeping(t, a, Keeping{Signer: keys})
 				synctest.Wait()
-				if err := a.Healthy(); !errors.Is(err, ErrRolledBack) || !errors.Is(err, ErrUnavailable) {
-					t.Errorf("health is %v", err)
-				}
+				refused()
 				if _, err := a.Decisions().Append(t.Context(), decision("/")); !errors.Is(err, ErrUnavailable) {
 					t.Errorf("append answers %v", err)
 				}
@@ -326,9 +330,16 @@ func TestTreeNeverDelaysRecords(t *testing.T) {
 		}
 		m.setFault(nil)
 		keys.setFault(nil, nil)
+		time.Sleep(defaultMaxUnsigned)
+		if err := a.Healthy(); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("health while nothing is signed: %v", err)
+		}
 		close(hang)
 		time.Sleep(time.Minute)
 		synctest.Wait()
+		if err := a.Healthy(); err != nil {
+			t.Errorf("health after all: %v", err)
+		}
 		if _, cp := a.Checkpoint(DecisionLog); cp.Size < 5001 {
 			t.Errorf("signed %d records after all", cp.Size)
 		}

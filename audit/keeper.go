@@ -50,6 +50,7 @@ func (a *Audit) newKeeper(l *Log, opts Options) *keeper {
 	if opts.origin != "" {
 		k.origin = opts.origin + "/" + l.name
 	}
+	k.unsigned.log = l
 	k.unsigned.limit, k.unsigned.changed = opts.maxUnsigned, func() { a.states.changed(a.Healthy) }
 	return k
 }
@@ -109,7 +110,10 @@ func (k *keeper) openTiles(at, base tree.Frontier) (*tree.Tiles, error) {
 	if err != nil {
 		return nil, err
 	}
-	return tiles, k.setDurable(at.Size())
+	if err := k.setDurable(at.Size()); err != nil {
+		return nil, err
+	}
+	return tiles, nil
 }
 
 func (k *keeper) makeFolder() error {

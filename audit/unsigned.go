@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -16,14 +17,18 @@ const (
 	CodeCheckpointResumed = "checkpoint_resumed"
 )
 
-// unsigned says whether a log's records are signed in time. It is asked from any goroutine, and told by the keeper's.
-// Times are of the monotonic clock, which nobody sets.
+// unsigned says whether a log's records are signed in time. It is asked from any goroutine, also while the keeper's hangs
+// in a file or in the signer. Times are of the monotonic clock, which nobody sets.
 type unsigned struct {
+	log     *Log
 	limit   time.Duration
 	changed func()
-	since   atomic.Pointer[time.Time] // since when there are records that are not signed; nil when there are none
+	good    atomic.Pointer[time.Time] // all that was acknowledged by then is signed; or when we began to look
+	covered atomic.Uint64             // records that are signed, as far as is known
 	broken  atomic.Pointer[error]     // the log is not what was signed
-	told    bool                      // the keeper's: that it was in time
+
+	mu   sync.Mutex
+	told bool // that it is not well
 }
 
 // healthy is nil, or why nothing may be served: it wraps ErrUnavailable.
@@ -31,11 +36,17 @@ func (u *unsigned) healthy() error {
 	if broken := u.broken.Load(); broken != nil {
 		return unavailable(*broken)
 	}
-	since := u.since.Load()
-	if since == nil || time.Since(*since) < u.limit {
+	good := u.good.Load()
+	if good == nil || time.Since(*good) < u.limit || u.log.Records() <= u.covered.Load() {
 		return nil
 	}
-	return unavailable(fmt.Errorf("its records are not signed since %v ago", time.Since(*since).Round(time.Second)))
+	return unavailable(fmt.Errorf("nothing was signed for %v", time.Since(*good).Round(time.Second)))
+}
+
+// begin begins to look, unless that was done.
+func (u *unsigned) begin() {
+	now := time.Now()
+	u.good.CompareAndSwap(nil, &now)
 }
 
 // signedInTime is nil, or why nothing may be served although the log can be written.
@@ -58,6 +69,8 @@ func (a *Audit) signedInTime() error {
 
 // tell has listeners know when that changes.
 func (u *unsigned) tell() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	if bad := u.healthy() != nil; bad != u.told {
 		u.told = bad
 		u.changed()
@@ -80,9 +93,6 @@ func (k *keeper) step(ctx context.Context) {
 	}
 	defer k.unsigned.tell()
 	began := time.Now()
-	if k.unsigned.since.Load() == nil && k.log.Records() > k.covered() {
-		k.unsigned.since.Store(&began)
-	}
 	if began.Before(k.retry) {
 		return
 	}
@@ -98,24 +108,11 @@ func (k *keeper) step(ctx context.Context) {
 	}
 }
 
-// covered is how many records are covered by a checkpoint that is known.
-func (k *keeper) covered() uint64 {
-	if k.position != nil {
-		return k.position.Size
-	}
-	if latest := k.latest.Load(); latest != nil {
-		return latest.Size
-	}
-	return 0
-}
-
-// succeeded ends the trouble there may have been. What the log took in meanwhile waits since the step began at most.
+// succeeded ends the trouble there may have been. All that was acknowledged when the step began is signed.
 func (k *keeper) succeeded(began time.Time) {
 	k.unsigned.broken.Store(nil)
-	k.unsigned.since.Store(nil)
-	if k.log.Records() > k.covered() {
-		k.unsigned.since.Store(&began)
-	}
+	k.unsigned.covered.Store(k.position.Size)
+	k.unsigned.good.Store(&began)
 	k.retry, k.wait = time.Time{}, 0
 	if k.trouble == nil {
 		return
@@ -128,7 +125,7 @@ func (k *keeper) succeeded(began time.Time) {
 		Since    time.Time `json:"since"`
 		Attempts int       `json:"attempts"` // that failed
 		Signed   uint64    `json:"signed"`
-	}{k.log.name, t.since.UTC(), t.attempts, k.covered()})
+	}{k.log.name, t.since.UTC(), t.attempts, k.position.Size})
 }
 
 func (k *keeper) failed(err error) {
@@ -150,5 +147,5 @@ func (k *keeper) failed(err error) {
 		Cause  string `json:"cause"`
 		Size   uint64 `json:"size"`   // of the log
 		Signed uint64 `json:"signed"` // as far as is known
-	}{k.log.name, err.Error(), k.log.Records(), k.covered()})
+	}{k.log.name, err.Error(), k.log.Records(), k.unsigned.covered.Load()})
 }
