@@ -28,6 +28,54 @@ func (f *Filter) Bounds() Bounds {
 	return b
 }
 
+// Exact reports whether the filter chooses every record that meets its bounds, so that an index alone can count them.
+func (f *Filter) Exact() bool { return f.exact }
+
+// needles are texts that the JSON of a record which meets the bounds contains: plain fields with values that have one
+// spelling.
+func (b *Bounds) needles() [][]byte {
+	var all [][]byte
+	for _, name := range [...]Field{"app", "effect", "reason", "request_id", "session", "type", "code"} {
+		if value := b.Equal[name]; value != "" && hasOneSpelling(value) {
+			all = append(all, []byte(`"`+string(name)+`":"`+value+`"`))
+		}
+	}
+	return all
+}
+
+func hasOneSpelling(value string) bool {
+	for _, r := range value {
+		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' && r != '-' && r != '.' {
+			return false
+		}
+	}
+	return true
+}
+
+// bounds reports whether there is any bound.
+func (b *Bounds) bounds() bool {
+	return !b.From.IsZero() || !b.To.IsZero() || b.FromSeq != 0 || b.ToSeq != 0 || b.User != "" || len(b.Equal) > 0
+}
+
+// conflict reports whether two bounds together demand more than their combination says.
+func conflict(a, b Bounds) bool {
+	if a.User != "" && b.User != "" && a.User != b.User {
+		return true
+	}
+	for name, value := range a.Equal {
+		if other, ok := b.Equal[name]; ok && other != value {
+			return true
+		}
+	}
+	return false
+}
+
+// isTrue is the expression that holds always.
+func isTrue(e celast.Expr) bool {
+	value, ok := literal[types.Bool](e)
+	return ok && bool(value)
+}
+
 // Admits reports whether a record meets the bounds.
 func (b Bounds) Admits(r *audit.Record) bool {
 	switch {

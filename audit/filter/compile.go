@@ -48,7 +48,7 @@ func Compile(expr string) (*Filter, error) {
 
 // assemble makes the parts of a filter: what runs natively on its own, and all of it in CEL where something does not.
 func assemble(expr string, env *cel.Env, checked *cel.Ast) (*Filter, error) {
-	f := &Filter{text: expr}
+	f := &Filter{text: expr, exact: true}
 	n := newNatives()
 	whole := true
 	for _, e := range conjuncts(checked.NativeRep().Expr()) {
@@ -57,8 +57,11 @@ func assemble(expr string, env *cel.Env, checked *cel.Ast) (*Filter, error) {
 		if ok {
 			f.parts = append(f.parts, part{native: native})
 		}
-		f.bounds = f.bounds.and(n.bounds(e))
+		b := n.bounds(e)
+		f.exact = f.exact && (b.bounds() || isTrue(e)) && !conflict(f.bounds, b)
+		f.bounds = f.bounds.and(b)
 	}
+	f.needles = f.bounds.needles()
 	if whole {
 		return f, nil
 	}

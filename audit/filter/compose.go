@@ -39,6 +39,7 @@ func From(f audit.Filter) (*Filter, error) {
 	add("code", "==", f.Code)
 	made, err := Compile(strings.Join(all, " && "))
 	if err == nil && f.Where != nil {
+		made.exact = false
 		made.parts = append(made.parts, part{native: func(x *facts) bool { return f.Where(x.whole()) }})
 	}
 	return made, err

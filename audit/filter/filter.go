@@ -12,6 +12,7 @@
 package filter
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -25,6 +26,9 @@ type Filter struct {
 	text   string
 	parts  []part // all must hold
 	bounds Bounds
+	exact  bool // whatever meets bounds is chosen
+
+	needles [][]byte // what the JSON of every chosen record contains
 
 	failures atomic.Uint64
 	failure  atomic.Pointer[error]
@@ -42,8 +46,17 @@ func (f *Filter) Matches(r *audit.Record) bool {
 	return f.matches(&facts{record: r})
 }
 
-// MatchesRaw is Matches for the JSON of a record as it is stored, without decoding more of it than the filter asks for.
+// MatchesRaw is Matches for the JSON of a record as it is stored, without decoding more of it than the filter asks for. A
+// filter that chooses everything does not look at it.
 func (f *Filter) MatchesRaw(raw []byte) bool {
+	if len(f.parts) == 0 {
+		return true
+	}
+	for _, needle := range f.needles {
+		if !bytes.Contains(raw, needle) {
+			return false
+		}
+	}
 	x, ok := shallow(string(raw))
 	return ok && f.matches(x)
 }
@@ -96,8 +109,10 @@ func And(filters ...*Filter) (*Filter, error) {
 		}
 		all.parts = append(all.parts, f.parts...)
 		texts = append(texts, f.text)
+		all.exact = all.exact && f.exact && !conflict(all.bounds, f.bounds)
 		all.bounds = all.bounds.and(f.bounds)
 	}
+	all.needles = all.bounds.needles()
 	switch len(texts) {
 	case 0:
 	case 1:
@@ -112,4 +127,4 @@ func And(filters ...*Filter) (*Filter, error) {
 }
 
 // everything is the filter that chooses all records.
-func everything() *Filter { return &Filter{text: "true"} }
+func everything() *Filter { return &Filter{text: "true", exact: true} }

@@ -177,6 +177,10 @@ func TestRawRecordsMatchAsDecodedOnesDo(t *testing.T) {
 		}
 	})
 	f := compile(t, `app == ""`)
+	all := compile(t, "")
+	if !all.MatchesRaw([]byte(`{}`)) {
+		t.Error("a filter that chooses everything refuses a record")
+	}
 	for _, raw := range []string{``, `{`, `nothing`, `{"app":"x"`} {
 		if f.MatchesRaw([]byte(raw)) {
 			t.Errorf("%q is a record", raw)
@@ -204,6 +208,40 @@ func TestWhatIsChosenIsWithinTheBounds(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+func TestWhatIsWithinExactBoundsIsChosen(t *testing.T) {
+	exact := 0
+	rapid.Check(t, func(t *rapid.T) {
+		f := compile(t, expression(t, 2))
+		if rapid.Bool().Draw(t, "and") {
+			other := compile(t, expression(t, 1))
+			both, err := And(f, other)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f = both
+		}
+		if !f.Exact() {
+			return
+		}
+		exact++
+		for range 8 {
+			if r := record(t); f.Bounds().Admits(r) != f.Matches(r) {
+				t.Fatalf("%s: admits %v, chosen %v: %s", f, f.Bounds().Admits(r), f.Matches(r), rawOf(t, r))
+			}
+		}
+	})
+	if exact < 5 {
+		t.Errorf("only %d exact filters", exact)
+	}
+	for expr, want := range map[string]bool{``: true, `true`: true, `app == "a" && time >= "2026-11-01" && seq < 9 && user == "x"`: true, `app in ["a"]`: true, `app != "a"`: false,
+		`app == "a" && app == "b"`: false, `app == "a" && app == "a"`: true, `user == "a" && user == "b"`: false, `user == ""`: false, `seq < 0`: false, `seq >= 0`: false, `memo`: false,
+		`app == "a" || app == "b"`: false, `app == "a" && size(groups) > 1`: false, `time != "2026-11-01"`: false, `app == ""`: true, `time < "0001-01-01"`: false} {
+		if got := compile(t, expr).Exact(); got != want {
+			t.Errorf("%q: exact %v, want %v", expr, got, want)
+		}
+	}
 }
 
 // Mistakes that would hide records from an index must be found by the same check.
