@@ -33,6 +33,7 @@ type continuity struct {
 	backTo   int64
 	since    int64 // the last outage
 	until    int64
+	others   bool // the run wrote something else than that somebody is about to read
 }
 
 // newRun notes that a segment begins.
@@ -54,6 +55,9 @@ func (l *logCheck) endRun() {
 	}
 	if l.running && !l.empty {
 		l.silent(l.grow.size, l.last)
+	}
+	if l.others {
+		l.readings = l.grow.size
 	}
 	l.running = false
 }
@@ -81,6 +85,7 @@ func (l *logCheck) follow(c *chunk) {
 	if l.empty {
 		l.beat, l.beatSeq, l.empty = c.from, c.first, false
 	}
+	l.others = l.others || c.others
 	for i := range c.events {
 		l.happened(&c.events[i])
 	}

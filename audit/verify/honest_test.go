@@ -190,3 +190,27 @@ func TestSilenceIsStated(t *testing.T) {
 		t.Error(printed(report))
 	}
 }
+
+// A command that reads the log where no gateway runs leaves a record that nobody signs yet. That is no gap.
+func TestAnnouncedReadingIsNoGap(t *testing.T) {
+	w := newWorld(t, rand.New(rand.NewPCG(5, 6)))
+	announce := func(code string) {
+		m := &machine{w.disk.Boot(-1, false), w.names}
+		_, err := audit.Announce(context.Background(), w.cfg, audit.Options{FS: m, Now: w.now}, &audit.Record{Type: audit.TypeControl, Code: code})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	bubble(t, func() {
+		w.run(func(a *audit.Audit, _ *machine) { w.decide(a, 3); w.control(a, 2); time.Sleep(2 * time.Second) })
+		announce("log_read")
+		announce("log_read")
+	})
+	if report := verifyFiles(t, w.files(), Options{Trust: w.keys.trust(t)}); report.Result != Pass || len(report.Findings) != 1 {
+		t.Error(printed(report))
+	}
+	bubble(t, func() { announce("something_else") })
+	if report := verifyFiles(t, w.files(), Options{Trust: w.keys.trust(t)}); report.Result != Gaps {
+		t.Error(printed(report))
+	}
+}

@@ -30,8 +30,11 @@ type logCheck struct {
 	pruned  []prunedTo
 	newest  claim // the greatest that holds
 	again   again
-	seen    bool // somebody trusted signed something about this log
-	foreign bool // somebody else did
+	// readings is the seq from which on the log holds nothing but announcements of readings, each by a run that wrote
+	// nothing else: a command that reads the logs leaves one where no gateway runs, and with it no checkpoint.
+	readings uint64
+	seen     bool // somebody trusted signed something about this log
+	foreign  bool // somebody else did
 
 	tailSeq uint64 // what the tail file said before the log was read
 	tailOK  bool
@@ -443,9 +446,12 @@ func (l *logCheck) finish(files []segmentFile) {
 		return
 	}
 	l.acknowledged()
-	switch {
-	case l.newest.size < l.out.Size && l.seen:
-		l.gap(Gap{Class: ClassTail, First: l.newest.size, End: l.out.Size}, "%d records after the newest checkpoint are not signed", l.out.Size-l.newest.size)
+	switch unsigned := l.out.Size - l.newest.size; {
+	case unsigned > 0 && l.seen && l.newest.size >= l.readings && l.newest.size >= l.out.First:
+		l.add(Finding{Severity: Pass, Class: ClassTail, Seq: l.newest.size, Text: fmt.Sprintf(
+			"%d records after the newest checkpoint say that somebody reads the log while no gateway runs: the next run signs them", unsigned)})
+	case unsigned > 0 && l.seen:
+		l.gap(Gap{Class: ClassTail, First: l.newest.size, End: l.out.Size}, "%d records after the newest checkpoint are not signed", unsigned)
 	case l.out.Size > l.out.First && !l.seen && !l.foreign:
 		l.add(Finding{Severity: Incomplete, Class: ClassSignature, Text: fmt.Sprintf("there is no signed checkpoint of the %s log", l.name)})
 	}

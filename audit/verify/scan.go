@@ -53,6 +53,7 @@ type result struct {
 	groups []tree.Hash // roots of the groups of 256 that lie within the leaves
 	from   int64       // times of the first and the last record
 	to     int64
+	others bool // there are records that are not announcements of a reading
 	events []event
 	found  []Finding
 	more   uint64 // findings beyond those

@@ -36,6 +36,9 @@ const (
 	decided                         // a decision that such a record refers to
 )
 
+// codeRead is the code of a control record that announces a reading of the log (package admin).
+const codeRead = "log_read"
+
 // backStep is how far the clock may go back unremarked (clockTolerance in package audit).
 const backStep = int64(1e9)
 
@@ -100,6 +103,9 @@ func (l *logCheck) record(c *chunk, line []byte, seq uint64, at int64) {
 	if e, ok := l.event(line, &f); ok {
 		e.seq, e.unix, e.raw = seq, f.unix, line
 		c.events = append(c.events, e)
+	}
+	if l.name != audit.ControlLog || string(f.code) != codeRead || !is(f.kind, audit.TypeControl) {
+		c.others = true
 	}
 	if l.full {
 		l.decode(c, line, &f, seq, at)

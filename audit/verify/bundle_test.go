@@ -1,0 +1,354 @@
+package verify
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"sallyport/audit"
+	"sallyport/audit/evidence"
+	"sallyport/audit/filter"
+	"sallyport/audit/tree"
+)
+
+// archive is an audit directory as bundles are made of it.
+type archive struct {
+	t     testing.TB
+	dir   string
+	trees map[string]*audit.Tree
+}
+
+func (s *archive) tree(log string) *audit.Tree {
+	if s.trees[log] == nil {
+		tree, err := audit.OpenTree(s.dir, log)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.t.Cleanup(func() { tree.Close() })
+		s.trees[log] = tree
+	}
+	return s.trees[log]
+}
+
+func (s *archive) Checkpoint(log string) ([]byte, tree.Checkpoint, error) {
+	signed, c := s.tree(log).Checkpoint()
+	return signed, c, nil
+}
+
+func (s *archive) Oldest(string) (uint64, error) { return 0, nil }
+
+func (s *archive) Near(_ context.Context, _ string, _, _ time.Time, size uint64) (uint64, uint64, error) {
+	return 0, size, nil
+}
+
+func (s *archive) Records(ctx context.Context, log string, first, end uint64) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		r, err := audit.OpenReader(s.dir, log)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		defer r.Close()
+		if first == end {
+			return
+		}
+		for line, err := range r.Lines(ctx, first) {
+			if !yield(line.Raw, err) || err != nil || line.Seq+1 == end {
+				return
+			}
+		}
+	}
+}
+
+func (s *archive) RangeProof(log string, first, end, _ uint64) (tree.RangeProof, error) {
+	return s.tree(log).Range(context.Background(), first, end)
+}
+
+func (s *archive) Policy(digest string) ([]byte, error) { return audit.ReadPolicy(s.dir, digest) }
+
+// bundles are evidence bundles of a scene, of all kinds.
+func (s *scene) bundles(t testing.TB) map[string][]byte {
+	dir := t.TempDir()
+	store(t, dir, s.now)
+	src := &archive{t: t, dir: dir, trees: map[string]*audit.Tree{}}
+	r, err := audit.OpenReader(dir, audit.DecisionLog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	middle, err := r.Get(context.Background(), 300)
+	if err != nil {
+		t.Fatal(err)
+	}
+	query := `effect == "deny" || type == "control"`
+	bundles := map[string][]byte{}
+	for name, o := range map[string]evidence.Options{
+		"everything":    {},
+		"a query":       {Query: query},
+		"only matching": {Query: query, OnlyMatching: true},
+		"a period":      {From: middle.Record.Time, To: middle.Record.Time.Add(100 * time.Second)},
+		"query, period": {From: middle.Record.Time, Query: query},
+		"a quiet hour":  {From: middle.Record.Time.Add(240 * time.Hour), To: middle.Record.Time.Add(241 * time.Hour)},
+	} {
+		o.Created, o.Who, o.Program = middle.Record.Time, "an auditor", "test"
+		o.Sign = func(sum [sha256.Size]byte) ([]byte, error) {
+			return s.w.keys.signNote(testOrigin+"/manifest", evidence.NoteText(testOrigin+"/manifest", sum)), nil
+		}
+		if o.Query != "" {
+			f, err := filter.Compile(o.Query)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.Match = f.MatchesRaw
+		}
+		var b bytes.Buffer
+		if _, err := evidence.Write(context.Background(), &b, src, o); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		bundles[name] = b.Bytes()
+	}
+	return bundles
+}
+
+func verifyBundle(t testing.TB, b []byte, opts Options) *Report {
+	t.Helper()
+	f, err := os.CreateTemp(scratch(), "verify-*.zip")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(f.Name())
+	if _, err := f.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	report, err := Run(context.Background(), f.Name(), opts)
+	if err != nil && report.Result != CannotRun {
+		t.Fatalf("an error without its result: %v", err)
+	}
+	return report
+}
+
+func TestHonestBundlesPass(t *testing.T) {
+	s := newScene(t, 11)
+	for name, b := range s.bundles(t) {
+		report := verifyBundle(t, b, Options{Trust: s.pinned, Rederive: new(oracle)})
+		if report.Result != Pass || len(report.Logs) != 2 || report.Bundle.SignedBy != testOrigin+"/manifest" {
+			t.Errorf("%s: %s", name, printed(report))
+		}
+		if d := report.Logs[1]; name == "everything" && (d.Receipts != 1 || report.Rederived < 900 || d.Signed != d.Size) {
+			t.Errorf("%s: less was checked than there is: %s", name, printed(report))
+		}
+		if report := verifyBundle(t, b, Options{Trust: newKeys(50).trust(t)}); report.Result != Untrusted {
+			t.Errorf("%s, signed by nobody known: %s", name, printed(report))
+		}
+	}
+}
+
+// repack writes a bundle anew, as the program that made it would: change may alter files and, through the manifest, what
+// is said of them. An empty sign leaves the old signature.
+func repack(t testing.TB, b []byte, change func(files map[string][]byte, order *[]string)) []byte {
+	t.Helper()
+	z, err := zip.NewReader(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, order := map[string][]byte{}, []string{}
+	for _, f := range z.File {
+		r, err := f.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if files[f.Name], err = io.ReadAll(r); err != nil {
+			t.Fatal(err)
+		}
+		order = append(order, f.Name)
+	}
+	change(files, &order)
+	var out bytes.Buffer
+	w := zip.NewWriter(&out)
+	for _, name := range order {
+		text, ok := files[name]
+		if !ok {
+			continue
+		}
+		f, err := w.CreateHeader(&zip.FileHeader{Name: name, Method: zip.Deflate})
+		if err == nil {
+			_, err = f.Write(text)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// remanifest makes the manifest fit the files again, and signs it where sign is not nil.
+func remanifest(t testing.TB, files map[string][]byte, change func(m *evidence.Manifest), sign *keys) {
+	t.Helper()
+	var m evidence.Manifest
+	if err := json.Unmarshal(files[evidence.ManifestName], &m); err != nil {
+		t.Fatal(err)
+	}
+	if change != nil {
+		change(&m)
+	}
+	for i := range m.Files {
+		f := &m.Files[i]
+		if text, ok := files[f.Name]; ok {
+			f.Size, f.SHA256 = int64(len(text)), fmt.Sprintf("%x", sha256.Sum256(text))
+		}
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(m); err != nil {
+		t.Fatal(err)
+	}
+	files[evidence.ManifestName] = b.Bytes()
+	if sign != nil {
+		name := testOrigin + "/manifest"
+		files[evidence.NoteName] = sign.signNote(name, evidence.NoteText(name, sha256.Sum256(b.Bytes())))
+	}
+}
+
+// Bundles that were altered, by whoever has the manifest key or not, and bundles of which something is missing.
+func TestAlteredAndIncompleteBundlesAreFound(t *testing.T) {
+	rnd := randomness(t)
+	s := newScene(t, 12)
+	bundles := s.bundles(t)
+	names := []string{"everything", "a query", "only matching", "a period", "query, period"}
+	for range rounds(t, 60) {
+		name := pick(rnd, names)
+		what, b, want := tamperBundle(t, rnd, s, bundles[name])
+		report := verifyBundle(t, b, Options{Trust: s.plain})
+		ok := false
+		for _, w := range want {
+			ok = ok || report.Result == w
+		}
+		if !ok {
+			t.Errorf("%s: %s: want %v, got\n%s", name, what, want, printed(report))
+		}
+	}
+}
+
+func tamperBundle(t testing.TB, rnd *rand.Rand, s *scene, b []byte) (what string, changed []byte, want []Result) {
+	switch rnd.IntN(9) {
+	case 0:
+		changed = bytes.Clone(b)
+		at := rnd.IntN(len(b))
+		changed[at] ^= 1 << rnd.IntN(8)
+		// A name in the zip or the manifest's own signature line may be another one then.
+		return fmt.Sprintf("bit of byte %d", at), changed, []Result{Tampered, Untrusted, Incomplete, CannotRun}
+	case 1:
+		n := rnd.IntN(len(b))
+		return fmt.Sprintf("cut to %d of %d bytes", n, len(b)), b[:n], []Result{Incomplete, CannotRun, Tampered}
+	}
+	want = tampered
+	changed = repack(t, b, func(files map[string][]byte, order *[]string) {
+		records := namesOf(files, func(name string) bool { return strings.HasPrefix(name, "records/") })
+		part := pick(rnd, records)
+		switch rnd.IntN(8) {
+		case 0:
+			what = "a record edited, manifest left"
+			files[part] = editPart(rnd, files[part])
+		case 1:
+			what = "a record edited, manifest signed anew"
+			files[part] = editPart(rnd, files[part])
+			remanifest(t, files, nil, s.w.keys)
+		case 2:
+			what, want = "a record edited, manifest signed by somebody", []Result{Tampered}
+			files[part] = editPart(rnd, files[part])
+			remanifest(t, files, nil, newKeys(60))
+		case 3:
+			name := pick(rnd, *order)
+			for strings.HasPrefix(name, "manifest") {
+				name = pick(rnd, *order)
+			}
+			what, want = name+" missing", []Result{Incomplete, Tampered} // the zip is another one, too
+			delete(files, name)
+		case 4:
+			what = "counts changed"
+			remanifest(t, files, func(m *evidence.Manifest) { m.Logs[0].Counts[0].Type += "x" }, s.w.keys)
+		case 5:
+			what = "another query"
+			remanifest(t, files, func(m *evidence.Manifest) {
+				if m.Query = `app == "nothing"`; m.OnlyMatching {
+					m.Query = `effect == "deny"`
+				}
+			}, s.w.keys)
+		case 6:
+			what = "the checkpoint of a stranger"
+			want = []Result{Untrusted, Tampered}
+			cp := takeApart(t, s.now, audit.DecisionLog).checkpoint()
+			files["checkpoints/decision"] = newKeys(60).signNote(cp.Origin, string(cp.Body()))
+			remanifest(t, files, nil, s.w.keys)
+		case 7:
+			what = "a file added"
+			files["records/decision/99999999999999999999.jsonl"] = []byte("{}\n")
+			*order = append(*order, "records/decision/99999999999999999999.jsonl")
+		}
+	})
+	return what, changed, want
+}
+
+// editPart changes a record of a part.
+func editPart(rnd *rand.Rand, text []byte) []byte {
+	lines := bytes.SplitAfter(text, []byte("\n"))
+	i := rnd.IntN(len(lines) - 1)
+	for tries := 0; lines[i][0] != '{'; tries++ {
+		if i = rnd.IntN(len(lines) - 1); tries > 1000 {
+			lines[i] = append(bytes.Repeat([]byte("A"), 43), '=', '\n')
+			return bytes.Join(lines, nil)
+		}
+	}
+	lines[i] = editLine(rnd, lines[i])
+	return bytes.Join(lines, nil)
+}
+
+// Files that are missing from a bundle make it incomplete, where nothing else is wrong.
+func TestMissingFilesMakeABundleIncomplete(t *testing.T) {
+	s := newScene(t, 13)
+	dir := t.TempDir()
+	store(t, dir, s.now)
+	if err := os.Remove(filepath.Join(dir, "policies", strings.TrimPrefix(digestOf(s.w.archive), "sha256:")+".tar")); err != nil {
+		t.Fatal(err)
+	}
+	report, err := Run(context.Background(), dir, Options{Trust: s.plain, Rederive: new(oracle)})
+	if err != nil || report.Result != Incomplete {
+		t.Errorf("directory without its policy: %v\n%s", err, printed(report))
+	}
+	if report, err = Run(context.Background(), dir, Options{Trust: s.plain}); err != nil || report.Result != Pass {
+		t.Errorf("directory without its policy, not decided again: %v\n%s", err, printed(report))
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "decision", "tree")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "control")); err != nil {
+		t.Fatal(err)
+	}
+	if report, err = Run(context.Background(), dir, Options{Trust: s.plain}); err != nil || report.Result != Incomplete && report.Result != Tampered {
+		t.Errorf("directory without checkpoints: %v\n%s", err, printed(report))
+	}
+	if report, err = Run(context.Background(), filepath.Join(dir, "nowhere"), Options{}); !errors.Is(err, os.ErrNotExist) || report.ExitCode() != 2 {
+		t.Errorf("nothing there: %v, %d", err, report.ExitCode())
+	}
+	if report, err = Run(context.Background(), t.TempDir(), Options{}); err == nil || report.ExitCode() != 2 {
+		t.Errorf("an empty folder: %v, %d", err, report.ExitCode())
+	}
+}
