@@ -10,7 +10,6 @@ package export
 
 import (
 	"bufio"
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -76,7 +75,7 @@ func NewEncoder(format string, o Options) (Encoder, error) {
 	case JSONL:
 		return newJSONL(o), nil
 	case OCSF:
-		return &ocsf{o.source(), cmp.Or(o.Version, "unknown"), eventTable()}, nil
+		return newOCSF(o), nil
 	case CSV:
 		return newCSV(o)
 	case CEF:

@@ -15,9 +15,10 @@ type object struct{ b []byte }
 // name begins a member.
 func (o *object) name(name string) {
 	if last := o.b[len(o.b)-1]; last != '{' && last != '[' {
-		o.b = append(o.b, ',')
+		o.b = append(o.b, ',', '"')
+	} else {
+		o.b = append(o.b, '"')
 	}
-	o.b = append(o.b, '"')
 	o.b = append(o.b, name...)
 	o.b = append(o.b, '"', ':')
 }

@@ -1,6 +1,7 @@
 package export
 
 import (
+	"cmp"
 	"strings"
 	"time"
 
@@ -23,6 +24,17 @@ type ocsf struct {
 	from    *source
 	version string // of the product
 	table   map[kind]*Event
+	same    string // what is the same in the metadata of all events
+}
+
+func newOCSF(o Options) *ocsf {
+	f := &ocsf{from: o.source(), version: cmp.Or(o.Version, "unknown"), table: eventTable()}
+	m := object{[]byte{'{'}}
+	m.word("version", ocsfVersion)
+	m.product("product", f.version)
+	m.raw("profiles", `["host","security_control"]`)
+	f.same = string(m.b)
+	return f
 }
 
 // Header implements Encoder.
@@ -36,7 +48,7 @@ func (f *ocsf) Append(dst []byte, e audit.Entry) ([]byte, error) {
 	}
 	defer f.from.release(r)
 	w := ocsfEvent{row: &r.row, event: r.event(f.table), object: object{append(dst, '{')}}
-	w.base(f.version)
+	w.base(f.same)
 	switch w.event.Class {
 	case HTTPActivity:
 		w.httpActivity()
@@ -69,7 +81,7 @@ var severityNames = [...]string{"Unknown", "Informational", "Low", "Medium", "Hi
 var statusNames = [...]string{"Unknown", "Success", "Failure"}
 
 // base writes what all classes have.
-func (w *ocsfEvent) base(version string) {
+func (w *ocsfEvent) base(same string) {
 	e := w.event
 	activity, word := e.Activity, e.Word
 	if e.Class == HTTPActivity && activity != other {
@@ -93,7 +105,7 @@ func (w *ocsfEvent) base(version string) {
 	w.int("time", milliseconds(w.time))
 	w.int("timezone_offset", 0) // times are UTC
 	w.word("message", w.message())
-	w.metadata(version)
+	w.metadata(same)
 	w.control()
 }
 
@@ -149,11 +161,9 @@ func methodActivity(method string) (int, string) {
 	return other, "Other"
 }
 
-func (w *ocsfEvent) metadata(version string) {
-	m := w.open("metadata", '{')
-	w.word("version", ocsfVersion)
-	w.product("product", version)
-	w.raw("profiles", `["host","security_control"]`)
+func (w *ocsfEvent) metadata(same string) {
+	m := len(w.b) + len(`,"metadata":`)
+	w.raw("metadata", same)
 	w.text("uid", w.id)
 	w.number("sequence", w.seq)
 	w.text("log_name", w.log)
@@ -166,12 +176,12 @@ func (w *ocsfEvent) metadata(version string) {
 	w.close(m)
 }
 
-func (w *ocsfEvent) product(name, version string) {
-	p := w.open(name, '{')
-	w.word("name", product)
-	w.word("vendor_name", vendor)
-	w.word("version", version)
-	w.close(p)
+func (o *object) product(name, version string) {
+	p := o.open(name, '{')
+	o.word("name", product)
+	o.word("vendor_name", vendor)
+	o.word("version", version)
+	o.close(p)
 }
 
 // control writes the profile security_control: what the policy did.
