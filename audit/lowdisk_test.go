@@ -36,6 +36,17 @@ func TestSpaceReadsAsItPrints(t *testing.T) {
 	}
 }
 
+func TestDirectoryKnowsItsSpace(t *testing.T) {
+	d, err := OpenDirectory(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if free, size, known := diskSpace(d); !known || size == 0 || free > size {
+		t.Errorf("free %d of %d, known %v", free, size, known)
+	}
+}
+
 // Low space is said once for each threshold, and again only when there was clearly more meanwhile.
 func TestLowDiskIsSaidOnce(t *testing.T) {
 	m := newFullDisk(newDisk(nil).boot(-1, false))

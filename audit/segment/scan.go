@@ -26,7 +26,7 @@ func (d *Damage) Error() string {
 func (d *Damage) Unwrap() error { return d.Err }
 
 // readAhead is how much of a segment is read at once: many small frames, or the head of a large one.
-const readAhead = 256 << 10
+const readAhead = 128 << 10
 
 // Scanner reads the frames of one segment in order, each with its checksum and seq checked.
 type Scanner struct {
