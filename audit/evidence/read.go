@@ -123,6 +123,8 @@ func (b *Bundle) packedBytes(m *member) ([]byte, error) {
 	return packed, err
 }
 
+var errMore = errors.New("there is more than the zip announces")
+
 // inflate unpacks no more than the zip announces, and nothing may be left over.
 func (m *member) inflate(packed []byte, limit int64) ([]byte, error) {
 	if m.size > limit {
@@ -140,7 +142,7 @@ func (m *member) inflate(packed []byte, limit int64) ([]byte, error) {
 			return nil, err
 		}
 		if n > m.size || source.Len() != 0 {
-			return nil, errors.New("there is more than the zip announces")
+			return nil, errMore
 		}
 		text = out.Bytes()
 	default:

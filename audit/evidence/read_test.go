@@ -387,10 +387,11 @@ func TestNothingHidesBehindPackedBytes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := w.Close(); err != nil {
+	if err := errors.Join(w.SetComment("packed again"), w.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if found := problems(mustOpen(t, b.Bytes())); !has(found, Altered, ReadmeName) {
+	found := problems(mustOpen(t, b.Bytes()))
+	if i := slices.IndexFunc(found, func(p Problem) bool { return p.Name == ReadmeName }); i < 0 || found[i].Kind != Altered || !errors.Is(found[i].Err, errMore) {
 		t.Errorf("found %v", found)
 	}
 }
@@ -436,6 +437,7 @@ func TestHostileZipsAreRefused(t *testing.T) {
 	for name, bad := range map[string][]byte{
 		"a manifest that grows":        bomb(ManifestName, 10),
 		"a manifest that is too large": bomb(ManifestName, 1<<40),
+		"a manifest beyond its limit":  bomb(ManifestName, 64<<20+1),
 		"a note that grows":            appendFile(t, bomb(NoteName, 10), ManifestName, "{}"),
 		"a file twice":                 appendFile(t, good, ReadmeName, "twice"),
 		"a manifest twice":             appendFile(t, good, ManifestName, "{}"),
