@@ -13,6 +13,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -235,76 +236,122 @@ func TestAlteredAndIncompleteBundlesAreFound(t *testing.T) {
 	names := []string{"everything", "a query", "only matching", "a period", "query, period"}
 	for range rounds(t, 60) {
 		name := pick(rnd, names)
-		what, b, want := tamperBundle(t, rnd, s, bundles[name])
-		report := verifyBundle(t, b, Options{Trust: s.plain})
-		ok := false
-		for _, w := range want {
-			ok = ok || report.Result == w
-		}
-		if !ok {
-			t.Errorf("%s: %s: want %v, got\n%s", name, what, want, printed(report))
+		c := tamperBundle(t, rnd, s, bundles[name])
+		if report, ok := c.check(t, s, skips{}); !ok {
+			t.Errorf("%s: %s: want %v, got\n%s", name, c.what, c.want, printed(report))
 		}
 	}
 }
 
-func tamperBundle(t testing.TB, rnd *rand.Rand, s *scene, b []byte) (what string, changed []byte, want []Result) {
+// A verifier that leaves out one of its checks of bundles lets something through.
+func TestEveryCheckOfBundlesIsNeeded(t *testing.T) {
+	rnd := randomness(t)
+	s := newScene(t, 14)
+	bundles := s.bundles(t)
+	for name, skip := range map[string]skips{
+		"proofs": {proofs: true}, "counts": {counts: true}, "matches": {matches: true}, "files": {files: true}, "manifest": {manifest: true}, "period": {period: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 300 {
+				c := tamperBundle(t, rnd, s, bundles[pick(rnd, []string{"everything", "a query", "a period"})])
+				if _, ok := c.check(t, s, skip); !ok {
+					return
+				}
+			}
+			t.Error("nothing gets past a verifier without it")
+		})
+	}
+}
+
+// bundleTampering is one thing done to a bundle. Where the zip was packed anew, that alone is found; the rest must be, too.
+type bundleTampering struct {
+	what     string
+	zip      []byte
+	want     []Result
+	repacked bool
+}
+
+func (c *bundleTampering) check(t testing.TB, s *scene, skip skips) (*Report, bool) {
+	report := verifyBundle(t, c.zip, Options{Trust: s.plain, skip: skip})
+	result := report.Result
+	if c.repacked {
+		result = Pass
+		for _, f := range report.Findings {
+			if f.File != "" || f.Log != "" || f.Class != ClassBundle {
+				if f.Severity.gravity() > result.gravity() {
+					result = f.Severity
+				}
+			}
+		}
+	}
+	return report, slices.Contains(c.want, result)
+}
+
+func tamperBundle(t testing.TB, rnd *rand.Rand, s *scene, b []byte) (c bundleTampering) {
 	switch rnd.IntN(9) {
 	case 0:
-		changed = bytes.Clone(b)
+		c.zip = bytes.Clone(b)
 		at := rnd.IntN(len(b))
-		changed[at] ^= 1 << rnd.IntN(8)
-		// A name in the zip or the manifest's own signature line may be another one then.
-		return fmt.Sprintf("bit of byte %d", at), changed, []Result{Tampered, Untrusted, Incomplete, CannotRun}
+		c.zip[at] ^= 1 << rnd.IntN(8)
+		// The name of a file in the zip may be another one then, or that of the key in the note.
+		c.what, c.want = fmt.Sprintf("bit of byte %d", at), []Result{Tampered, Untrusted, Incomplete}
+		return c
 	case 1:
 		n := rnd.IntN(len(b))
-		return fmt.Sprintf("cut to %d of %d bytes", n, len(b)), b[:n], []Result{Incomplete, CannotRun, Tampered}
+		c.zip, c.what, c.want = b[:n], fmt.Sprintf("cut to %d of %d bytes", n, len(b)), []Result{Incomplete}
+		if n < 64 {
+			c.want = []Result{Incomplete, CannotRun} // so little is no bundle
+		}
+		return c
 	}
-	want = tampered
-	changed = repack(t, b, func(files map[string][]byte, order *[]string) {
-		records := namesOf(files, func(name string) bool { return strings.HasPrefix(name, "records/") })
-		part := pick(rnd, records)
-		switch rnd.IntN(8) {
+	c.want, c.repacked = tampered, true
+	c.zip = repack(t, b, func(files map[string][]byte, order *[]string) {
+		part := pick(rnd, namesOf(files, func(name string) bool { return strings.HasPrefix(name, "records/") }))
+		switch rnd.IntN(9) {
 		case 0:
-			what = "a record edited, manifest left"
+			c.what = "a record edited, manifest left"
 			files[part] = editPart(rnd, files[part])
 		case 1:
-			what = "a record edited, manifest signed anew"
+			c.what = "a record edited, manifest signed anew"
 			files[part] = editPart(rnd, files[part])
 			remanifest(t, files, nil, s.w.keys)
 		case 2:
-			what, want = "a record edited, manifest signed by somebody", []Result{Tampered}
-			files[part] = editPart(rnd, files[part])
+			c.what, c.want = "manifest signed by somebody", untrusted
 			remanifest(t, files, nil, newKeys(60))
 		case 3:
 			name := pick(rnd, *order)
-			for strings.HasPrefix(name, "manifest") {
+			for strings.HasPrefix(name, "manifest.json") {
 				name = pick(rnd, *order)
 			}
-			what, want = name+" missing", []Result{Incomplete, Tampered} // the zip is another one, too
+			c.what, c.want = name+" missing", []Result{Incomplete}
 			delete(files, name)
 		case 4:
-			what = "counts changed"
+			c.what = "counts changed"
 			remanifest(t, files, func(m *evidence.Manifest) { m.Logs[0].Counts[0].Type += "x" }, s.w.keys)
 		case 5:
-			what = "another query"
-			remanifest(t, files, func(m *evidence.Manifest) {
-				if m.Query = `app == "nothing"`; m.OnlyMatching {
-					m.Query = `effect == "deny"`
-				}
-			}, s.w.keys)
+			c.what = "another query"
+			remanifest(t, files, func(m *evidence.Manifest) { m.Query = `id == "nobody" && status == 1` }, s.w.keys)
 		case 6:
-			what = "the checkpoint of a stranger"
-			want = []Result{Untrusted, Tampered}
+			c.what, c.want = "the checkpoint of a stranger", untrusted
 			cp := takeApart(t, s.now, audit.DecisionLog).checkpoint()
 			files["checkpoints/decision"] = newKeys(60).signNote(cp.Origin, string(cp.Body()))
 			remanifest(t, files, nil, s.w.keys)
 		case 7:
-			what = "a file added"
+			c.what = "a file added"
 			files["records/decision/99999999999999999999.jsonl"] = []byte("{}\n")
 			*order = append(*order, "records/decision/99999999999999999999.jsonl")
+		case 8:
+			c.what = "a longer period"
+			remanifest(t, files, func(m *evidence.Manifest) {
+				if m.From.IsZero() && m.To.IsZero() {
+					m.To = time.Date(2000, 1, 1, 0, 3, 0, 0, time.UTC)
+				} else {
+					m.From = m.From.Add(-time.Hour)
+				}
+			}, s.w.keys)
 		}
 	})
-	return what, changed, want
+	return c
 }
 
 // editPart changes a record of a part.

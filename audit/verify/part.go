@@ -49,7 +49,7 @@ func (l *bundleLog) record(p *partResult, leaf *evidence.Leaf) {
 		p.inPeriod++
 	}
 	l.matches(p, leaf, r, inside)
-	if first, last := leaf.Index == l.First && l.First > l.Oldest, leaf.Index == l.End-1 && l.End < l.Size; (first || last) && inside {
+	if first, last := leaf.Index == l.First && l.First > l.Oldest, leaf.Index == l.End-1 && l.End < l.Size; (first || last) && inside && !l.skip.period {
 		l.find(p, leaf, ClassBundle, "it is in the period, and at the edge of what the bundle holds: others may be missing beyond")
 	}
 	l.decide(p, leaf, r)
@@ -64,7 +64,7 @@ func (l *bundleLog) matches(p *partResult, leaf *evidence.Leaf, r *audit.Record,
 		}
 		should = inside && l.query.Matches(r)
 	}
-	if should != leaf.Match {
+	if should != leaf.Match && !l.skip.matches {
 		l.find(p, leaf, ClassBundle, "whether it matches is said to be %v, and is %v", leaf.Match, should)
 	}
 }

@@ -37,6 +37,8 @@ type skips struct {
 	tiles      bool
 	policies   bool
 	decode     bool
+
+	proofs, counts, matches, files, manifest, period bool // of bundles
 }
 
 // run is one call of Run.
