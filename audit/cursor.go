@@ -177,7 +177,7 @@ func (c *cursor) lines(batch *segment.Frame) iter.Seq[Line] {
 func (c *cursor) entries(batch *segment.Frame, m *matcher) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		for line := range c.lines(batch) {
-			if line.Seq < m.filter.FromSeq || !m.maybe(line.Raw) {
+			if line.Seq < m.filter.FromSeq || m.filter.ToSeq > 0 && line.Seq >= m.filter.ToSeq || !m.maybe(line.Raw) {
 				continue
 			}
 			e, err := c.decode(line)

@@ -65,7 +65,26 @@ func (m *matcher) maybe(line []byte) bool {
 			return false
 		}
 	}
-	return true
+	return m.inTime(line)
+}
+
+// inTime is a cheap look at a line's time; true also where it cannot tell.
+func (m *matcher) inTime(line []byte) bool {
+	if m.filter.From.IsZero() && m.filter.To.IsZero() {
+		return true
+	}
+	// No string has an unescaped quote in it, and no field before this one is an object with a time.
+	_, rest, _ := bytes.Cut(line, timeField)
+	text, _, _ := bytes.Cut(rest, []byte{'"'})
+	at, err := time.Parse(time.RFC3339Nano, string(text))
+	return err != nil || !m.outside(at)
+}
+
+var timeField = []byte(`"time":"`)
+
+// outside reports whether a time is not one that the filter wants.
+func (m *matcher) outside(at time.Time) bool {
+	return !m.filter.From.IsZero() && at.Before(m.filter.From) || !m.filter.To.IsZero() && !at.Before(m.filter.To)
 }
 
 func (m *matcher) matches(r *Record) bool {
@@ -73,8 +92,7 @@ func (m *matcher) matches(r *Record) bool {
 	switch {
 	case r.Seq < f.FromSeq:
 	case f.ToSeq > 0 && r.Seq >= f.ToSeq:
-	case !f.From.IsZero() && r.Time.Before(f.From):
-	case !f.To.IsZero() && !r.Time.Before(f.To):
+	case m.outside(r.Time):
 	case f.App != "" && r.App != f.App:
 	case f.Effect != "" && r.Effect != f.Effect:
 	case f.Reason != "" && r.Reason != f.Reason:
