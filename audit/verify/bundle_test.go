@@ -142,7 +142,7 @@ func verifyBundle(t testing.TB, b []byte, opts Options) *Report {
 }
 
 func TestHonestBundlesPass(t *testing.T) {
-	s := newScene(t, 11)
+	s := newScene(t)
 	for name, b := range s.bundles(t) {
 		report := verifyBundle(t, b, Options{Trust: s.pinned, Rederive: new(oracle)})
 		if report.Result != Pass || len(report.Logs) != 2 || report.Bundle.SignedBy != testOrigin+"/manifest" {
@@ -231,7 +231,7 @@ func remanifest(t testing.TB, files map[string][]byte, change func(m *evidence.M
 // Bundles that were altered, by whoever has the manifest key or not, and bundles of which something is missing.
 func TestAlteredAndIncompleteBundlesAreFound(t *testing.T) {
 	rnd := randomness(t)
-	s := newScene(t, 12)
+	s := newScene(t)
 	bundles := s.bundles(t)
 	names := []string{"everything", "a query", "only matching", "a period", "query, period"}
 	for range rounds(t, 60) {
@@ -246,7 +246,7 @@ func TestAlteredAndIncompleteBundlesAreFound(t *testing.T) {
 // A verifier that leaves out one of its checks of bundles lets something through.
 func TestEveryCheckOfBundlesIsNeeded(t *testing.T) {
 	rnd := randomness(t)
-	s := newScene(t, 14)
+	s := newScene(t)
 	bundles := s.bundles(t)
 	for name, skip := range map[string]skips{
 		"proofs": {proofs: true}, "counts": {counts: true}, "matches": {matches: true}, "files": {files: true}, "manifest": {manifest: true}, "period": {period: true},
@@ -370,7 +370,7 @@ func editPart(rnd *rand.Rand, text []byte) []byte {
 
 // Files that are missing from a bundle make it incomplete, where nothing else is wrong.
 func TestMissingFilesMakeABundleIncomplete(t *testing.T) {
-	s := newScene(t, 13)
+	s := newScene(t)
 	dir := t.TempDir()
 	store(t, dir, s.now)
 	if err := os.Remove(filepath.Join(dir, "policies", strings.TrimPrefix(digestOf(s.w.archive), "sha256:")+".tar")); err != nil {

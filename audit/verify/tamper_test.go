@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,7 +32,22 @@ type scene struct {
 	pinned *tree.Trust // the keys, and receipts of the last run
 }
 
-func newScene(t testing.TB, seed uint64) *scene {
+// theScene is one for all tests, since none of them changes it.
+var theScene struct {
+	sync.Once
+	*scene
+}
+
+func newScene(t testing.TB) *scene {
+	t.Helper()
+	theScene.Do(func() { theScene.scene = makeScene(t, 12) })
+	if theScene.scene == nil {
+		t.Fatal("there is no scene")
+	}
+	return theScene.scene
+}
+
+func makeScene(t testing.TB, seed uint64) *scene {
 	w := newWorld(t, rand.New(rand.NewPCG(seed, seed)))
 	s := &scene{w: w}
 	bubble(t, func() {
@@ -623,7 +639,7 @@ func (c *tampering) check(t testing.TB, skip skips) (*Report, bool) {
 // Whatever somebody does to a log who can write every byte of it, and compute everything but a signature, is found.
 func TestTamperingIsFound(t *testing.T) {
 	rnd := randomness(t)
-	s := newScene(t, rnd.Uint64())
+	s := newScene(t)
 	for _, kind := range slices.Sorted(maps.Keys(tamperings)) {
 		t.Run(kind, func(t *testing.T) {
 			for range rounds(t, 6) {
@@ -640,7 +656,7 @@ func TestTamperingIsFound(t *testing.T) {
 // tested.
 func TestEveryCheckIsNeeded(t *testing.T) {
 	rnd := randomness(t)
-	s := newScene(t, rnd.Uint64())
+	s := newScene(t)
 	for name, mutant := range map[string]struct {
 		skip  skips
 		kinds []string
