@@ -100,7 +100,7 @@ func TestPagesAreAccessibleAndSelfContained(t *testing.T) {
 			}
 			for n := range root.Descendants() {
 				for _, a := range n.Attr {
-					for _, id := range strings.Fields(a.Val) {
+					for id := range strings.FieldsSeq(a.Val) {
 						if refers := a.Key == "aria-labelledby" || a.Key == "href"; refers && !ids[strings.TrimPrefix(id, "#")] {
 							t.Errorf("%s=%q leads nowhere", a.Key, a.Val)
 						}
