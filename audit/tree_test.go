@@ -75,6 +75,7 @@ func TestTilesAreMadeAnew(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they wait for the disk
 			dir, keys := t.TempDir(), newKeyProcess()
 			run(t, dir, keys, 5000)
 			checkTree(t, dir, keys, 5000)
