@@ -2,13 +2,17 @@ package test
 
 import (
 	"archive/zip"
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -316,5 +320,219 @@ func TestExportsRedactUnlessAsked(t *testing.T) {
 	first := a.must("audit", "export", "--resume", cursor)
 	if rest := a.must("audit", "export", "--resume", cursor); first == "" || rest != "" {
 		t.Errorf("what was resumed is %q", rest)
+	}
+}
+
+// Another implementation reads the folder that is written for monitors, and finds the tree that is signed.
+func TestTesseraAgreesWithThePublishedLog(t *testing.T) {
+	s := harness.New(t, harness.Apps, "")
+	p := s.Start(t)
+	visit(t, s, 300) // more than one tile
+	a := newAuditor(t, s)
+	if err := p.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	trust, err := os.ReadFile(a.trust)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, log := range []string{"decision", "control"} {
+		folder, origin := t.TempDir(), "corp.test/audit/"+log
+		a.must("audit", "tiles", "--log", log, "--out", folder)
+		a.must("audit", "tiles", "--log", log, "--out", folder) // and nothing is new
+		if out, err := fsck(t, folder, origin, vkey(t, string(trust), origin)); err != nil {
+			t.Errorf("%s: %v\n%s", log, err, out)
+		}
+		bundle := filepath.Join(folder, "tile", "entries")
+		if !spoil(t, bundle) {
+			t.Fatalf("there are no entry bundles in %s", bundle)
+		}
+		if out, err := fsck(t, folder, origin, vkey(t, string(trust), origin)); err == nil {
+			t.Errorf("%s with a bit turned passes:\n%s", log, out)
+		}
+	}
+}
+
+// vkey is the verifier key of an origin in a trust file.
+func vkey(t *testing.T, trust, origin string) string {
+	t.Helper()
+	for line := range strings.Lines(trust) {
+		if strings.HasPrefix(line, origin+"+") {
+			return strings.TrimSpace(line)
+		}
+	}
+	t.Fatalf("no key of %s in %s", origin, trust)
+	return ""
+}
+
+// fsck has Tessera check a folder.
+func fsck(t *testing.T, folder, origin, key string) (string, error) {
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-run", "^TestFolder$", ".")
+	cmd.Dir = "tessera"
+	cmd.Env = append(os.Environ(), "TILES="+folder, "ORIGIN="+origin, "VKEY="+key)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// spoil turns a bit of the first file below a folder.
+func spoil(t *testing.T, folder string) (done bool) {
+	t.Helper()
+	err := filepath.WalkDir(folder, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() || done {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		content[len(content)/2] ^= 1
+		done = true
+		return os.WriteFile(path, content, 0o600)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return done
+}
+
+// What a sink ships arrives in order and complete, also across a restart of the gateway and outages of the receiver; what
+// is slow about it is not felt by requests.
+func TestSinkShipsEverythingOnce(t *testing.T) {
+	lake := newLake(t)
+	s := harness.New(t, harness.Apps, `
+sinks:
+  - { name: lake, type: http, url: "`+lake.URL+`/ingest", format: jsonl, disclose: true, log: decision, batch_wait: 100ms }
+`)
+	p := s.Start(t)
+	visit(t, s, 10)
+	lake.away.Store(true)
+	visit(t, s, 10)
+	a := newAuditor(t, s)
+	harness.Eventually(t, 30*time.Second, "status to say that the sink fails", func() bool {
+		out := a.must("status", "--json")
+		return strings.Contains(out, `"failing_since"`) && strings.Contains(out, `"lake"`)
+	})
+	if err := p.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	lake.away.Store(false)
+	p = s.Start(t)
+	visit(t, s, 10)
+	want := strings.Count(a.must("audit", "export", "--disclose"), "\n")
+	harness.Eventually(t, 30*time.Second, "everything to arrive", func() bool { return lake.received() >= want })
+	if err := p.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	lake.check(t, want)
+}
+
+// lake receives records over HTTP.
+type lake struct {
+	*httptest.Server
+	away atomic.Bool
+
+	mu  sync.Mutex
+	got []audit.Record
+}
+
+func newLake(t *testing.T) *lake {
+	l := &lake{}
+	l.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if l.away.Load() {
+			http.Error(w, "later", http.StatusServiceUnavailable)
+			return
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		lines := bufio.NewScanner(r.Body)
+		lines.Buffer(nil, 1<<20)
+		for lines.Scan() {
+			var one audit.Record
+			if err := json.Unmarshal(lines.Bytes(), &one); err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+				return
+			}
+			l.got = append(l.got, one)
+		}
+	}))
+	t.Cleanup(l.Close)
+	return l
+}
+
+// received is how many different records have arrived.
+func (l *lake) received() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	seqs := map[uint64]bool{}
+	for _, r := range l.got {
+		seqs[r.Seq] = true
+	}
+	return len(seqs)
+}
+
+// check wants every record, each new one in its place.
+func (l *lake) check(t *testing.T, want int) {
+	t.Helper()
+	next := uint64(0)
+	for _, r := range l.got {
+		if r.Seq > next {
+			t.Fatalf("record %d arrived when %d was next", r.Seq, next)
+		}
+		next = max(next, r.Seq+1)
+	}
+	if next < uint64(want) {
+		t.Errorf("%d records arrived, %d were exported", next, want)
+	}
+}
+
+// Queries through the searchable copy and without it find the same, and the newest where that is asked.
+func TestQueryFindsTheSameWithAndWithoutTheCopy(t *testing.T) {
+	s := harness.New(t, harness.Apps, "")
+	p := s.Start(t)
+	visit(t, s, 20)
+	a := newAuditor(t, s)
+	a.must("audit", "reindex")
+	queries := [][]string{
+		{"--user", "ines@corp.test"}, {"--app", "payroll"}, {"--where", `effect == "deny" && path.startsWith("/sal")`},
+		{"--where", `status >= 200 && type == "outcome"`, "--limit", "3"}, {"--limit", "5"}, {"--where", `"staff" in groups`, "--limit", "2"},
+	}
+	var with []string
+	for _, q := range queries {
+		with = append(with, a.must(append([]string{"audit", "query", "--json"}, q...)...))
+	}
+	if err := p.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(s.Dir, "audit", "search")); err != nil {
+		t.Fatal(err)
+	}
+	for i, q := range queries {
+		without := a.must(append([]string{"audit", "query", "--json"}, q...)...)
+		if without != with[i] || without == "" {
+			t.Errorf("%q: with the copy %.500s\nwithout %.500s", q, with[i], without)
+		}
+	}
+}
+
+// What a reviewer finds goes on record, and the next report shows it.
+func TestAccessIsReviewed(t *testing.T) {
+	s := harness.New(t, harness.Apps, "")
+	s.Start(t)
+	visit(t, s, 3)
+	a := newAuditor(t, s)
+	a.must("audit", "review", "--person", "corp|ines", "--app", "wiki", "--decision", "revoke", "--note", "left the team")
+	for _, kind := range []string{"access-review", "unused", "summary", "controls"} {
+		for _, format := range []string{"html", "csv", "json"} {
+			out := a.must("audit", "report", kind, "--format", format)
+			if out == "" || strings.Contains(out, "ines@corp.test") {
+				t.Errorf("%s as %s is empty, or discloses: %.1000s", kind, format, out)
+			}
+			if kind == "access-review" && (!strings.Contains(out, "left the team") || !strings.Contains(out, "corp|ines")) {
+				t.Errorf("%s as %s does not show the review: %.2000s", kind, format, out)
+			}
+		}
+	}
+	if out := a.must("audit", "report", "access-review", "--disclose", "--format", "csv"); !strings.Contains(out, "ines@corp.test") {
+		t.Errorf("disclosed: %.2000s", out)
 	}
 }

@@ -78,7 +78,7 @@ func (c *auditReportCommand) Run(in *invocation) error {
 func (c *auditReportCommand) options(now time.Time) (report.Options, *filter.Filter, error) {
 	o := report.Options{From: c.From.Time, To: c.To.Time, Days: c.Days, Disclose: c.Disclose, Query: c.Where, Program: "sallyport " + version}
 	if o.To.IsZero() {
-		o.To = now.Truncate(time.Second)
+		o.To = now.Truncate(time.Second).Add(time.Second) // this second included
 	}
 	if c.Since != 0 {
 		if !c.From.IsZero() {
