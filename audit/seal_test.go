@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -329,8 +330,8 @@ func TestSealingGivesWay(t *testing.T) {
 // A disk that fails while a segment is sealed costs nothing, and it is tried again later.
 func TestSealingThatFailsIsTriedAgain(t *testing.T) {
 	m := newDisk(nil).boot(-1, false)
-	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	a, err := Open(Config{Dir: "unused", Seal: true}, quiet(Options{FS: m, segmentSize: smallestSegment, Now: func() time.Time { return now }}))
+	var clock testClock
+	a, err := Open(Config{Dir: "unused", Seal: true}, quiet(Options{FS: m, segmentSize: smallestSegment, Now: clock.now}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -355,7 +356,7 @@ func TestSealingThatFailsIsTriedAgain(t *testing.T) {
 		if s := a.Storage(); s.Sealed > 0 {
 			t.Errorf("%s failed a moment ago and sealing was tried again", failing)
 		}
-		now = now.Add(upkeepRetry)
+		clock.add(upkeepRetry)
 	}
 	a.housekeep(t.Context())
 	if s := a.Storage(); s.Sealed != 1 {
@@ -367,8 +368,8 @@ func TestSealingThatFailsIsTriedAgain(t *testing.T) {
 // sealed one was found by a later look.
 func TestRawSegmentStaysUntilTheFolderIsSynced(t *testing.T) {
 	m := newDisk(nil).boot(-1, false)
-	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	a, err := Open(Config{Dir: "unused", Seal: true}, quiet(Options{FS: m, segmentSize: smallestSegment, Now: func() time.Time { return now }}))
+	var clock testClock
+	a, err := Open(Config{Dir: "unused", Seal: true}, quiet(Options{FS: m, segmentSize: smallestSegment, Now: clock.now}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -385,7 +386,7 @@ func TestRawSegmentStaysUntilTheFolderIsSynced(t *testing.T) {
 	})
 	for range 3 {
 		a.housekeep(t.Context())
-		now = now.Add(upkeepRetry)
+		clock.add(upkeepRetry)
 		if list, err := listForms(m, DecisionLog); err != nil || !list[0].raw || !list[0].sealed {
 			t.Fatalf("segments are %+v, %v", list, err)
 		}
@@ -396,3 +397,12 @@ func TestRawSegmentStaysUntilTheFolderIsSynced(t *testing.T) {
 		t.Errorf("in the end segments are %+v, %v", list, err)
 	}
 }
+
+// testClock stands still until it is moved, by anyone.
+type testClock struct{ passed atomic.Int64 }
+
+func (c *testClock) now() time.Time {
+	return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(c.passed.Load()))
+}
+
+func (c *testClock) add(d time.Duration) { c.passed.Add(int64(d)) }

@@ -69,7 +69,8 @@ func newEstate(t testing.TB, d *disk, oldOnes, newOnes int) *estate {
 }
 
 func (e *estate) open(fs FileSystem) (*Audit, error) {
-	a, err := Open(e.config, quiet(Options{FS: fs, segmentSize: smallestSegment, Now: func() time.Time { return e.now }}))
+	now := e.now // of this run
+	a, err := Open(e.config, quiet(Options{FS: fs, segmentSize: smallestSegment, Now: func() time.Time { return now }}))
 	if err != nil {
 		return nil, err
 	}
