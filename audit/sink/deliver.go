@@ -68,8 +68,10 @@ func (r *runner) deliver(ctx context.Context, b *batch) bool {
 	again := backoff{first: r.opts.retry}
 	refusals := 0
 	for len(b.items) > 0 {
+		n := min(len(b.items), r.portion)
 		t := attempt{receiver: r.receiver, limit: r.cfg.Timeout}
-		err := t.send(ctx, b.items)
+		err := t.send(ctx, b.items[:n])
+		r.adapt(n, err)
 		if t.accepted > 0 {
 			refusals = 0
 			again.reset()
@@ -77,16 +79,19 @@ func (r *runner) deliver(ctx context.Context, b *batch) bool {
 		if len(t.refused) > 0 {
 			refusals++
 		}
-		b.items = append(t.refused, t.rest...)
+		left := append(t.rest, b.items[n:]...)
 		if len(t.refused) > 0 && (t.accepted > 0 || refusals >= maxRefusals) {
 			if !r.drop(ctx, t.refused, t.why) {
 				return false
 			}
-			b.items, refusals = t.rest, 0
+			refusals = 0
+		} else {
+			left = append(t.refused, left...)
+			if err == nil && len(t.refused) > 0 {
+				err = t.why
+			}
 		}
-		if err == nil && len(b.items) > 0 {
-			err = t.why
-		}
+		b.items = left
 		r.state.note("sending", err)
 		r.state.count(t.accepted, 0, 0)
 		r.advance(b.place(), t.accepted)
@@ -96,6 +101,17 @@ func (r *runner) deliver(ctx context.Context, b *batch) bool {
 	}
 	r.advance(b.next, 0)
 	return true
+}
+
+// adapt sends less at once to a receiver that was too slow for so much, so that it gets on at all, and more again when it
+// was not.
+func (r *runner) adapt(n int, err error) {
+	switch {
+	case errors.Is(err, errTimeout):
+		r.portion = max(1, n/2)
+	case err == nil:
+		r.portion = min(2*r.portion, r.cfg.BatchRecords)
+	}
 }
 
 // place is how far a batch is delivered: up to the first record that is left of each log.

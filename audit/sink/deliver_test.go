@@ -181,6 +181,29 @@ func TestHangingReceiverHoldsNothingUp(t *testing.T) {
 	})
 }
 
+// A receiver that is too slow for a batch gets smaller ones, and everything in the end.
+func TestSlowReceiverGetsSmallerBatches(t *testing.T) {
+	bubble(t, func(t *testing.T, s *shelf, f *fake, log *book) {
+		f.answer = func(ctx context.Context, items []item) error {
+			if rest(ctx, time.Duration(len(items))*10*time.Millisecond) {
+				return nil
+			}
+			return context.Cause(ctx)
+		}
+		c := config("siem")
+		c.BatchRecords, c.Timeout = 500, time.Second
+		log.write(900)
+		run(t, options(newMachine(), s, f, log), c)
+		time.Sleep(5 * time.Minute)
+		if err := complete(s.seqs(log.name), 0, 1000); err != nil {
+			t.Error(err)
+		}
+		if n := len(s.seqs(log.name)); n != 1000 {
+			t.Errorf("%d arrived, want each of 1000 once", n)
+		}
+	})
+}
+
 // Records that were pruned before they could be shipped are put on record, before anything that comes after them.
 func TestPrunedRecordsAreOnRecord(t *testing.T) {
 	bubble(t, func(t *testing.T, s *shelf, f *fake, log *book) {

@@ -48,8 +48,10 @@ type runner struct {
 	cancel context.CancelFunc // nil before start
 	done   sync.WaitGroup
 
-	saved   place     // owned by the goroutine that sends
-	savedAt time.Time // likewise
+	// Owned by the goroutine that sends.
+	saved   place
+	savedAt time.Time
+	portion int // how many records are sent at once
 }
 
 func newRunner(c Config, o Options) (*runner, error) {
@@ -57,7 +59,7 @@ func newRunner(c Config, o Options) (*runner, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	r := &runner{cfg: c, opts: o, cursor: cursorFile{o.FS, c.Name}}
+	r := &runner{cfg: c, opts: o, cursor: cursorFile{o.FS, c.Name}, portion: c.BatchRecords}
 	r.state = state{log: o.Log.With("sink", c.Name), at: place{}, ahead: place{}, troubles: map[string]trouble{}}
 	for _, log := range o.Logs {
 		if c.Log == Both || string(c.Log) == log.Name() {

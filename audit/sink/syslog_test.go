@@ -29,6 +29,7 @@ type syslogServer struct {
 	conns     map[net.Conn]bool
 	serving   sync.WaitGroup
 	leave     func() bool // asked before each message is read: true crashes, with what is in the buffers
+	buffer    int
 	malformed []string
 }
 
@@ -60,6 +61,9 @@ func (s *syslogServer) listen(t testing.TB, address string) {
 			s.mu.Lock()
 			s.conns[conn] = true
 			s.mu.Unlock()
+			if s.buffer > 0 {
+				conn.(*net.TCPConn).SetReadBuffer(s.buffer)
+			}
 			s.serving.Go(func() { s.serve(conn) })
 		}
 	})
@@ -215,7 +219,7 @@ func TestSyslogReceiverThatStopsReading(t *testing.T) {
 	server := newSyslogServer(t)
 	stuck := make(chan struct{})
 	var once sync.Once
-	server.leave = func() bool { <-stuck; return false }
+	server.leave, server.buffer = func() bool { <-stuck; return false }, 64<<10
 	defer once.Do(func() { close(stuck) })
 	log := newBook(audit.DecisionLog, 0)
 	cfg := server.config()
@@ -223,7 +227,7 @@ func TestSyslogReceiverThatStopsReading(t *testing.T) {
 	o := options(newMachine(), server.shelf, nil, log)
 	o.open = nil
 	s, _ := run(t, o, cfg)
-	log.write(60_000) // more than both kernels buffer
+	log.write(10_000) // more than a kernel takes
 	for late := time.Now().Add(time.Minute); s.Lags()[0].Error != errTimeout.Error(); {
 		if time.Now().After(late) {
 			t.Fatalf("%+v", s.Lags()[0])
