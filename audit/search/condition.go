@@ -14,7 +14,7 @@ func conditionOf(f *filter.Filter) (c Condition, exact bool) {
 	}
 	b := f.Bounds()
 	c = Condition{From: b.From, To: b.To, FromSeq: b.FromSeq, ToSeq: b.ToSeq, User: b.User}
-	exact = isExact(f)
+	exact = f.Exact()
 	columns := map[filter.Field]*string{
 		"type": &c.Type, "code": &c.Code, "app": &c.App, "effect": &c.Effect, "reason": &c.Reason, "method": &c.Method,
 		"policy": &c.Policy, "boot": &c.Boot, "request_id": &c.RequestID, "session": &c.Session,
@@ -32,12 +32,6 @@ func conditionOf(f *filter.Filter) (c Condition, exact bool) {
 		}
 	}
 	return c, exact
-}
-
-// isExact reports whether every record that meets the filter's bounds is chosen.
-func isExact(f any) bool {
-	x, ok := f.(interface{ Exact() bool })
-	return ok && x.Exact()
 }
 
 // narrow looks for one id: among the rows of the millisecond that it states, or among none but the doubtful.

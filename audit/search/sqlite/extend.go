@@ -135,9 +135,11 @@ func (x *extension) add(ctx context.Context, rows []search.Row) error {
 	return x.summarize(ctx)
 }
 
+// insertion is the statement for so many rows. A failure rolls everything back, so SQLite need not be able to undo a
+// statement alone (OR FAIL), for which it would keep each page that it touches.
 func insertion(log string, rows int) string {
 	row := "(" + strings.Repeat("?, ", columns-1) + "?)"
-	return "INSERT INTO " + log + " (seq, segment, offset, line, time, kind, person, session, request, policy, boot) VALUES " +
+	return "INSERT OR FAIL INTO " + log + " (seq, segment, offset, line, time, kind, person, session, request, policy, boot) VALUES " +
 		strings.Repeat(row+", ", rows-1) + row
 }
 

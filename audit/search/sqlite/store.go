@@ -306,7 +306,7 @@ func (d *database) open(ctx context.Context, path string, fresh, readOnly bool) 
 	// A writer that indexes from the beginning is faster when its indexes fit into memory, and when it folds the WAL
 	// into the file by 64 MiB.
 	if d.write, err = connect(path, 1, "immediate", "synchronous(NORMAL)", "cache_size(-131072)",
-		"wal_autocheckpoint(16384)", "journal_size_limit(67108864)"); err != nil {
+		"wal_autocheckpoint(16384)", "journal_size_limit(67108864)", "temp_store(MEMORY)"); err != nil {
 		return err
 	}
 	if fresh {
