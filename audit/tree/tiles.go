@@ -197,7 +197,28 @@ func (t *Tiles) flush(size uint64) error {
 			return fmt.Errorf("writing a hash tile: %w", err)
 		}
 	}
+	if err := t.removeStale(size); err != nil {
+		return fmt.Errorf("removing an old hash tile: %w", err)
+	}
 	t.flushed, t.rewritten = size, true
+	return nil
+}
+
+// removeStale removes partial tiles of that size that an earlier run left, where the tile is full by now and so the partial
+// one was not written again: a reader would take it for ours. The full one is durable where the durable size needs it.
+func (t *Tiles) removeStale(size uint64) error {
+	if t.swept {
+		return nil
+	}
+	for level := 0; size>>(tileHeight*level) > 0; level++ {
+		at, width := edge(level, size)
+		if _, ours := t.partials[partial{at, width}]; ours || width == 0 || t.edgeNumber(level) == at.n {
+			continue
+		}
+		if err := ignoreMissing(t.files.Remove(at.path(width))); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
