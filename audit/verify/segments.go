@@ -96,10 +96,13 @@ func (s *source) header(log string, number uint64) (*segment.Header, error) {
 		return nil, err
 	}
 	h, err := segment.ParseHeader(b[:n])
-	if err == nil && (h.Log != log || h.Number != number) {
-		err = fmt.Errorf("the header is of segment %d of log %q", h.Number, h.Log)
+	if err != nil {
+		return nil, err
 	}
-	return h, err
+	if h.Log != log || h.Number != number {
+		return nil, fmt.Errorf("the header is of segment %d of log %q", h.Number, h.Log)
+	}
+	return h, nil
 }
 
 // sameBytes reports whether the other form of a segment holds the same up to end.
