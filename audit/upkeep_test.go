@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -317,18 +318,19 @@ func TestHousekeepingCrashesFindMistakes(t *testing.T) {
 		a.housekeep(context.Background())
 	}
 	for name, c := range map[string]struct {
-		lie  func(*disk)
-		pass func(*Audit)
+		lie     func(*disk)
+		pass    func(*Audit)
+		removal bool // the power goes at one of the removals, not anywhere
 	}{
 		"sealed form not synced": {func(d *disk) {
 			d.ForgetsSync = func(name string) bool { return strings.Contains(name, segment.SealedSuffix) }
-		}, houseKeeping},
-		"names not synced":            {func(d *disk) { d.ForgetsSyncDir = true }, houseKeeping},
-		"removed without a record":    {nil, silently},
-		"removed before it is signed": {nil, hastily},
-		"removed in one go":           {nil, atOnce(upwards)},
-		"removed newest first":        {nil, atOnce(downwards)},
-		"removed too young":           {nil, young},
+		}, houseKeeping, false},
+		"names not synced":            {func(d *disk) { d.ForgetsSyncDir = true }, houseKeeping, false},
+		"removed without a record":    {nil, silently, false},
+		"removed before it is signed": {nil, hastily, false},
+		"removed in one go":           {nil, atOnce(upwards), true},
+		"removed newest first":        {nil, atOnce(downwards), true},
+		"removed too young":           {nil, young, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			rnd := randomness(t)
@@ -340,6 +342,10 @@ func TestHousekeepingCrashesFindMistakes(t *testing.T) {
 					c.lie(d)
 				}
 				m := d.boot(rnd.IntN(100), true)
+				if c.removal {
+					m = d.boot(-1, true)
+					m.setFault(stopAtRemoval(d, 2+rnd.IntN(3)))
+				}
 				_ = e.keepHouse(m, c.pass)
 				d.stop()
 				if err := e.check(d.boot(-1, false)); err != nil {
@@ -349,6 +355,18 @@ func TestHousekeepingCrashesFindMistakes(t *testing.T) {
 			}
 			t.Error("not found in 500 power cuts")
 		})
+	}
+}
+
+// stopAtRemoval switches the machine off before the n-th segment of decisions is removed.
+func stopAtRemoval(d *disk, n int) func(op, name string) error {
+	return func(op, name string) error {
+		if _, _, is := segment.Number(path.Base(name)); is && op == "remove" && path.Dir(name) == DecisionLog {
+			if n--; n == 0 {
+				d.stop()
+			}
+		}
+		return nil
 	}
 }
 
