@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"sallyport/audit"
 	"sallyport/audit/search"
@@ -335,4 +338,33 @@ func TestDamageIsReported(t *testing.T) {
 	if _, err := seqs(c.Query(t.Context(), audit.DecisionLog, src, search.Query{})); !errors.Is(err, errDamaged) {
 		t.Errorf("searching answers %v, want the damage", err)
 	}
+}
+
+// Keep copies what there is and what comes, rests in between, and ends with its context.
+func TestKeepCatchesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rnd := rand.New(rand.NewPCG(7, 7))
+		m := newMachine()
+		w := startWriting(t, m, rnd)
+		src := audit.OpenReaderFS(m, audit.DecisionLog)
+		store := searchtest.NewMemory()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			search.New(store).Keep(ctx, 5*time.Second, slog.New(slog.DiscardHandler), search.Named{Log: audit.DecisionLog, Source: src})
+		}()
+		for range 3 {
+			w.write(t, rnd, 100)
+			time.Sleep(6 * time.Second)
+			if s, err := store.State(t.Context(), audit.DecisionLog); err != nil || s.Next != w.Decisions().Records() {
+				t.Errorf("the copy is at %d, %v; the log at %d", s.Next, err, w.Decisions().Records())
+			}
+		}
+		cancel()
+		<-done
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }
