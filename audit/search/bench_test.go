@@ -214,3 +214,24 @@ func requestOf(l *busy, seq int) string {
 	}
 	return r.RequestID
 }
+
+// BenchmarkPage is a page of 50 from a log as it is on a disk, with 1,000 records at its end that are not copied.
+func BenchmarkPage(b *testing.B) {
+	const written = 20_000
+	rnd := rand.New(rand.NewPCG(1, 1))
+	m := newMachine()
+	w := startWritingIn(b, m, 64<<20)
+	defer w.Close()
+	w.write(b, rnd, written)
+	src, c := audit.OpenReaderFS(m, audit.DecisionLog), openCopy(b, b.TempDir())
+	index(b, c, src, written-1000)
+	where, err := filter.Compile(`app == "payroll" && effect == "reject" && user == "corp|3"`)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := seqs(c.Query(b.Context(), audit.DecisionLog, src, search.Query{Where: where, Newest: true, Limit: 50})); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

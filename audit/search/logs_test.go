@@ -49,10 +49,15 @@ type writing struct {
 	now time.Time
 }
 
-func startWriting(t testing.TB, m machine, rnd *rand.Rand) *writing {
+func startWriting(t testing.TB, m machine) *writing {
+	t.Helper()
+	return startWritingIn(t, m, 1<<20)
+}
+
+func startWritingIn(t testing.TB, m machine, segments int64) *writing {
 	t.Helper()
 	w := &writing{now: time.Date(2026, 11, 1, 8, 0, 0, 0, time.UTC)}
-	a, err := audit.Open(audit.Config{Dir: "unused", SegmentSize: 1 << 20}, audit.Options{
+	a, err := audit.Open(audit.Config{Dir: "unused", SegmentSize: segments}, audit.Options{
 		FS: m, Log: slog.New(slog.DiscardHandler), Replica: "one",
 		Now: func() time.Time { return w.now },
 	})

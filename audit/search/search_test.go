@@ -24,7 +24,7 @@ import (
 // reading the log from end to end does.
 func TestSearchIsReadingTheLog(t *testing.T) {
 	seed := rand.Uint64()
-	for i := range rounds(t, 25) {
+	for i := range rounds(t, 12) {
 		if err := compare(t, rand.New(rand.NewPCG(seed, uint64(i))), openCopy(t, t.TempDir())); err != nil {
 			t.Fatalf("seed %d, round %d: %v", seed, i, err)
 		}
@@ -34,7 +34,7 @@ func TestSearchIsReadingTheLog(t *testing.T) {
 // compare writes a log, copies a part of it and searches.
 func compare(t *testing.T, rnd *rand.Rand, c *search.Copy) error {
 	m := newMachine()
-	w := startWriting(t, m, rnd)
+	w := startWriting(t, m)
 	defer w.Close()
 	src := audit.OpenReaderFS(m, audit.DecisionLog)
 	for range 1 + rnd.IntN(3) {
@@ -136,7 +136,7 @@ func (n nameless) Extend(ctx context.Context, log string, was search.State, rows
 func TestPrunedLogIsSearched(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 1))
 	m, c := newMachine(), openCopy(t, t.TempDir())
-	w := startWriting(t, m, rnd)
+	w := startWriting(t, m)
 	src := audit.OpenReaderFS(m, audit.DecisionLog)
 	w.write(t, rnd, 2500)
 	index(t, c, src, 0)
@@ -162,7 +162,7 @@ func TestCopyOfAnotherLog(t *testing.T) {
 	c := openCopy(t, t.TempDir())
 	for i, n := range []int{500, 200, 800} {
 		m := newMachine()
-		w := startWriting(t, m, rnd)
+		w := startWriting(t, m)
 		src := audit.OpenReaderFS(m, audit.DecisionLog)
 		w.write(t, rnd, n)
 		for _, q := range []search.Query{{}, {Newest: true, Limit: 9}} {
@@ -196,7 +196,7 @@ func TestBrokenCopyIsMadeAnew(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(3, 3))
 			m, dir := newMachine(), t.TempDir()
-			w := startWriting(t, m, rnd)
+			w := startWriting(t, m)
 			defer w.Close()
 			src := audit.OpenReaderFS(m, audit.DecisionLog)
 			w.write(t, rnd, 600)
@@ -235,7 +235,7 @@ func TestBrokenCopyIsMadeAnew(t *testing.T) {
 func TestTwoUseOneCopy(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(4, 4))
 	m, dir := newMachine(), t.TempDir()
-	w := startWriting(t, m, rnd)
+	w := startWriting(t, m)
 	defer w.Close()
 	src := audit.OpenReaderFS(m, audit.DecisionLog)
 	one, other := openCopy(t, dir), openCopy(t, dir)
@@ -288,7 +288,7 @@ func (l lying) Find(ctx context.Context, log string, c search.Condition, limit i
 func TestRowsAreNotBelieved(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(5, 5))
 	m := newMachine()
-	w := startWriting(t, m, rnd)
+	w := startWriting(t, m)
 	defer w.Close()
 	src := audit.OpenReaderFS(m, audit.DecisionLog)
 	w.write(t, rnd, 500)
@@ -327,7 +327,7 @@ func (d damaged) Lines(ctx context.Context, from uint64) iter.Seq2[audit.Line, e
 func TestDamageIsReported(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(6, 6))
 	m := newMachine()
-	w := startWriting(t, m, rnd)
+	w := startWriting(t, m)
 	defer w.Close()
 	w.write(t, rnd, 300)
 	src := damaged{audit.OpenReaderFS(m, audit.DecisionLog), 200}
@@ -345,7 +345,7 @@ func TestKeepCatchesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(7, 7))
 		m := newMachine()
-		w := startWriting(t, m, rnd)
+		w := startWriting(t, m)
 		src := audit.OpenReaderFS(m, audit.DecisionLog)
 		store := searchtest.NewMemory()
 		ctx, cancel := context.WithCancel(t.Context())
