@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 )
 
@@ -117,9 +118,7 @@ func (r *runner) adapt(n int, err error) {
 // place is how far a batch is delivered: up to the first record that is left of each log.
 func (b *batch) place() place {
 	p := place{}
-	for log, next := range b.next {
-		p[log] = next
-	}
+	maps.Copy(p, b.next)
 	for i := len(b.items) - 1; i >= 0; i-- {
 		p[b.items[i].log] = b.items[i].seq
 	}

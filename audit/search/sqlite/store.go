@@ -322,11 +322,10 @@ func (d *database) open(ctx context.Context, path string, fresh, readOnly bool) 
 }
 
 func (d *database) create(ctx context.Context) error {
-	text := schema
+	texts := []string{schema, fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d;", applicationID, schemaVersion)}
 	for _, log := range logs {
-		text += fmt.Sprintf(logSchema, log)
+		texts = append(texts, fmt.Sprintf(logSchema, log))
 	}
-	text += fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d;", applicationID, schemaVersion)
 	if _, err := d.write.ExecContext(ctx, "PRAGMA journal_mode = WAL"); err != nil {
 		return err
 	}
@@ -335,7 +334,7 @@ func (d *database) create(ctx context.Context) error {
 		return err
 	}
 	defer tx.Rollback()
-	if _, err := tx.ExecContext(ctx, text); err != nil {
+	if _, err := tx.ExecContext(ctx, strings.Join(texts, "")); err != nil {
 		return err
 	}
 	return tx.Commit()
