@@ -43,16 +43,17 @@ func FuzzTrust(f *testing.F) {
 		if err != nil {
 			return
 		}
-		text := strings.Join(first.Keys(), "\n") + "\n"
+		var text strings.Builder
+		text.WriteString(strings.Join(first.Keys(), "\n") + "\n")
 		for _, r := range first.Receipts() {
 			if !bytes.Contains(bytes.ReplaceAll(append(file, '\n'), []byte("\r\n"), []byte("\n")), r.Signed) {
 				t.Errorf("the receipt %q is not in %q", r.Signed, file)
 			}
-			text += string(r.Signed)
+			text.WriteString(string(r.Signed))
 		}
-		again, err := ParseTrust([]byte(text))
+		again, err := ParseTrust([]byte(text.String()))
 		if err != nil || len(again.Keys()) != len(first.Keys()) || len(again.Receipts()) != len(first.Receipts()) {
-			t.Errorf("%q is written as %q: %v", file, text, err)
+			t.Errorf("%q is written as %q: %v", file, text.String(), err)
 		}
 	})
 }

@@ -108,7 +108,7 @@ func clientPath(level string, n, width uint64) string {
 	for len(digits)%3 != 0 {
 		digits = "0" + digits
 	}
-	groups := slices.Collect(slices.Values([]string{}))
+	var groups []string
 	for i := 0; i < len(digits); i += 3 {
 		groups = append(groups, "x"+digits[i:i+3])
 	}
