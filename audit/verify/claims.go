@@ -132,7 +132,7 @@ func (l *logCheck) previous(c tree.Checkpoint, epoch uint32) (p claim, f *Findin
 	if epoch < 2 {
 		return p, nil
 	}
-	i := slices.IndexFunc(c.Extensions, func(s string) bool { return strings.HasPrefix(s, previousName) })
+	i := slices.IndexFunc(c.Extensions, func(line string) bool { return strings.HasPrefix(line, previousName) })
 	if i < 0 {
 		return p, nil
 	}
@@ -170,6 +170,7 @@ func (l *logCheck) openHistory(name string) (*history, error) {
 	h := &history{l: l, file: file, size: size, scanner: bufio.NewScanner(io.NewSectionReader(file, 0, size))}
 	h.scanner.Buffer(make([]byte, 4096), maxNote)
 	h.scanner.Split(tree.ScanNotes)
+	l.successors(h)
 	h.advance()
 	return h, nil
 }
@@ -203,12 +204,36 @@ func (h *history) take(note []byte) {
 			Text: fmt.Sprintf("note %d of the history, of %s with %d records, comes after one with %d", h.read, cp.Origin, c.size, h.sizeNow)})
 		return
 	}
-	if c.epoch > h.epoch {
+	if c.epoch > h.epoch && !said(cp) {
 		l.continues(cp, c.epoch)
 	}
 	c.from, c.place = fromHistory, h.read
 	h.epoch, h.sizeNow, h.next, h.more = c.epoch, c.size, c, true
 	h.trusted++
+}
+
+// said reports whether a checkpoint says what its series continues.
+func said(c tree.Checkpoint) bool {
+	return slices.ContainsFunc(c.Extensions, func(s string) bool { return strings.HasPrefix(s, previousName) })
+}
+
+// successors looks through a history for what series of checkpoints say of those before them: it must be known before the
+// records are read.
+func (l *logCheck) successors(h *history) {
+	s := bufio.NewScanner(io.NewSectionReader(h.file, 0, h.size))
+	s.Buffer(make([]byte, 4096), maxNote)
+	s.Split(tree.ScanNotes)
+	var last []byte
+	for s.Scan() {
+		_, line, ok := bytes.Cut(s.Bytes(), []byte("\n"+previousName))
+		if line, _, _ = bytes.Cut(line, []byte("\n")); !ok || bytes.Equal(line, last) {
+			continue
+		}
+		last = bytes.Clone(line)
+		if c, cp, f := l.open(s.Bytes(), ""); f == nil { // else it is reported when its turn comes
+			l.continues(cp, c.epoch)
+		}
+	}
 }
 
 // torn reports whether the note is the rest of a write that was cut off: it ends with the file, without the empty line.
@@ -230,6 +255,8 @@ func (l *logCheck) continues(cp tree.Checkpoint, epoch uint32) {
 		l.add(*f)
 	case p.from == fromPrevious:
 		l.insert(p)
+	case epoch > 1:
+		l.gap(Gap{Class: ClassOrigin}, "the checkpoint of %s with %d records does not say what the series continues", cp.Origin, cp.Size)
 	}
 }
 
