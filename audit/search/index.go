@@ -16,7 +16,7 @@ import (
 
 // batchRows is how many rows make a transaction: large enough that its cost does not show, small enough for other
 // processes to come in between.
-const batchRows = 8192
+const batchRows = 32768
 
 // Progress says what Index did.
 type Progress struct {

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -147,13 +148,7 @@ func randomFilter(t testing.TB, rnd *rand.Rand, like *audit.Record) *filter.Filt
 			`app in ["wiki"]`, `user in ["corp|1", "corp|2"]`, "true", "false", "memo",
 		))
 	}
-	text := ""
-	for i, term := range terms {
-		if i > 0 {
-			text += " && "
-		}
-		text += term
-	}
+	text := strings.Join(terms, " && ")
 	if text == "" {
 		return nil
 	}

@@ -164,7 +164,7 @@ func users(t *testing.T, open func() search.Store) {
 
 func counts(t *testing.T, open func() search.Store) {
 	rnd := rand.New(rand.NewPCG(9, 10))
-	rows := Rows(rnd, 5, 20_000)
+	rows := Rows(rnd, 5, 50_000)
 	s := open()
 	for chunk := range slices.Chunk(rows, 3000) {
 		extend(t, s, log, chunk)

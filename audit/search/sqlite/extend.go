@@ -14,7 +14,7 @@ const (
 	// atOnce is how many rows one statement inserts.
 	atOnce = 64
 	// spanRows is how many rows make a span, about.
-	spanRows = 4096
+	spanRows = 16384
 )
 
 // State implements search.Store.

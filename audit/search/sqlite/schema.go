@@ -55,7 +55,8 @@ const schema = `
 `
 
 // logSchema is made for each log; %[1]s is its name. A span covers consecutive rows and says what times are among them,
-// so that a range of time becomes one of seqs: times hardly ever go back.
+// so that a range of time becomes one of seqs: times hardly ever go back. The rows' table is not STRICT: with it, SQLite
+// would keep each page that an insertion touches, to undo that alone.
 const logSchema = `
 	CREATE TABLE %[1]s (
 		seq     INTEGER PRIMARY KEY,
@@ -69,7 +70,7 @@ const logSchema = `
 		request INTEGER,
 		policy  INTEGER NOT NULL,
 		boot    INTEGER NOT NULL
-	) STRICT;
+	);
 	CREATE INDEX %[1]s_kind    ON %[1]s (kind);
 	CREATE INDEX %[1]s_person  ON %[1]s (person)  WHERE person IS NOT NULL;
 	CREATE INDEX %[1]s_session ON %[1]s (session) WHERE session IS NOT NULL;
@@ -85,7 +86,7 @@ const logSchema = `
 		span INTEGER NOT NULL,
 		kind INTEGER NOT NULL,
 		n    INTEGER NOT NULL,
-		PRIMARY KEY (span, kind)
+		PRIMARY KEY (kind, span)
 	) STRICT, WITHOUT ROWID;
 `
 
