@@ -161,7 +161,8 @@ func (k *keeper) sign(ctx context.Context) (*signedCheckpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, signTimeout)
+	// A request that is under way is not given up when the run ends: the last one would be refused because of it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), signTimeout)
 	defer cancel()
 	note, err := k.signer.Sign(ctx, k.log.name, next, old.Size, proof)
 	if err != nil {
@@ -247,8 +248,10 @@ func (k *keeper) conclude(ctx context.Context) error {
 	if err := k.grow(ctx); err != nil {
 		return err
 	}
-	if err := k.checkpoint(ctx, true); err != nil {
-		return err
+	if k.checkpoint(ctx, true) != nil { // once more, with what the signer says now
+		if err := k.checkpoint(ctx, true); err != nil {
+			return err
+		}
 	}
 	last := k.latest.Load()
 	if last == nil || k.tiles == nil {

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -125,11 +126,12 @@ func (k *keys) trustFile() string {
 
 func (k *keys) trust(t testing.TB, receipts ...[]byte) *tree.Trust {
 	t.Helper()
-	text := k.trustFile()
+	var text strings.Builder
+	text.WriteString(k.trustFile())
 	for _, r := range receipts {
-		text += "\n" + string(r)
+		text.WriteString("\n" + string(r))
 	}
-	trust, err := tree.ParseTrust([]byte(text))
+	trust, err := tree.ParseTrust([]byte(text.String()))
 	if err != nil {
 		t.Fatal(err)
 	}

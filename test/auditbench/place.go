@@ -131,6 +131,9 @@ func (p *place) open(ctx context.Context) (a *audit.Audit, close func() error, e
 	if err := a.Attach(ctx, signer); err != nil {
 		return nil, nil, err
 	}
+	if _, err := a.Control().Append(ctx, &audit.Record{Type: audit.TypeControl, Code: "started", Actor: &audit.Actor{Kind: "gateway", ID: "bench"}}); err != nil {
+		return nil, nil, err
+	}
 	keeping, stop := context.WithCancel(ctx)
 	var group errgroup.Group
 	group.Go(func() error { return a.Keep(keeping, audit.Keeping{Signer: signer}) })
