@@ -184,12 +184,6 @@ func (a *Audit) Checkpoint(log string) (signed []byte, cp tree.Checkpoint) {
 	return nil, tree.Checkpoint{}
 }
 
-// signed is how many records of a log are covered by a signed checkpoint of this run.
-func (a *Audit) signed(log string) uint64 {
-	_, cp := a.Checkpoint(log)
-	return cp.Size
-}
-
 // noteCheckpoints writes a control record about checkpoints, without waiting.
 func (a *Audit) noteCheckpoints(code string, about any) {
 	_ = a.control.Post(context.Background(), &Record{Type: TypeControl, Code: code, Detail: detail(about)})

@@ -26,7 +26,6 @@ type estate struct {
 	lines  map[string][]string // by log and seq: every record that was acknowledged
 	young  uint64              // seq of the first decision that retention keeps
 	signed map[string]uint64   // what the key process has signed; it has a disk of its own
-	every  uint64              // signing leaves out so many of the newest records
 }
 
 const dayOld = 24 * time.Hour

@@ -15,7 +15,7 @@ import (
 // logs are, and where the key process is that signs them.
 type Places struct {
 	Admin admin.Config
-	Audit audit.Config // with its origin
+	Audit audit.Config   // with its origin
 	Keys  keyring.Config // as far as the file has it: what is wrong with it shows when it is used
 }
 
