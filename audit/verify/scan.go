@@ -13,9 +13,11 @@ import (
 )
 
 const (
-	// readLen is how much of a segment is read at once, and a chunk holds twice that at most: a frame may have a megabyte.
-	readLen  = segment.MaxFrame
-	chunkLen = 2 * segment.MaxFrame
+	// readLen is how much of a segment is read at once: large enough for any disk, and little enough to be in the
+	// processor's cache still when it is hashed. A chunk is as much, and the begin of a frame that was read before, which
+	// may have a megabyte.
+	readLen  = 256 << 10
+	chunkLen = readLen + segment.MaxFrame
 	// chunksAhead is how many chunks there are for each worker, those that are being read, hashed and collected included.
 	chunksAhead = 3
 )
@@ -196,7 +198,7 @@ func (s *scanner) readFrames(ctx context.Context, x *stretch) error {
 		c := <-s.free
 		want := int(min(int64(readLen), x.limit-at-int64(len(rest))))
 		if len(rest)+want > cap(c.buf) {
-			c.buf = make([]byte, min(chunkLen, 2*(len(rest)+want)))
+			c.buf = make([]byte, min(chunkLen, 2*len(rest)+want))
 		}
 		c.buf = c.buf[:cap(c.buf)]
 		have := copy(c.buf, rest)

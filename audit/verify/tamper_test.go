@@ -521,7 +521,7 @@ func editHeader(t testing.TB, rnd *rand.Rand, s *scene) tampering {
 	}
 	h := x.Header
 	what := ""
-	switch rnd.IntN(6) {
+	switch rnd.IntN(7) {
 	case 0:
 		what, h.BootN = "boot number", h.BootN-1
 	case 1:
@@ -537,6 +537,10 @@ func editHeader(t testing.TB, rnd *rand.Rand, s *scene) tampering {
 		b := h.Before.AppendBinary(nil)
 		b[rnd.IntN(len(b))] ^= 1
 		h.Before, _ = tree.ParseFrontier(h.Before.Size(), b)
+	case 6:
+		x = f.segs[0]
+		what, h = "one before the first", x.Header
+		h.PrevEnd = segment.Block
 	}
 	b := append(h.Encode(), x.encode(x.FirstSeq())[segment.Block:]...)
 	files := with(with(s.now, segment.SealedName(f.log, x.Number), nil), segment.Name(f.log, x.Number), b)
@@ -632,7 +636,7 @@ func (c *tampering) check(t testing.TB, skip skips) (*Report, bool) {
 	return report, slices.Contains(c.want, report.Result)
 }
 
-// Whatever somebody does to a log who can write every byte of it, and compute everything but a signature, is found.
+// AUD-05, AUD-06: whatever somebody does to a log who can write every byte of it, and compute everything but a signature, is found.
 func TestTamperingIsFound(t *testing.T) {
 	rnd := randomness(t)
 	s := newScene(t)
