@@ -316,10 +316,30 @@ func TestExportsRedactUnlessAsked(t *testing.T) {
 	if again := a.must("audit", "export", "--format", "ocsf", "--to", now); again != a.must("audit", "export", "--format", "ocsf", "--to", now) {
 		t.Error("the same export twice differs")
 	}
-	cursor := filepath.Join(t.TempDir(), "cursor")
+	resumed(t, a)
+}
+
+// resumed exports in parts, on standard output and to a file, and wants what one export of all would have written.
+func resumed(t *testing.T, a *auditor) {
+	t.Helper()
+	cursor, file, other := filepath.Join(t.TempDir(), "cursor"), filepath.Join(t.TempDir(), "all.csv"), filepath.Join(t.TempDir(), "other")
 	first := a.must("audit", "export", "--resume", cursor)
 	if rest := a.must("audit", "export", "--resume", cursor); first == "" || rest != "" {
 		t.Errorf("what was resumed is %q", rest)
+	}
+	for range 3 {
+		visit(t, a.Stand, 2)
+		a.must("audit", "export", "--format", "csv", "--resume", other, "--out", file)
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if whole := a.must("audit", "export", "--format", "csv"); !strings.HasPrefix(whole, string(got)) || strings.Count(string(got), "\r\n") < 12 {
+		t.Errorf("the parts are\n%s\nthe whole is\n%s", got, whole)
+	}
+	if out, code := a.run("audit", "export", "--format", "jsonl", "--resume", other, "--out", file); code != 2 || !strings.Contains(out, "other arguments") {
+		t.Errorf("another export under the same name: exit %d: %s", code, out)
 	}
 }
 

@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -27,7 +30,7 @@ type auditExportCommand struct {
 	Columns       []string `help:"The columns of csv. Default: all." placeholder:"NAME"`
 	Message       string   `help:"What a syslog message holds: jsonl or cef." enum:"jsonl,cef" default:"jsonl"`
 	OctetCounting bool     `help:"Frame syslog messages by their length (RFC 6587) instead of by lines."`
-	Resume        string   `help:"Go on behind what an export with this file wrote before, and keep in it how far this one comes." placeholder:"FILE" type:"path"`
+	Resume        string   `help:"Go on behind what the same export with this file wrote before, in the same --out, and keep in it how far this one comes." placeholder:"FILE" type:"path"`
 }
 
 func (c *auditExportCommand) Run(in *invocation) error {
@@ -39,12 +42,16 @@ func (c *auditExportCommand) Run(in *invocation) error {
 	if options.Key, err = pseudonymKey(c.PseudonymKey); err != nil {
 		return err
 	}
-	if _, err := export.NewEncoder(c.Format, options); err != nil {
-		return err
-	}
-	begin, err := readCursor(c.Resume, c.Log)
+	encoder, err := export.NewEncoder(c.Format, options)
 	if err != nil {
 		return err
+	}
+	begin, err := c.resumed(chosen)
+	if err != nil {
+		return err
+	}
+	if begin.Next > 0 {
+		encoder = headless{encoder} // the head is there
 	}
 	reading := admin.Reading{Command: "export", Log: c.Log, Filter: c.described(), Disclose: c.Disclose}
 	places, err := in.announce(reading)
@@ -56,16 +63,12 @@ func (c *auditExportCommand) Run(in *invocation) error {
 		return err
 	}
 	defer log.Close()
-	out, err := openOutput(in.out, c.Out)
+	out, err := c.open(in.out, begin)
 	if err != nil {
 		return err
 	}
-	writer, err := export.New(c.Format, out, options)
-	if err != nil {
-		return errors.Join(err, out.abandon())
-	}
 	bar := newProgress(in.errOut)
-	summary, err := export.Run(in.ctx, chosenFrom(in.ctx, log, chosen, begin), writer, export.RunOptions{Progress: func(s export.Summary) { bar.count(s.Records) }})
+	summary, err := export.Run(in.ctx, chosenFrom(in.ctx, log, chosen, begin.Next), export.NewWriter(out, encoder), export.RunOptions{Progress: func(s export.Summary) { bar.count(s.Records) }})
 	bar.close()
 	if err != nil {
 		return errors.Join(err, out.abandon())
@@ -73,11 +76,102 @@ func (c *auditExportCommand) Run(in *invocation) error {
 	if err := out.complete(); err != nil {
 		return err
 	}
-	if c.Resume == "" || summary.Records == 0 {
+	if failed, why := chosen.Failures(); failed > 0 {
+		fmt.Fprintf(in.errOut, "--where could not be asked of %d records, which are left out; of one: %s\n", failed, inert(why.Error()))
+	}
+	return c.keep(begin, summary)
+}
+
+// open opens what is written to. A file that an export goes on in is cut to what that export had finished.
+func (c *auditExportCommand) open(standard io.Writer, begin progressOfExport) (*output, error) {
+	if c.Out == "" || c.Resume == "" {
+		return openOutput(standard, c.Out)
+	}
+	flags := os.O_WRONLY
+	if begin.Next == 0 {
+		flags |= os.O_CREATE | os.O_EXCL
+	}
+	file, err := os.OpenFile(c.Out, flags, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("--resume goes on in the file that it began: %w", err)
+	}
+	if info, err := file.Stat(); err != nil || info.Size() < begin.Bytes {
+		return nil, errors.Join(fmt.Errorf("%s is shorter than what was exported to it: begin anew, with other files", c.Out), file.Close())
+	}
+	if err = file.Truncate(begin.Bytes); err == nil {
+		_, err = file.Seek(begin.Bytes, io.SeekStart)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("going on in %s: %w", c.Out, err), file.Close())
+	}
+	return &output{Writer: file, file: file}, nil
+}
+
+// progressOfExport is what the file of --resume holds: how far an export came, and which one it was.
+type progressOfExport struct {
+	Export string `json:"export"` // digest of all that decides what is written
+	Log    string `json:"log"`
+	Next   uint64 `json:"next"`  // seq to go on with
+	Bytes  int64  `json:"bytes"` // of --out that are finished
+}
+
+// resumed tells where an export goes on. One with other arguments is another export.
+func (c *auditExportCommand) resumed(chosen *filter.Filter) (p progressOfExport, err error) {
+	fresh := progressOfExport{Export: c.digest(chosen), Log: c.Log}
+	if c.Resume == "" {
+		return fresh, nil
+	}
+	if c.Since != 0 {
+		return fresh, errors.New("--since moves on by itself: with --resume, give --from or neither")
+	}
+	text, err := os.ReadFile(c.Resume)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fresh, nil
+	}
+	if err != nil {
+		return fresh, fmt.Errorf("reading how far the last export came: %w", err)
+	}
+	if err := json.Unmarshal(text, &p); err != nil {
+		return fresh, fmt.Errorf("%s does not say how far an export came: %w", c.Resume, err)
+	}
+	if p.Export != fresh.Export || p.Log != c.Log {
+		return fresh, fmt.Errorf("%s is of an export with other arguments: each needs a file of its own", c.Resume)
+	}
+	return p, nil
+}
+
+func (c *auditExportCommand) digest(chosen *filter.Filter) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q", []any{c.Log, c.Format, c.Out, c.Disclose, c.PseudonymKey, c.Columns, c.Message, c.OctetCounting, chosen.String()}))
+	return hex.EncodeToString(sum[:])
+}
+
+// keep writes down how far this export came.
+func (c *auditExportCommand) keep(begin progressOfExport, done export.Summary) error {
+	if c.Resume == "" {
 		return nil
 	}
-	return writeWhole(c.Resume, []byte(summary.Cursor.String()+"\n"))
+	if done.Records > 0 {
+		begin.Next = done.Cursor.Next
+	}
+	if c.Out != "" {
+		info, err := os.Stat(c.Out)
+		if err != nil {
+			return err
+		}
+		begin.Bytes = info.Size()
+	}
+	text, err := json.Marshal(begin)
+	if err != nil {
+		return err
+	}
+	return writeWhole(c.Resume, append(text, '\n'))
 }
+
+// headless leaves out what comes before the first record.
+type headless struct{ export.Encoder }
+
+// Header is nothing.
+func (headless) Header() []byte { return nil }
 
 // chosenFrom yields what a filter chooses from seq on, without decoding more of each record than the filter asks for. It ends
 // at what was recorded when it began, so that an export beside a busy gateway ends.
@@ -125,33 +219,11 @@ func pseudonymKey(path string) ([]byte, error) {
 	return key, nil
 }
 
-// readCursor tells where an export goes on; 0 where it begins.
-func readCursor(path, log string) (uint64, error) {
-	if path == "" {
-		return 0, nil
-	}
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, fmt.Errorf("reading how far the last export came: %w", err)
-	}
-	cursor, err := export.ParseCursor(string(bytes.TrimSpace(text)))
-	if err != nil {
-		return 0, fmt.Errorf("%s: %w", path, err)
-	}
-	if cursor.Log != log {
-		return 0, fmt.Errorf("%s is of the %s log, this export of the %s log", path, cursor.Log, log)
-	}
-	return cursor.Next, nil
-}
-
 // output is standard output, or a file that gets its name when it is complete.
 type output struct {
 	io.Writer
 	file *os.File // nil for standard output
-	path string
+	path string   // the name to be; empty for a file that goes on
 }
 
 func openOutput(standard io.Writer, path string) (*output, error) {
@@ -170,8 +242,11 @@ func (o *output) complete() error {
 	if o.file == nil {
 		return nil
 	}
-	err := o.file.Sync()
-	if err = errors.Join(err, o.file.Close()); err == nil {
+	err := errors.Join(o.file.Sync(), o.file.Close())
+	if o.path == "" {
+		return err // it has it already
+	}
+	if err == nil {
 		err = os.Rename(o.file.Name(), o.path)
 	}
 	if err != nil {
@@ -182,8 +257,11 @@ func (o *output) complete() error {
 
 // abandon removes what was written of the file.
 func (o *output) abandon() error {
-	if o.file == nil {
+	switch {
+	case o.file == nil:
 		return nil
+	case o.path == "":
+		return o.file.Close()
 	}
 	return errors.Join(o.file.Close(), os.Remove(o.file.Name()))
 }

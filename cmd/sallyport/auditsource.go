@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -111,14 +113,19 @@ func (s *auditSource) Policy(digest string) ([]byte, error) { return audit.ReadP
 // whole log where there is a searchable copy.
 func (s *auditSource) find(in *invocation, places config.Places, id string) (log string, found audit.Entry, err error) {
 	for _, log := range logsOf("both") {
-		var seq uint64
-		if n, _ := fmt.Sscanf(id, log+":%d", &seq); n == 1 {
-			found, err = s.logs[log].Get(in.ctx, seq)
-			if errors.Is(err, audit.ErrNoRecord) {
-				err = no{err}
-			}
-			return log, found, err
+		number, is := strings.CutPrefix(id, log+":")
+		if !is {
+			continue
 		}
+		seq, err := strconv.ParseUint(number, 10, 64)
+		if err != nil {
+			return "", found, fmt.Errorf("%q is no LOG:SEQ such as decision:1041", id)
+		}
+		found, err = s.logs[log].Get(in.ctx, seq)
+		if errors.Is(err, audit.ErrNoRecord) {
+			err = no{err}
+		}
+		return log, found, err
 	}
 	where, err := withID(id)
 	if err != nil {
