@@ -197,7 +197,7 @@ func (w *redaction) isPersonal(name string) bool {
 		return w.under("actor")
 	case "subject":
 		return w.under("cert")
-	case "user":
+	case "user", "where":
 		return w.under("filter")
 	}
 	return false

@@ -6,6 +6,9 @@ import (
 	"unicode/utf8"
 )
 
+// Text is a text that people wrote, without what looks like an e-mail or IP address.
+func (r *Redactor) Text(text string) string { return r.scrub(text) }
+
 // scrub replaces what looks like an e-mail or IP address in a text. It would rather take a version number for an address
 // than an address for something else.
 func (r *Redactor) scrub(text string) string {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"sallyport/audit/export"
 	"sallyport/audit/filter/peek"
 )
 
@@ -131,16 +132,10 @@ func (d *directory) shownEmail(email string) string {
 
 // shownText is what people wrote, without what looks like an address.
 func (d *directory) shownText(text string) string {
-	if d.disclose || !strings.Contains(text, "@") {
+	if d.disclose {
 		return text
 	}
-	words := strings.Fields(text)
-	for i, w := range words {
-		if strings.Contains(w, "@") {
-			words[i] = redacted
-		}
-	}
-	return strings.Join(words, " ")
+	return export.Redact(nil).Text(text)
 }
 
 // actor is who caused a control record.

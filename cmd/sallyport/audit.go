@@ -37,7 +37,7 @@ type auditCommand struct {
 // recordFilter chooses records; what is given must all hold.
 type recordFilter struct {
 	Log       string        `help:"Which log: decision or control." enum:"decision,control" default:"decision"`
-	From      instant       `help:"At this time or later: 2026-11-30, 2026-11-30T08:00 or with a zone, 2026-11-30T08:00:00Z." placeholder:"TIME"`
+	From      instant       `help:"At this time or later: 2026-11-30, 2026-11-30T08:00 (UTC) or with a zone, 2026-11-30T08:00:00+01:00." placeholder:"TIME"`
 	To        instant       `help:"Before this time." placeholder:"TIME"`
 	Since     time.Duration `help:"So long ago or later, such as 90m or 24h." placeholder:"DURATION"`
 	User      string        `help:"About this e-mail address or provider|subject, or done by it; in the control log also an account's name." placeholder:"WHO"`
@@ -234,10 +234,11 @@ func mayWrite(dir string) error {
 // instant is a moment on the command line.
 type instant struct{ time.Time }
 
-// UnmarshalText reads a date, a time of day on it, or both with a zone (RFC 3339). Without a zone it is meant here.
+// UnmarshalText reads a date, a time of day on it, or both with a zone (RFC 3339). Without a zone it is UTC,
+// as in conditions and in what is printed: a command line means the same wherever it is run.
 func (i *instant) UnmarshalText(text []byte) error {
 	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04Z07:00", "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02"} {
-		if t, err := time.ParseInLocation(layout, string(text), time.Local); err == nil {
+		if t, err := time.ParseInLocation(layout, string(text), time.UTC); err == nil {
 			i.Time = t
 			return nil
 		}

@@ -11,7 +11,7 @@ import (
 )
 
 type auditBundleCommand struct {
-	From         instant       `help:"The period's begin: 2026-11-30, 2026-11-30T08:00 or with a zone, 2026-11-30T08:00:00Z. Default: the oldest record." placeholder:"TIME"`
+	From         instant       `help:"The period's begin: 2026-11-30, 2026-11-30T08:00 (UTC) or with a zone, 2026-11-30T08:00:00+01:00. Default: the oldest record." placeholder:"TIME"`
 	To           instant       `help:"The period's end, which does not belong to it. Default: the newest signed record." placeholder:"TIME"`
 	Since        time.Duration `help:"The period begins so long ago, such as 24h." placeholder:"DURATION"`
 	Log          string        `help:"Which log: decision, control or both." enum:"decision,control,both" default:"both"`

@@ -46,23 +46,26 @@ func (c *auditExportCommand) Run(in *invocation) error {
 	if err != nil {
 		return err
 	}
-	begin, err := c.resumed(chosen)
+	reading := admin.Reading{Command: "export", Log: c.Log, Filter: c.described(), Disclose: c.Disclose}
+	places, err := in.announce(reading)
+	if err != nil {
+		return err
+	}
+	begin, err := c.resumed(places.Audit.Origin, chosen)
 	if err != nil {
 		return err
 	}
 	if begin.Next > 0 {
 		encoder = headless{encoder} // the head is there
 	}
-	reading := admin.Reading{Command: "export", Log: c.Log, Filter: c.described(), Disclose: c.Disclose}
-	places, err := in.announce(reading)
-	if err != nil {
-		return err
-	}
 	log, err := audit.OpenReader(places.Audit.Dir, c.Log)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
+	if bounds, err := log.Bounds(); err != nil || begin.Next > bounds.Next {
+		return errors.Join(err, fmt.Errorf("%s says that the last export came to record %d, and the log does not reach that far: it is of another log, or of one that was put back", c.Resume, begin.Next))
+	}
 	out, err := c.open(in.out, begin)
 	if err != nil {
 		return err
@@ -116,8 +119,8 @@ type progressOfExport struct {
 }
 
 // resumed tells where an export goes on. One with other arguments is another export.
-func (c *auditExportCommand) resumed(chosen *filter.Filter) (p progressOfExport, err error) {
-	fresh := progressOfExport{Export: c.digest(chosen), Log: c.Log}
+func (c *auditExportCommand) resumed(origin string, chosen *filter.Filter) (p progressOfExport, err error) {
+	fresh := progressOfExport{Export: c.digest(origin, chosen), Log: c.Log}
 	if c.Resume == "" {
 		return fresh, nil
 	}
@@ -140,8 +143,8 @@ func (c *auditExportCommand) resumed(chosen *filter.Filter) (p progressOfExport,
 	return p, nil
 }
 
-func (c *auditExportCommand) digest(chosen *filter.Filter) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q", []any{c.Log, c.Format, c.Out, c.Disclose, c.PseudonymKey, c.Columns, c.Message, c.OctetCounting, chosen.String()}))
+func (c *auditExportCommand) digest(origin string, chosen *filter.Filter) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q", []any{origin, c.Log, c.Format, c.Out, c.Disclose, c.PseudonymKey, c.Columns, c.Message, c.OctetCounting, chosen.String()}))
 	return hex.EncodeToString(sum[:])
 }
 

@@ -19,7 +19,7 @@ import (
 
 type auditReportCommand struct {
 	Kind     string        `arg:"" help:"access-review: who may use what, by which rule, and whether they do. unused: access that nobody uses. summary: what happened in a period. controls: which records support evidence for which control." enum:"access-review,unused,summary,controls"`
-	From     instant       `help:"The period's begin: 2026-11-30, 2026-11-30T08:00 or with a zone, 2026-11-30T08:00:00Z. Default: the oldest record." placeholder:"TIME"`
+	From     instant       `help:"The period's begin: 2026-11-30, 2026-11-30T08:00 (UTC) or with a zone, 2026-11-30T08:00:00+01:00. Default: the oldest record." placeholder:"TIME"`
 	To       instant       `help:"The period's end, which does not belong to it. Default: now." placeholder:"TIME"`
 	Since    time.Duration `help:"The period begins so long ago, such as 2160h." placeholder:"DURATION"`
 	Days     int           `help:"How far back from the end a use counts as one of late." default:"90" placeholder:"COUNT"`

@@ -21,8 +21,8 @@ type recordPrinter struct {
 // The formats of rows keep columns in place without knowing the rows to come; what is wider moves the rest of its row.
 // Codes of the control log are longer than effects, and have no reason or app.
 const (
-	decisionFormat = "%-19[1]s  %-11[2]s  %-16[3]s  %-14[4]s  %-26[5]s  %[6]s\n"
-	controlFormat  = "%-19[1]s  %-22[2]s  %-26[5]s  %[6]s\n"
+	decisionFormat = "%-20[1]s  %-11[2]s  %-16[3]s  %-14[4]s  %-26[5]s  %[6]s\n"
+	controlFormat  = "%-20[1]s  %-22[2]s  %-26[5]s  %[6]s\n"
 )
 
 func newRecordPrinter(out io.Writer, log string, asJSON bool) *recordPrinter {
@@ -45,7 +45,7 @@ func (p *recordPrinter) entry(e audit.Entry) error {
 		p.head()
 	}
 	row := recordRow(e.Record)
-	p.row(moment(e.Record.Time), short(row.what), short(row.reason), short(row.app), short(row.who), short(row.detail))
+	p.row(e.Record.Time.UTC().Format("2006-01-02T15:04:05Z"), short(row.what), short(row.reason), short(row.app), short(row.who), short(row.detail))
 	return p.out.Flush()
 }
 
