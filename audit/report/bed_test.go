@@ -145,7 +145,7 @@ func story() *book {
 	b.add(day(30), audit.Record{Type: audit.TypeRecovered, Code: audit.CodeResumed, Detail: mustJSON(map[string]any{"cause": "no space left"})})
 	b.control(day(31), "started", "", nil, nil)
 	b.control(day(40), CodeReviewed, "", operator, Review{Person: ada.id, App: "payroll", Decision: "later", Note: "ask finance"})
-	b.control(day(41), CodeReviewed, "", &audit.Actor{Kind: "user", ID: bob.id, Name: bob.email}, Review{Person: ada.id, App: "payroll", Decision: "keep", Note: "asked ada@corp.example"})
+	b.control(day(41), CodeReviewed, "", &audit.Actor{Kind: "user", ID: bob.id, Name: bob.email}, Review{Person: ada.id, App: "payroll", Decision: "keep", Note: "asked ada@corp.example at 10.3.3.3"})
 	b.control(day(42), CodeReviewed, "", operator, Review{Person: "corp|left", App: "wiki", Decision: "revoke"})
 	b.decide(options(false).To, ada, "wiki", "access/1", audit.Deny) // after the period
 	return b
