@@ -153,6 +153,7 @@ type bundleLog struct {
 	grow     growing
 	claims   []claim
 	counts   map[[2]string]*evidence.Count
+	read     uint64 // records
 	inPeriod uint64
 	withheld uint64
 	unread   bool // a part could not be read
@@ -289,6 +290,7 @@ func (l *bundleLog) take(p *partResult, proven bool) {
 		}
 		l.again[id]++
 	}
+	l.read += uint64(len(p.leaves))
 	l.inPeriod += p.inPeriod
 	l.withheld += p.withheld
 	l.report.Records += uint64(len(p.leaves))
@@ -334,7 +336,7 @@ func (l *bundleLog) recount() {
 		}
 	}
 	wrong("withheld records", l.Withheld, l.withheld)
-	wrong("records", l.Records, l.grow.size-l.First)
+	wrong("records", l.Records, l.read)
 	var matching uint64
 	for _, c := range l.counts {
 		matching += c.Matching
