@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -159,15 +158,12 @@ func retryAfter(value string, now time.Time) time.Duration {
 	return 0
 }
 
-// quiet is what went wrong without the URL, whose query may be a secret.
+// quiet is what went wrong without the URL, whose query may be a secret, and without a word of the receiver's.
 func quiet(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		return cause
 	}
-	if wrapped, ok := errors.AsType[*url.Error](err); ok {
-		return fmt.Errorf("posting: %w", wrapped.Err)
-	}
-	return err
+	return plain(err)
 }
 
 // readToken reads a token. It is one visible word: anything else is rather the wrong file.

@@ -78,7 +78,7 @@ func (s *syslogger) connect(ctx context.Context) error {
 		return cause
 	}
 	if err != nil {
-		return fmt.Errorf("connecting: %w", err)
+		return fmt.Errorf("connecting: %w", plain(err))
 	}
 	secured := conn.(*tls.Conn)
 	l := &link{conn: secured, raw: secured.NetConn().(*net.TCPConn), ended: make(chan struct{})}
@@ -109,7 +109,7 @@ func (l *link) write(ctx context.Context, items []item) error {
 			continue
 		}
 		if _, err := l.conn.Write(b); err != nil {
-			return fmt.Errorf("writing: %w", err)
+			return fmt.Errorf("writing: %w", plain(err))
 		}
 		b = b[:0]
 	}

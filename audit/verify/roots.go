@@ -82,7 +82,9 @@ func (l *logCheck) compare(c claim) {
 	if l.ignores(c) {
 		return
 	}
-	if root := l.grow.root(); root != c.root {
+	if root := l.grow.root(); root != c.root && c.from == fromPrevious {
+		l.lost(c)
+	} else if root != c.root {
 		l.add(Finding{Severity: Tampered, Class: c.class(ClassRoot), Seq: c.size, Text: fmt.Sprintf(
 			"%s is signed for %d records with root %s; the records here have root %s", l.where(c), c.size, c.root, root)})
 		return
@@ -115,6 +117,14 @@ func (l *logCheck) originOf(epoch uint32) string {
 	return l.agreeOn("") + "/" + l.name
 }
 
+// lost reports that a series of checkpoints does not continue the one before, as it should say: what the key process's
+// operator gave up when opening it is stated and signed, and not there. A receipt of the old series contradicts it.
+func (l *logCheck) lost(c claim) {
+	l.add(Finding{Severity: Incomplete, Class: ClassOrigin, Seq: c.size, Text: fmt.Sprintf(
+		"series %d of the %s log's checkpoints was opened after a loss: series %d had signed %d records with root %s, and the records here are not those",
+		c.place, l.name, c.epoch, c.size, c.root)})
+}
+
 // shorter reports signed checkpoints of more records than there are.
 func (l *logCheck) shorter() {
 	var most claim
@@ -122,6 +132,10 @@ func (l *logCheck) shorter() {
 	note := func(c claim) {
 		l.seen = true
 		if l.ignores(c) || l.skip.length {
+			return
+		}
+		if c.from == fromPrevious {
+			l.lost(c)
 			return
 		}
 		if count++; c.size > most.size {

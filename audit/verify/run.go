@@ -225,6 +225,9 @@ func (r *run) topLevel() {
 
 // unknown remarks on a file that belongs to no audit log.
 func (r *run) unknown(name string) {
+	if strings.HasSuffix(name, ".tmp") { // what a crash leaves of a file that was about to be replaced
+		return
+	}
 	r.report.add(Finding{Severity: Pass, Class: ClassUnknown, File: name, Text: fmt.Sprintf("%q belongs to no audit log", name)})
 }
 
