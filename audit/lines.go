@@ -192,6 +192,13 @@ func (r *Reader) Bounds() (Bounds, error) {
 		return Bounds{}, err
 	}
 	b := Bounds{First: h.FirstSeq(), Next: h.FirstSeq(), Header: h}
+	// While somebody writes, what they publish says it, and the segment need not be read.
+	if writing, err := r.fs.Locked(lockName); err == nil && writing {
+		if t, err := readTail(r.fs, r.log); err == nil && t.segment >= numbers[len(numbers)-1] {
+			b.Next = max(b.Next, t.nextSeq)
+			return b, nil
+		}
+	}
 	c := &cursor{r: r, number: numbers[len(numbers)-1]}
 	defer c.close()
 	for {

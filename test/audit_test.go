@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -126,6 +127,36 @@ func TestAuditorVerifiesWithoutTheOperator(t *testing.T) {
 	a.wants(0, filepath.Join(a.Dir, "audit"))
 	if out := a.must("audit", "query", "--log", "control", "--code", "log_read", "--json"); !strings.Contains(out, `"command":"verify"`) {
 		t.Errorf("the reads on record are %s", out)
+	}
+}
+
+// Copies that are made beside a busy gateway are whole, however often: none looks cut off.
+func TestCopiesOfABusyGatewayPass(t *testing.T) {
+	s := harness.New(t, harness.Apps, "")
+	s.Start(t)
+	visit(t, s, 1)
+	a := newAuditor(t, s)
+	ctx, stop := context.WithCancel(t.Context())
+	var busy sync.WaitGroup
+	defer busy.Wait()
+	defer stop()
+	for range 4 {
+		browser := s.Browser()
+		s.SignIn(t, browser, "wiki", "ines", "staff")
+		busy.Go(func() {
+			for ctx.Err() == nil {
+				if res, err := browser.Get(s.URL("wiki", "/page")); err == nil {
+					drain(res)
+				}
+			}
+		})
+	}
+	for range 10 {
+		copied := filepath.Join(t.TempDir(), "copy")
+		a.must("audit", "copy", "--out", copied)
+		if out, code := a.verify(copied); code != 0 && code != 5 {
+			t.Fatalf("exit %d:\n%s", code, out)
+		}
 	}
 }
 

@@ -38,5 +38,5 @@ func plain(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) {
 		return errClosed
 	}
-	return errors.New("the receiver does not speak the protocol")
+	return errors.New("the receiver does not speak the protocol, or no TLS protocol version from 1.2 on")
 }

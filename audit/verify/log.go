@@ -33,6 +33,7 @@ type logCheck struct {
 	// nothing else: a command that reads the logs leaves one where no gateway runs, and with it no checkpoint.
 	readings uint64
 	seen     bool // somebody trusted signed something about this log
+	own      bool // and it is in this log's folder
 	foreign  bool // somebody else did
 
 	tailSeq uint64 // what the tail file said before the log was read
@@ -336,6 +337,9 @@ func (l *logCheck) finish(files []segmentFile) {
 	}
 	l.acknowledged()
 	switch unsigned := l.out.Size - l.newest.size; {
+	case unsigned > 0 && l.seen && !l.own && !l.foreign:
+		l.add(Finding{Severity: Incomplete, Class: ClassSignature, Seq: l.newest.size, Text: fmt.Sprintf(
+			"%d records of the %s log are not signed, and its folder holds no signed checkpoint at all", unsigned, l.name)})
 	case unsigned > 0 && l.seen && l.newest.size >= l.readings && l.newest.size >= l.out.First:
 		l.add(Finding{Severity: Pass, Class: ClassTail, Seq: l.newest.size, Text: fmt.Sprintf(
 			"%d records after the newest checkpoint say that somebody reads the log while no gateway runs: the next run signs them", unsigned)})

@@ -55,7 +55,7 @@ func (l *logCheck) skipDue() {
 // passed notes a claim about a part of the log that is not there.
 func (l *logCheck) passed(c claim) {
 	if c.size > 0 {
-		l.seen = true
+		l.saw(c)
 	}
 	if c.from == fromReceipt && !l.unsure {
 		l.gap(Gap{Class: ClassPruned, First: 0, End: c.size}, "the receipt at line %d of the trust file covers %d records, and the log begins with record %d: the two cannot be compared", c.place, c.size, l.grow.size)
@@ -77,8 +77,14 @@ func (l *logCheck) checkDue() {
 	}
 }
 
-func (l *logCheck) compare(c claim) {
+// saw notes that there is a trusted checkpoint.
+func (l *logCheck) saw(c claim) {
 	l.seen = true
+	l.own = l.own || c.from == fromLatest || c.from == fromHistory
+}
+
+func (l *logCheck) compare(c claim) {
+	l.saw(c)
 	if l.ignores(c) {
 		return
 	}
@@ -130,7 +136,7 @@ func (l *logCheck) shorter() {
 	var most claim
 	count := 0
 	note := func(c claim) {
-		l.seen = true
+		l.saw(c)
 		if l.ignores(c) || l.skip.length {
 			return
 		}
@@ -150,7 +156,7 @@ func (l *logCheck) shorter() {
 	}
 	if count > 0 {
 		l.add(Finding{Severity: Tampered, Class: most.class(ClassRollback), Seq: l.grow.size, Text: fmt.Sprintf(
-			"the %s log ends after %d records, and %s is signed for %d (%d signed checkpoints are beyond the end)",
+			"the %s log ends after %d records, and %s is signed for %d (%d signed checkpoints are beyond the end); a copy that was made file by file beside a running gateway looks the same: make it with sallyport audit copy",
 			l.name, l.grow.size, l.where(most), most.size, count)})
 	}
 }

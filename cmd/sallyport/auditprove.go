@@ -130,3 +130,15 @@ func publishTiles(in *invocation, places config.Places, log, out string) error {
 	in.say("%d records in the tree, %d of them new in %s", done.Size, done.Added, out)
 	return nil
 }
+
+type auditCopyCommand struct {
+	Out string `required:"" short:"o" help:"The folder to make." placeholder:"FOLDER" type:"path"`
+}
+
+func (c *auditCopyCommand) Run(in *invocation) error {
+	places, err := in.announce(admin.Reading{Command: "copy", Log: "both", Disclose: true})
+	if err != nil {
+		return err
+	}
+	return audit.Copy(in.ctx, places.Audit.Dir, c.Out)
+}

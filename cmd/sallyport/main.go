@@ -8,7 +8,7 @@
 //	sallyport backup             copy the running gateway's state
 //	sallyport config schema|show
 //	sallyport session list|revoke
-//	sallyport audit tail|query|export|bundle|verify|prove|receipt|trust|tiles|report|review|reindex
+//	sallyport audit tail|query|export|bundle|copy|verify|prove|receipt|trust|tiles|report|review|reindex
 //	sallyport version
 //
 // Exit codes: 0 yes, 1 no, 2 usage or cannot run; audit verify has more, see package audit/verify.
