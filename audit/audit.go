@@ -186,7 +186,7 @@ func (a *Audit) Close() error {
 	if errors.Is(err, ErrSlow) || errors.Is(err, ErrClosed) {
 		return err
 	}
-	a.conclude(context.Background())
+	a.each(context.Background(), (*keeper).conclude)
 	for _, k := range a.keepers {
 		k.close()
 	}

@@ -123,7 +123,7 @@ func isEpoch(origin, base string) bool {
 // checkpoint has the tree as it is signed, unless that was done, and published: always, or if that is due.
 func (k *keeper) checkpoint(ctx context.Context, always bool) error {
 	if k.signer == nil {
-		return errors.New("there is no signer of checkpoints")
+		return errNoSigner
 	}
 	if k.position == nil {
 		if err := k.attach(ctx); err != nil {
@@ -234,6 +234,24 @@ func (k *keeper) keep(next *signedCheckpoint, now time.Time) error {
 	}
 	k.kept = now
 	return nil
+}
+
+// errNoSigner says that a run ends whose checkpoints nobody has been asked to sign.
+var errNoSigner = errors.New("there is no signer of checkpoints")
+
+// settle has all records signed that there are.
+func (k *keeper) settle(ctx context.Context) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.signer == nil {
+		return errNoSigner
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), signTimeout)
+	defer cancel()
+	if err := k.grow(ctx); err != nil {
+		return err
+	}
+	return k.checkpoint(ctx, true)
 }
 
 // conclude makes the last checkpoint of a run.

@@ -44,16 +44,25 @@ type pulse struct {
 	sinks func() any
 	began time.Time // with its monotonic reading
 	wall  time.Time // of the records' clock, then
+	late  bool      // the first one comes after a period
 }
 
-// beat writes heartbeats into both logs until ctx ends. One that a log cannot take is left out, and nothing waits.
+// beat writes heartbeats into both logs until ctx ends. One that a log cannot take is left out, and nothing waits. The
+// first comes when the run has its first checkpoints: a log that is put back to before a run is found by the other then.
 func (p *pulse) beat(ctx context.Context, period time.Duration) {
 	ticker := time.NewTicker(period)
 	defer ticker.Stop()
+	first := time.NewTimer(min(period, checkpointPeriod))
+	defer first.Stop()
+	if p.late {
+		first.Stop()
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-first.C:
+			p.once(ctx)
 		case <-ticker.C:
 			p.once(ctx)
 		}
@@ -61,6 +70,17 @@ func (p *pulse) beat(ctx context.Context, period time.Duration) {
 }
 
 func (p *pulse) once(ctx context.Context) {
+	p.each(func(k *keeper, r *Record) { _ = k.log.Post(ctx, r) })
+}
+
+// last writes the last heartbeats of a run, and waits for them.
+func (p *pulse) last(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, slowCommit)
+	defer cancel()
+	p.each(func(k *keeper, r *Record) { _, _ = k.log.Append(ctx, r) })
+}
+
+func (p *pulse) each(write func(*keeper, *Record)) {
 	clock, disk, sinks := p.clock(), p.disk(), p.report()
 	for _, k := range p.audit.keepers {
 		if k.log.failing.Load() != nil {
@@ -71,7 +91,7 @@ func (p *pulse) once(ctx context.Context) {
 			Log: k.log.name, Other: p.other(k), Clock: clock, Disk: disk, Sinks: sinks,
 			Tree: TreeState{Size: k.log.Records(), Signed: signed.Size},
 		}
-		_ = k.log.Post(ctx, &Record{Type: TypeHeartbeat, Detail: detail(h)})
+		write(k, &Record{Type: TypeHeartbeat, Detail: detail(h)})
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sallyport/audit/tree"
@@ -40,6 +41,8 @@ type Keeping struct {
 	// Checkpoint is the time between two checkpoints of a log that grows by less than 4,096 records meanwhile. The first of
 	// a run does not wait. Sixty times that is the time between two that are kept in the history. Default 1 s.
 	Checkpoint time.Duration
+
+	unanchored bool // no heartbeats at begin and end, in tests that count records
 }
 
 // The defaults of Keeping.
@@ -75,7 +78,8 @@ func (k *keeper) begin(ctx context.Context, signer CheckpointSigner) error {
 }
 
 // Keep grows the trees behind the logs, has their checkpoints signed, writes heartbeats, and keeps the directory's house,
-// until ctx ends; then it has a last checkpoint of each log signed, which takes no longer than the signer may. Records
+// until ctx ends; then each log gets a last heartbeat, which holds the other to where it is, and a last checkpoint. That takes
+// no longer than the signer may. Records
 // that are to be covered by that one, such as the one that says that the gateway stops, are appended before. It attaches
 // the signer if that was not done, and goes on while the signer cannot be reached: [Audit.Healthy] says when that has
 // taken too long, and when a log turns out not to be the one that was signed.
@@ -87,12 +91,15 @@ func (a *Audit) Keep(ctx context.Context, k Keeping) error {
 	for _, keeper := range a.keepers {
 		wg.Go(func() { keeper.run(ctx) })
 	}
-	pulse := &pulse{audit: a, sinks: k.Sinks, began: time.Now(), wall: a.now()}
+	pulse := &pulse{audit: a, sinks: k.Sinks, began: time.Now(), wall: a.now(), late: k.unanchored}
 	wg.Go(func() { pulse.beat(ctx, cmp.Or(k.Heartbeat, heartbeatPeriod)) })
 	wg.Go(func() { a.keepHouse(ctx) })
 	wg.Go(func() { a.watch(ctx) })
 	wg.Wait()
-	a.conclude(ctx)
+	if !k.unanchored && a.each(ctx, (*keeper).settle) {
+		pulse.last(context.WithoutCancel(ctx))
+	}
+	a.each(ctx, (*keeper).conclude)
 	return nil
 }
 
@@ -160,17 +167,24 @@ func (a *Audit) keepHouse(ctx context.Context) {
 	}
 }
 
-// conclude has what was not signed yet signed a last time.
-func (a *Audit) conclude(ctx context.Context) {
+// each does a thing for both logs at once, and reports whether it was done.
+func (a *Audit) each(ctx context.Context, do func(*keeper, context.Context) error) bool {
 	var wg sync.WaitGroup
+	var failed atomic.Bool
 	for _, k := range a.keepers {
 		wg.Go(func() {
-			if err := k.conclude(ctx); err != nil {
+			err := do(k, ctx)
+			if err == nil {
+				return
+			}
+			failed.Store(true)
+			if !errors.Is(err, errNoSigner) {
 				k.slog.Warn("the last records of the audit log are not signed", "log", k.log.name, "error", err)
 			}
 		})
 	}
 	wg.Wait()
+	return !failed.Load()
 }
 
 // Checkpoint is the latest signed checkpoint of a log, as a note and read; nil and the zero value before the first of this

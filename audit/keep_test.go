@@ -14,8 +14,15 @@ import (
 	"sallyport/audit/tree"
 )
 
-// keeping runs Keep until stop is called.
+// keeping runs Keep until stop is called, without the heartbeats at begin and end.
 func keeping(t testing.TB, a *Audit, k Keeping) (stop func()) {
+	t.Helper()
+	k.unanchored = true
+	return anchored(t, a, k)
+}
+
+// anchored is keeping as the gateway does it.
+func anchored(t testing.TB, a *Audit, k Keeping) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -32,6 +39,57 @@ func keeping(t testing.TB, a *Audit, k Keeping) (stop func()) {
 	}
 	t.Cleanup(stop)
 	return stop
+}
+
+// AUD-06: however short a run, each log ends it holding the other to where it is, under a signature of its own.
+func TestEachRunAnchorsBothLogs(t *testing.T) {
+	dir := t.TempDir()
+	keys := newKeyProcess()
+	for run := range uint64(3) {
+		a, err := Open(Config{Dir: dir}, quiet(Options{segmentSize: smallestSegment}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := anchored(t, a, Keeping{Signer: keys})
+		for _, l := range []*Log{a.decisions, a.control} {
+			if _, err := l.Append(t.Context(), decision("/")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		stop()
+		for _, l := range []*Log{a.decisions, a.control} {
+			checkAnchored(t, dir, a, l, 2*run+1)
+		}
+		if err := a.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// checkAnchored wants the last record of a log to hold the other to at least so many records, and to be signed.
+func checkAnchored(t *testing.T, dir string, a *Audit, l *Log, want uint64) {
+	t.Helper()
+	r, err := OpenReader(dir, l.name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	last, err := r.Get(t.Context(), l.Records()-1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var h Heartbeat
+	if err := json.Unmarshal(last.Record.Detail, &h); err != nil || last.Record.Type != TypeHeartbeat {
+		t.Fatalf("the %s log ends with %s, %v", l.name, last.Raw, err)
+	}
+	body, _, _ := strings.Cut(h.Other, "\n\n")
+	other, err := tree.ParseCheckpointBody([]byte(body + "\n"))
+	if err != nil || other.Size < want || other.Origin == testOrigin+"/"+l.name {
+		t.Errorf("the %s log holds the other to %+v, %v, want at least %d records", l.name, other, err, want)
+	}
+	if _, cp := a.Checkpoint(l.name); cp.Size != l.Records() {
+		t.Errorf("of %d records of the %s log %d are signed", l.Records(), l.name, cp.Size)
+	}
 }
 
 // openClosed is openSimulated for a test that closes by itself.
