@@ -143,17 +143,16 @@ func copySegment(ctx context.Context, s *source, to FileSystem, log string, numb
 	if h.FirstSeq() >= end && end > 0 && number > 1 {
 		return true, nil // begun after the moment
 	}
-	name, size := segment.Name(log, number), s.size
-	var reader io.ReaderAt = s
+	reader, size := io.ReaderAt(s.file), int64(0)
 	if s.sealed {
-		name, reader = s.name, s.file
-		if size, err = s.file.Size(); err != nil {
-			return false, err
-		}
-	} else if size, done, err = s.extentTo(h, end); err != nil {
+		size, err = s.file.Size()
+	} else {
+		size, done, err = s.extentTo(h, end)
+	}
+	if err != nil {
 		return false, err
 	}
-	f, err := to.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+	f, err := to.OpenFile(s.name, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
 	if err != nil {
 		return false, err
 	}

@@ -73,8 +73,13 @@ func benchLog(b *testing.B, dir string, keys *keys, segments, perSegment int) {
 	if err := os.Mkdir(filepath.Join(dir, "control"), 0o755); err != nil {
 		b.Fatal(err)
 	}
-	h := &segment.Header{Log: audit.ControlLog, Number: 1, ID: uuid.New(), Created: time.Now(), Boot: boot, BootN: 1, Size: segment.Block}
-	store(b, dir, map[string][]byte{segment.Name(audit.ControlLog, 1): h.Encode()})
+	h := &segment.Header{Log: audit.ControlLog, Number: 1, ID: uuid.New(), Created: time.Now(), Boot: boot, BootN: 1, Size: 2 * segment.Block}
+	line := fmt.Appendf(nil, `{"v":1,"id":"018f0000-0000-7000-8000-%012x","log":"control","seq":0,"boot":{"id":"%s","n":1},"type":"control","code":"started","time":"2026-11-01T00:00:00.000000000Z","replica":"gw1"}`, 0, boot)
+	frame := segment.SealFrame(append(append(segment.BeginFrame(nil), line...), '\n'), h.ID, 0, 1)
+	cp = tree.Checkpoint{Origin: testOrigin + "/control", Size: 1, Root: tree.HashLeaf(line)}
+	store(b, dir, map[string][]byte{
+		segment.Name(audit.ControlLog, 1): append(h.Encode(), frame...), "control/tree/checkpoint": keys.signNote(cp.Origin, string(cp.Body())),
+	})
 }
 
 func benchLine(seq uint64, boot uuid.UUID, pad []byte) []byte {

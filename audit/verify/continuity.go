@@ -44,6 +44,7 @@ func (l *logCheck) newRun(h *segment.Header) {
 	l.endRun()
 	l.continuity = continuity{running: true, empty: true, last: l.last}
 	l.out.Boots++
+	l.trace(h)
 }
 
 // endRun states what the run has not explained.
@@ -86,6 +87,7 @@ func (l *logCheck) follow(c *chunk) {
 		l.beat, l.beatSeq, l.empty = c.from, c.first, false
 	}
 	l.others = l.others || c.others
+	l.traced(c)
 	for i := range c.events {
 		l.happened(&c.events[i])
 	}

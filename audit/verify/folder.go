@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"iter"
 	"os"
+	"slices"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -51,6 +53,12 @@ func (f folder) read(name string, limit int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(file, limit))
 }
 
+// exists reports whether there is anything of that name.
+func (f folder) exists(name string) bool {
+	_, err := f.root.Lstat(name)
+	return err == nil
+}
+
 // isFolder reports whether there is a folder of that name.
 func (f folder) isFolder(name string) bool {
 	info, err := f.root.Lstat(name)
@@ -83,8 +91,29 @@ func (f folder) list(name string) iter.Seq2[fs.DirEntry, error] {
 	}
 }
 
-// isDisk says whether an error is one of reading files, as opposed to what is in them.
+// notFolder says what is in the place of a folder; nil where that is one, or nothing is there.
+func (f folder) notFolder(name string) error {
+	info, err := f.root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.IsDir() {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return &fs.PathError{Op: "open", Path: name, Err: errNoFolder}
+}
+
+var errNoFolder = errors.New("this is no folder")
+
+// isDisk says whether an error is one of reading files, as opposed to what they are and what is in them: links that lead
+// out or in circles, files in the place of folders and names that are too long come with the directory, and whoever made it
+// must not be able to keep the rest of it from being looked at.
 func isDisk(err error) bool {
-	path, ok := errors.AsType[*fs.PathError](err)
-	return ok && !errors.Is(path, fs.ErrNotExist) && !errors.Is(path, errIrregular) && !errors.Is(path, io.EOF)
+	errno, ok := errors.AsType[syscall.Errno](err)
+	return ok && slices.Contains(diskErrors, errno)
+}
+
+var diskErrors = []syscall.Errno{
+	syscall.EIO, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.EACCES, syscall.EPERM, syscall.EINTR,
+	syscall.ESTALE, syscall.ETIMEDOUT, syscall.EUCLEAN, syscall.EBADMSG, // of file servers, and file systems with checksums
 }

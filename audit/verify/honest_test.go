@@ -30,6 +30,12 @@ func (w *world) life() {
 			}
 		})
 		time.Sleep(time.Duration(w.rnd.IntN(300)) * time.Second)
+		switch w.rnd.IntN(6) {
+		case 0:
+			w.announce("log_read")
+		case 1:
+			w.failStart()
+		}
 	}
 }
 
@@ -173,6 +179,7 @@ func TestSilenceIsStated(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		w.record(a, "started")
 		w.decide(a, 1)
 		time.Sleep(151 * time.Second)
 		w.decide(a, 1)

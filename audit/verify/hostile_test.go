@@ -60,6 +60,52 @@ func TestNothingButFilesIsRead(t *testing.T) {
 	}
 }
 
+// What is in the place of a folder, and is none, is a finding: it keeps nothing else from being looked at.
+func TestOddFoldersAreFindings(t *testing.T) {
+	s := newScene(t)
+	outside := t.TempDir()
+	store(t, outside, s.now)
+	for what, change := range map[string]func(path, name string) error{
+		"link out":    func(path, name string) error { return os.Symlink(filepath.Join(outside, name), path) },
+		"link up":     func(path, _ string) error { return os.Symlink("../../..", path) },
+		"link within": func(path, _ string) error { return os.Rename(path+".tmp", path+".old") },
+		"loop":        func(path, _ string) error { return os.Symlink(filepath.Base(path), path) },
+		"file":        func(path, _ string) error { return os.WriteFile(path, nil, 0o644) },
+		"pipe":        func(path, _ string) error { return unix.Mkfifo(path, 0o644) },
+		"long name":   func(path, _ string) error { return os.Symlink(strings.Repeat("x", 300), path) },
+	} {
+		for _, name := range []string{"decision", "control", "decision/tree", "control/tree", "decision/tree/tile", "policies"} {
+			dir := t.TempDir()
+			store(t, dir, s.now)
+			path := filepath.Join(dir, filepath.FromSlash(name))
+			err := os.Rename(path, path+".tmp")
+			if err == nil {
+				err = change(path, name)
+			}
+			if err == nil && what == "link within" {
+				err = os.Symlink(filepath.Base(path)+".old", path)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			report, err := Run(context.Background(), dir, Options{Trust: s.plain, Rederive: new(oracle)})
+			if err != nil || report.Result != Tampered {
+				t.Errorf("a %s as %s: %v\n%s", what, name, err, printed(report))
+			}
+		}
+	}
+	for _, err := range []error{unix.EIO, unix.ENOMEM, unix.EMFILE, unix.ENFILE, unix.EACCES, unix.EPERM, unix.EINTR} {
+		if !isDisk(&os.PathError{Op: "open", Path: "x", Err: err}) {
+			t.Errorf("%v is not the disk's", err)
+		}
+	}
+	for _, err := range []error{unix.ELOOP, unix.ENOTDIR, unix.ENAMETOOLONG, unix.ENOENT, os.ErrInvalid} {
+		if isDisk(&os.PathError{Op: "open", Path: "x", Err: err}) {
+			t.Errorf("%v is the disk's", err)
+		}
+	}
+}
+
 // A log that is written, sealed and pruned while it is verified raises no alarm.
 func TestLiveLogRaisesNoAlarm(t *testing.T) {
 	dir := t.TempDir()

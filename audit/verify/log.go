@@ -35,6 +35,8 @@ type logCheck struct {
 	seen     bool // somebody trusted signed something about this log
 	own      bool // and it is in this log's folder
 	foreign  bool // somebody else did
+	gaveUp   bool // the key process's operator stated a loss
+	runs     []runTrace
 
 	tailSeq uint64 // what the tail file said before the log was read
 	tailOK  bool
@@ -64,7 +66,9 @@ func (l *logCheck) check(receipts []claim) error {
 	slices.SortStableFunc(l.due, func(a, b claim) int { return cmp.Compare(a.size, b.size) })
 	files, err := l.list()
 	if err != nil {
-		return err
+		if err := l.unreadable(l.name, err); err != nil {
+			return err
+		}
 	}
 	l.out.Segments = len(files)
 	l.tiles = l.openTiles()

@@ -73,6 +73,7 @@ const (
 	ClassOrigin     Class = "origin"     // the name that a checkpoint is signed under
 	ClassRollback   Class = "rollback"   // a log that was longer once
 	ClassAnchor     Class = "anchor"     // what one log says of the other
+	ClassRun        Class = "run"        // what the two logs have of a run of the gateway
 	ClassPruned     Class = "pruned"     // the begin of a log is not there
 	ClassTail       Class = "tail"       // records after the last checkpoint, or an incomplete batch
 	ClassOutage     Class = "outage"     // a time in which nothing could be written

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -36,6 +37,7 @@ type skips struct {
 	begins     bool // logs that begin late
 	tiles      bool
 	policies   bool
+	runs       bool // of the two logs against each other
 	decode     bool
 
 	proofs, counts, matches, files, manifest, period bool // of bundles
@@ -108,8 +110,11 @@ func (r *run) check() error {
 // The control log is read twice: first for what it says of the decision log, and after that one for itself, when all is
 // known that the decision log says of it. In a live directory each log has then been read after what is said of it.
 func (r *run) directory() error {
-	if !r.folder.isFolder(audit.DecisionLog) && !r.folder.isFolder(audit.ControlLog) {
+	if !r.folder.exists(audit.DecisionLog) && !r.folder.exists(audit.ControlLog) {
 		return errors.New("this is neither an audit directory nor an evidence bundle")
+	}
+	if err := r.oddFolders(); err != nil {
+		return err
 	}
 	if err := r.checkPolicies(); err != nil {
 		return err
@@ -130,13 +135,36 @@ func (r *run) directory() error {
 	}
 	decision.begins(control)
 	control.begins(control)
-	r.oneMissing(decision, control)
+	r.compareSizes(decision, control)
+	r.compareRuns(decision, control)
 	if err := r.rederiveAgain(decision); err != nil {
 		return err
 	}
 	r.judges.missing()
 	r.report.Logs = []*LogReport{decision.out, control.out}
 	r.report.Records = decision.out.Size - decision.out.First + control.out.Size - control.out.First
+	return nil
+}
+
+// oddFolders reports what is in the place of a folder and is none. It is not looked into.
+func (r *run) oddFolders() error {
+	for _, name := range []string{audit.DecisionLog, audit.ControlLog, audit.DecisionLog + "/tree", audit.ControlLog + "/tree",
+		audit.DecisionLog + tileFolder, audit.ControlLog + tileFolder, policiesFolder} {
+		if above := path.Dir(name); above != "." && !r.folder.isFolder(above) {
+			continue
+		}
+		err := r.folder.notFolder(name)
+		if isDisk(err) {
+			return err
+		}
+		if err != nil {
+			log, _, _ := strings.Cut(name, "/")
+			if log == policiesFolder {
+				log = ""
+			}
+			r.report.add(Finding{Severity: Tampered, Class: ClassUnreadable, Log: log, File: name, Text: fmt.Sprintf("%s cannot be read: %v", name, err)})
+		}
+	}
 	return nil
 }
 
@@ -171,9 +199,9 @@ func (r *run) receipts(log string) []claim {
 func (r *run) oneMissing(a, b *logCheck) {
 	for _, pair := range [][2]*logCheck{{a, b}, {b, a}} {
 		l, other := pair[0], pair[1]
-		if l.out.Segments == 0 && other.out.Size > other.out.First && !r.skip.missing {
+		if l.out.Segments == 0 && other.out.Size > 0 && !r.skip.missing {
 			l.add(Finding{Severity: Tampered, Class: ClassSegment, File: l.name,
-				Text: fmt.Sprintf("the %s log is not there, and the %s log has %d records", l.name, other.name, other.out.Size)})
+				Text: fmt.Sprintf("the %s log is not there, and the %s log has had %d records", l.name, other.name, other.out.Size)})
 		}
 	}
 }

@@ -51,17 +51,19 @@ type chunk struct {
 
 // result is what a worker makes of a chunk.
 type result struct {
-	leaves []tree.Hash // of the records
-	groups []tree.Hash // roots of the groups of 256 that lie within the leaves
-	from   int64       // times of the first and the last record
-	to     int64
-	others bool // there are records that are not announcements of a reading
-	events []event
-	found  []Finding
-	more   uint64 // findings beyond those
-	tiles  uint64
-	bad    error // why the frame at badAt is none; leaves are those before it
-	badAt  int64
+	leaves  []tree.Hash // of the records
+	groups  []tree.Hash // roots of the groups of 256 that lie within the leaves
+	from    int64       // times of the first and the last record
+	to      int64
+	others  bool   // there are records that are not announcements of a reading
+	served  uint64 // as in runTrace
+	gateway bool
+	events  []event
+	found   []Finding
+	more    uint64 // findings beyond those
+	tiles   uint64
+	bad     error // why the frame at badAt is none; leaves are those before it
+	badAt   int64
 
 	rederived uint64
 }

@@ -129,6 +129,9 @@ var tamperings = map[string]func(testing.TB, *rand.Rand, *scene) tampering{
 	"tile edit":           editTile,
 	"policy edit":         editPolicy,
 	"signed nonsense":     signedNonsense,
+	"signed fork":         signedFork,
+	"missing run":         missingRun,
+	"emptied log":         emptiedLog,
 }
 
 func (s *scene) someLog(rnd *rand.Rand) string {
@@ -677,6 +680,7 @@ func TestEveryCheckIsNeeded(t *testing.T) {
 		"names":               {skips{names: true}, []string{"signed nonsense", "foreign checkpoint"}},
 		"begin":               {skips{begins: true}, []string{"deleted begin"}},
 		"tiles":               {skips{tiles: true}, []string{"tile edit"}},
+		"runs":                {skips{runs: true}, []string{"signed fork", "missing run"}},
 		"policies":            {skips{policies: true}, []string{"policy edit"}},
 		"full records":        {skips{decode: true}, []string{"signed nonsense"}},
 	} {

@@ -107,6 +107,7 @@ func (l *logCheck) record(c *chunk, line []byte, seq uint64, at int64) {
 	if l.name != audit.ControlLog || string(f.code) != codeRead || !is(f.kind, audit.TypeControl) {
 		c.others = true
 	}
+	c.sign(l.name, &f, seq)
 	if l.full {
 		l.decode(c, line, &f, seq, at)
 	}

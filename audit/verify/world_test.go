@@ -244,6 +244,7 @@ func (w *world) run(happens func(a *audit.Audit, m *machine)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = a.Keep(ctx, audit.Keeping{Signer: w.keys}) })
+	w.record(a, "started")
 	happens(a, m)
 	cancel()
 	wg.Wait()
@@ -296,8 +297,12 @@ func decisionRecord(path string, size int, digest string) *audit.Record {
 
 func (w *world) control(a *audit.Audit, n int) {
 	for range n {
-		_, _ = a.Control().Append(context.Background(), &audit.Record{Type: audit.TypeControl, Code: "login", Actor: &audit.Actor{Kind: "user", ID: "p|u", Name: "a@b.example"}})
+		w.record(a, "login")
 	}
+}
+
+func (w *world) record(a *audit.Audit, code string) {
+	_, _ = a.Control().Append(context.Background(), &audit.Record{Type: audit.TypeControl, Code: code, Actor: &audit.Actor{Kind: "user", ID: "p|u", Name: "a@b.example"}})
 }
 
 // outage makes the disk full for a while.
