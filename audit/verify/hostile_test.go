@@ -63,8 +63,9 @@ func TestNothingButFilesIsRead(t *testing.T) {
 // What is in the place of a folder, and is none, is a finding: it keeps nothing else from being looked at.
 func TestOddFoldersAreFindings(t *testing.T) {
 	s := newScene(t)
+	small := s.then
 	outside := t.TempDir()
-	store(t, outside, s.now)
+	store(t, outside, small)
 	for what, change := range map[string]func(path, name string) error{
 		"link out":    func(path, name string) error { return os.Symlink(filepath.Join(outside, name), path) },
 		"link up":     func(path, _ string) error { return os.Symlink("../../..", path) },
@@ -75,11 +76,14 @@ func TestOddFoldersAreFindings(t *testing.T) {
 		"long name":   func(path, _ string) error { return os.Symlink(strings.Repeat("x", 300), path) },
 	} {
 		for _, name := range []string{"decision", "control", "decision/tree", "control/tree", "decision/tree/tile", "policies"} {
-			dir := t.TempDir()
-			store(t, dir, s.now)
+			dir, err := os.MkdirTemp(scratch(), "verify-")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer os.RemoveAll(dir)
+			store(t, dir, small)
 			path := filepath.Join(dir, filepath.FromSlash(name))
-			err := os.Rename(path, path+".tmp")
-			if err == nil {
+			if err = os.Rename(path, path+".tmp"); err == nil {
 				err = change(path, name)
 			}
 			if err == nil && what == "link within" {
