@@ -214,7 +214,7 @@ func TestRollbackIsFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := newAuditor(t, s) // with the keys of the new origin
-	if out := b.wants(4, b.copy()); !strings.Contains(out, "opened after a loss") {
+	if out := b.wants(5, b.copy()); !strings.Contains(out, "opened after a loss") {
 		t.Errorf("the report does not name the loss: %s", out)
 	}
 	if out, code := b.verify(b.copy(), "--receipt", receipt); code != 1 {

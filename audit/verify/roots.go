@@ -123,13 +123,12 @@ func (l *logCheck) originOf(epoch uint32) string {
 	return l.agreeOn("") + "/" + l.name
 }
 
-// lost reports that a series of checkpoints does not continue the one before, as it should say: what the key process's
-// operator gave up when opening it is stated and signed, and not there. A receipt of the old series contradicts it.
+// lost states that a series of checkpoints does not continue the one before: what the key process's operator gave up when
+// opening it is said under a signature, and not there. A receipt of the old series contradicts it.
 func (l *logCheck) lost(c claim) {
 	l.gaveUp = true
-	l.add(Finding{Severity: Incomplete, Class: ClassOrigin, Seq: c.size, Text: fmt.Sprintf(
-		"series %d of the %s log's checkpoints was opened after a loss: series %d had signed %d records with root %s, and the records here are not those",
-		c.place, l.name, c.epoch, c.size, c.root)})
+	l.gap(Gap{Class: ClassOrigin, First: c.size, End: c.size}, "series %d of the %s log's checkpoints was opened after a loss: series %d had signed %d records with root %s, and the records here are not those",
+		c.place, l.name, c.epoch, c.size, c.root)
 }
 
 // shorter reports signed checkpoints of more records than there are.
