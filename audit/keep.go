@@ -60,9 +60,19 @@ func (a *Audit) Attach(ctx context.Context, signer CheckpointSigner) error {
 		errs = append(errs, k.begin(ctx, signer))
 	}
 	if err := errors.Join(errs...); err != nil {
+		for _, k := range a.keepers {
+			k.forget()
+		}
 		return fmt.Errorf("audit: %w", err)
 	}
 	return nil
+}
+
+// forget lets a log be closed without a word from a signer that would not have it.
+func (k *keeper) forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.signer = nil
 }
 
 func (k *keeper) begin(ctx context.Context, signer CheckpointSigner) error {
