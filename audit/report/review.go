@@ -36,7 +36,7 @@ const maxNote = 2000
 // Check reports what is wrong with a review before it is recorded.
 func (r *Review) Check() error {
 	switch {
-	case r.Person == "" || len(r.Person) > 1024:
+	case !strings.Contains(r.Person, "|") || len(r.Person) > 1024:
 		return errors.New("review: name the person by their id, provider|subject")
 	case r.App == "" || len(r.App) > 64:
 		return errors.New("review: name the app")

@@ -46,7 +46,7 @@ type recordFilter struct {
 	Effect    string        `help:"With this effect: allow, deny or reject." enum:",allow,deny,reject" default:"" placeholder:"EFFECT"`
 	Reason    string        `help:"With this reason, such as policy or step_up." placeholder:"REASON"`
 	RequestID string        `help:"About the request with this id, which pages show as their reference." placeholder:"ID"`
-	Type      string        `help:"Of this type: decision, reevaluated, outcome, control, heartbeat, recovered, window or all. Of the decision log, tail and query print decisions unless told otherwise." placeholder:"TYPE" enum:",all,decision,reevaluated,outcome,control,heartbeat,recovered,window" default:""`
+	Type      string        `help:"Of this type: decision, reevaluated, outcome, control, heartbeat, recovered, window or all. Of the decision log, tail and query print decisions, unless told otherwise or given --where." placeholder:"TYPE" enum:",all,decision,reevaluated,outcome,control,heartbeat,recovered,window" default:""`
 	Code      string        `help:"With this code, such as log_read, of the control log." placeholder:"CODE"`
 	Where     string        `help:"Also meeting this condition, such as 'app == \"payroll\" && effect != \"allow\"'; sallyport audit fields lists what it can ask." placeholder:"EXPRESSION"`
 }
@@ -60,6 +60,9 @@ func (f *recordFilter) filter(now time.Time, usual audit.Type) (*filter.Filter, 
 			return nil, errors.New("--from and --since say the same: give one")
 		}
 		chosen.From = now.Add(-f.Since)
+	}
+	if !chosen.From.IsZero() && !chosen.To.IsZero() && !chosen.From.Before(chosen.To) {
+		return nil, errors.New("the period ends before it begins: see --from and --to")
 	}
 	switch {
 	case f.Type == "all":

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -36,7 +37,7 @@ func (c *auditVerifyCommand) Run(in *invocation) error {
 		return err
 	}
 	if isProof(c.Path) {
-		return in.verifyProof(c.Path, trust)
+		return in.verifyProof(c.Path, trust, c.JSON)
 	}
 	bar := newProgress(in.errOut)
 	options := verify.Options{Trust: trust, Workers: c.Workers, Progress: func(p verify.Progress) { bar.show(p.Done, p.Total, "bytes", p.Records) }}
@@ -127,8 +128,18 @@ const (
 	maxProof   = 1 << 20
 )
 
+// proofReport is what verifying a proof finds.
+type proofReport struct {
+	Result verify.Result   `json:"result"`
+	Why    string          `json:"why,omitzero"`
+	Origin string          `json:"origin,omitzero"` // whose tree it is
+	Size   uint64          `json:"size,omitzero"`   // of the signed tree
+	Index  uint64          `json:"index"`
+	Record json.RawMessage `json:"record,omitzero"`
+}
+
 // verifyProof checks a proof that carries its record.
-func (in *invocation) verifyProof(path string, trust *tree.Trust) error {
+func (in *invocation) verifyProof(path string, trust *tree.Trust, asJSON bool) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
@@ -138,27 +149,43 @@ func (in *invocation) verifyProof(path string, trust *tree.Trust) error {
 	if err != nil {
 		return err
 	}
+	report := checkProof(text, trust)
+	switch {
+	case asJSON:
+		err = printJSON(in.out, report)
+	case report.Result == verify.Pass:
+		_, err = fmt.Fprintf(in.out, "%s: this is record %d of %s, whose tree of %d records is signed\n%s\n", report.Result, report.Index, report.Origin, report.Size, report.Record)
+	default:
+		_, err = fmt.Fprintf(in.out, "%s: %s\n", report.Result, inert(report.Why))
+	}
+	if err != nil || report.Result == verify.Pass {
+		return err
+	}
+	return verdict(report.Result)
+}
+
+func checkProof(text []byte, trust *tree.Trust) proofReport {
 	proof, err := tree.ParseProof(text)
 	if err != nil {
-		return in.disproved(verify.Tampered, err)
+		return proofReport{Result: verify.Tampered, Why: err.Error()}
 	}
+	report := proofReport{Index: proof.Index}
 	if proof.Extra == nil {
-		return in.disproved(verify.Incomplete, errors.New("the proof does not carry the record that it is about"))
+		report.Result, report.Why = verify.Incomplete, "the proof does not carry the record that it is about"
+		return report
 	}
 	checkpoint, err := tree.CheckProof(trust, proof, proof.Extra)
 	switch {
 	case errors.Is(err, tree.ErrUntrusted):
-		return in.disproved(verify.Untrusted, err)
+		report.Result, report.Why = verify.Untrusted, err.Error()
 	case err != nil:
-		return in.disproved(verify.Tampered, err)
+		report.Result, report.Why = verify.Tampered, err.Error()
+	case !json.Valid(proof.Extra):
+		report.Result, report.Why = verify.Tampered, "what is proved is no record"
+	default:
+		report.Origin, report.Size, report.Record = checkpoint.Origin, checkpoint.Size, proof.Extra
 	}
-	fmt.Fprintf(in.out, "%s: this is record %d of %s, whose tree of %d records is signed\n%s\n", verify.Pass, proof.Index, checkpoint.Origin, checkpoint.Size, proof.Extra)
-	return nil
-}
-
-func (in *invocation) disproved(result verify.Result, why error) error {
-	fmt.Fprintf(in.out, "%s: %s\n", result, inert(why.Error()))
-	return verdict(result)
+	return report
 }
 
 // judge recomputes decisions for the verifier, by the policy that decided them.
