@@ -135,7 +135,8 @@ func (b *Bundle) RangeProof(log string) (tree.RangeProof, error) {
 	return proof, nil
 }
 
-// Policy is the archive with that digest, compared with it. An error is a *Problem.
+// Policy is the archive that is listed under a digest; whether it has that digest is for the caller to compare. An error is a
+// *Problem.
 func (b *Bundle) Policy(digest string) ([]byte, error) {
 	name, err := policyName(digest)
 	if err != nil {

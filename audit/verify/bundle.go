@@ -2,6 +2,8 @@ package verify
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -73,12 +75,27 @@ func (x *bundleCheck) check() error {
 		x.report.Bundle.Matching += l.Matching
 		x.report.Bundle.Withheld += l.Withheld
 	}
-	x.report.Policies = len(m.Policies)
+	x.comparePolicies()
 	if n := len(m.MissingPolicies); n > 0 && x.opts.Rederive == nil {
 		x.add(Pass, "", "%d policy archives were not kept, and are not in the bundle: their decisions cannot be decided again", n)
 	}
 	x.judges.missing()
 	return nil
+}
+
+// comparePolicies compares every policy archive with the digest that is its name. Files that are missing or changed are
+// reported as such.
+func (x *bundleCheck) comparePolicies() {
+	for _, digest := range x.manifest.Policies {
+		archive, err := x.bundle.Policy(digest)
+		if err != nil || x.skip.policies {
+			continue
+		}
+		x.report.Policies++
+		if sum := sha256.Sum256(archive); digest != "sha256:"+hex.EncodeToString(sum[:]) {
+			x.report.add(Finding{Severity: Tampered, Class: ClassPolicy, Text: fmt.Sprintf("the policy archive %s does not have that digest", digest)})
+		}
+	}
 }
 
 func (x *bundleCheck) add(severity Result, log, format string, args ...any) {

@@ -422,3 +422,31 @@ func TestMissingFilesMakeABundleIncomplete(t *testing.T) {
 		t.Errorf("an empty folder: %v, %d", err, report.ExitCode())
 	}
 }
+
+// A policy archive that was changed is found also where manifest and signature were made to fit.
+func TestChangedPolicyInABundleIsFound(t *testing.T) {
+	s := newScene(t)
+	for kind, whole := range s.bundles(t) {
+		archives := 0
+		changed := repack(t, whole, func(files map[string][]byte, _ *[]string) {
+			for name, text := range files {
+				if strings.HasPrefix(name, "policies/") {
+					archives++
+					files[name] = append(bytes.Clone(text[:len(text)-1]), text[len(text)-1]^1)
+				}
+			}
+			remanifest(t, files, nil, s.w.keys)
+		})
+		if archives == 0 {
+			continue // nothing was decided
+		}
+		report := verifyBundle(t, changed, Options{Trust: s.plain})
+		if !slices.ContainsFunc(report.Findings, func(f Finding) bool { return f.Class == ClassPolicy && f.Severity == Tampered }) {
+			t.Errorf("%s: %s", kind, printed(report))
+		}
+		report = verifyBundle(t, changed, Options{Trust: s.plain, skip: skips{policies: true}})
+		if slices.ContainsFunc(report.Findings, func(f Finding) bool { return f.Class == ClassPolicy }) {
+			t.Errorf("%s: something else tells:\n%s", kind, printed(report))
+		}
+	}
+}
