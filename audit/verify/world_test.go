@@ -211,7 +211,6 @@ type world struct {
 	names *names
 	cfg   audit.Config
 	step  atomic.Int64 // what the wall clock is off by
-	happy bool         // nothing bad happens
 
 	archive  []byte
 	outages  int
