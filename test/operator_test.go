@@ -155,7 +155,7 @@ func TestOperatorStopsTheGateway(t *testing.T) {
 	if err := <-stopped; err != nil {
 		t.Errorf("the gateway ended with %v:\n%s", err, gw.Output())
 	}
-	control := readLog(t, s, audit.ControlLog, audit.Filter{})
+	control := readLog(t, s, audit.ControlLog, audit.Filter{Type: audit.TypeControl})
 	if last := control[len(control)-1]; last.Code != "stopped" {
 		t.Errorf("the last control record is %q", last.Code)
 	}
