@@ -31,6 +31,7 @@ func measureReading(ctx context.Context, p *place, records int) error {
 		{"verify --rederive", []string{"audit", "verify", copied, "--trust", p.trust, "--rederive"}},
 		{"export jsonl --disclose", []string{"audit", "export", "--format", "jsonl", "--disclose"}},
 		{"export jsonl", []string{"audit", "export", "--format", "jsonl"}},
+		{"export ocsf --disclose", []string{"audit", "export", "--format", "ocsf", "--disclose"}},
 		{"export ocsf", []string{"audit", "export", "--format", "ocsf"}},
 		{"export csv", []string{"audit", "export", "--format", "csv"}},
 		{"bundle", []string{"audit", "bundle", "--out", bundle}},
