@@ -12,6 +12,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,7 +48,7 @@ func (m machine) Lock(name string) (io.Closer, error) {
 // writing is a gateway's log on a machine.
 type writing struct {
 	*audit.Audit
-	now time.Time
+	now atomic.Int64 // nanoseconds since 1970
 }
 
 func startWriting(t testing.TB, m machine) *writing {
@@ -57,10 +58,11 @@ func startWriting(t testing.TB, m machine) *writing {
 
 func startWritingIn(t testing.TB, m machine, segments int64) *writing {
 	t.Helper()
-	w := &writing{now: time.Date(2026, 11, 1, 8, 0, 0, 0, time.UTC)}
+	w := new(writing)
+	w.now.Store(time.Date(2026, 11, 1, 8, 0, 0, 0, time.UTC).UnixNano())
 	a, err := audit.Open(audit.Config{Dir: "unused", SegmentSize: segments}, audit.Options{
 		FS: m, Log: slog.New(slog.DiscardHandler), Replica: "one",
-		Now: func() time.Time { return w.now },
+		Now: func() time.Time { return time.Unix(0, w.now.Load()).UTC() },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +79,7 @@ func (w *writing) write(t testing.TB, rnd *rand.Rand, n int) {
 		if _, err := w.Decisions().Append(context.Background(), r); err != nil {
 			t.Fatal(err)
 		}
-		w.now = w.now.Add(time.Duration(rnd.IntN(1000)-20) * time.Millisecond) // goes back now and then
+		w.now.Add(int64(time.Duration(rnd.IntN(1000)-20) * time.Millisecond)) // goes back now and then
 	}
 }
 
