@@ -27,7 +27,7 @@ import (
 
 const (
 	readers     = 4
-	busyTimeout = 10 * time.Second // the longest that another process may index without a pause
+	busyTimeout = time.Minute // the longest that another process may index without a pause
 
 	folderMode = 0o750
 	fileMode   = 0o640 // as the log's own files: the directory's group may read
