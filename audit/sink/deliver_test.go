@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -114,11 +116,15 @@ func TestRetryAfterIsHeeded(t *testing.T) {
 // lag says since when and why.
 func TestBackoffGrowsToAMinute(t *testing.T) {
 	bubble(t, func(t *testing.T, s *shelf, f *fake, log *book) {
+		var mu sync.Mutex
 		var tries []time.Time
-		down := true
+		var down atomic.Bool
+		down.Store(true)
 		f.answer = func(context.Context, []item) error {
+			mu.Lock()
+			defer mu.Unlock()
 			tries = append(tries, time.Now())
-			if down {
+			if down.Load() {
 				return errDown
 			}
 			return nil
@@ -129,21 +135,24 @@ func TestBackoffGrowsToAMinute(t *testing.T) {
 		sinks, _ := run(t, o, config("siem"))
 		time.Sleep(time.Hour)
 		synctest.Wait()
+		mu.Lock()
+		tried := slices.Clone(tries)
+		mu.Unlock()
 		var longest time.Duration
-		for i := range tries[1:] {
-			wait := tries[i+1].Sub(tries[i])
+		for i := range tried[1:] {
+			wait := tried[i+1].Sub(tried[i])
 			if longest = max(longest, wait); i < 5 && wait > firstRetry<<i {
 				t.Errorf("wait %d is %s", i, wait)
 			}
 		}
-		if n := len(tries); n < 60 || n > 140 || longest > maxRetry || longest < maxRetry/2 {
+		if n := len(tried); n < 60 || n > 140 || longest > maxRetry || longest < maxRetry/2 {
 			t.Errorf("%d tries in an hour, at most %s apart", n, longest)
 		}
 		l := sinks.Lags()[0]
 		if l.Records != 100 || l.Error != errDown.Error() || l.Failing.Before(began) || l.Failing.After(began.Add(time.Second)) {
 			t.Errorf("%+v", l)
 		}
-		down = false
+		down.Store(false)
 		time.Sleep(maxRetry + time.Second)
 		if l := sinks.Lags()[0]; l.Records != 0 || l.Error != "" || l.Logs[0].Next != 100 {
 			t.Errorf("%+v after the receiver is back", l)
@@ -154,9 +163,10 @@ func TestBackoffGrowsToAMinute(t *testing.T) {
 // A receiver that hangs costs a timeout, and neither the log nor more memory than a batch.
 func TestHangingReceiverHoldsNothingUp(t *testing.T) {
 	bubble(t, func(t *testing.T, s *shelf, f *fake, log *book) {
-		hangs := true
+		var hangs atomic.Bool
+		hangs.Store(true)
 		f.answer = func(ctx context.Context, _ []item) error {
-			if hangs {
+			if hangs.Load() {
 				<-ctx.Done()
 				return context.Cause(ctx)
 			}
@@ -173,7 +183,7 @@ func TestHangingReceiverHoldsNothingUp(t *testing.T) {
 		if ahead := sinks.runners[0].state.reading(log.name); ahead > 7+queued+1 {
 			t.Errorf("%d records were read ahead", ahead)
 		}
-		hangs = false
+		hangs.Store(false)
 		time.Sleep(10 * time.Minute)
 		if err := complete(s.seqs(log.name), 0, 5100); err != nil {
 			t.Error(err)
@@ -207,9 +217,9 @@ func TestSlowReceiverGetsSmallerBatches(t *testing.T) {
 // Records that were pruned before they could be shipped are put on record, before anything that comes after them.
 func TestPrunedRecordsAreOnRecord(t *testing.T) {
 	bubble(t, func(t *testing.T, s *shelf, f *fake, log *book) {
-		down := false
+		var down atomic.Bool
 		f.answer = func(context.Context, []item) error {
-			if down {
+			if down.Load() {
 				return errDown
 			}
 			return nil
@@ -217,11 +227,11 @@ func TestPrunedRecordsAreOnRecord(t *testing.T) {
 		m := newMachine()
 		sinks, end := run(t, options(m, s, f, log), config("siem"))
 		time.Sleep(time.Minute)
-		down = true
+		down.Store(true)
 		log.write(1000)
 		time.Sleep(time.Minute) // some are read, and wait
 		log.prune(900)
-		down = false
+		down.Store(false)
 		time.Sleep(time.Minute)
 		n := s.noted(CodeGap)
 		if len(n) != 1 || n[0].Log != log.name || n[0].To != 899 || n[0].Count != 900-n[0].From {
