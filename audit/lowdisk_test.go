@@ -160,16 +160,13 @@ func TestReserveTakesWhatFits(t *testing.T) {
 	a := openTest(t, "unused", Options{FS: m, segmentSize: minSegmentSize})
 	a.housekeep(t.Context())
 	m.leave(1000)
-	for range 3 { // the first fills the segment, and the reserve takes what is left
-		if err := a.Control().Post(t.Context(), decision(strings.Repeat("x", 40<<10))); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for range 5 {
+	fillTo(t, a.Control(), m, 40<<10) // whose last record is the second in the reserve
+	before := len(records(t, m, ControlLog))
+	for range 3 {
 		mustAppend(t, a.Control(), strings.Repeat("y", 20<<10))
 	}
-	if n := len(records(t, m, ControlLog)); n < 8 {
-		t.Errorf("%d records, want 8", n)
+	if n := len(records(t, m, ControlLog)) - before; n != 3 {
+		t.Errorf("%d more records in the reserve, want 3", n)
 	}
 }
 

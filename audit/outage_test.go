@@ -126,7 +126,7 @@ func mustAppend(t testing.TB, l *Log, path string) Receipt {
 	t.Helper()
 	r, err := l.Append(context.Background(), decision(path))
 	if err != nil {
-		t.Fatalf("appending %s: %v", path, err)
+		t.Fatalf("appending %.60s: %v", path, err)
 	}
 	return r
 }
