@@ -2,15 +2,20 @@ package audit
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // policiesFolder holds each policy archive under its digest, below the audit directory, because a decision cannot be
@@ -46,6 +51,60 @@ func ReadPolicy(dir, digest string) ([]byte, error) {
 		return nil, fmt.Errorf("reading policy archive: %w", err)
 	}
 	return archive, nil
+}
+
+// FindPolicy completes a digest of at least twelve digits, with or without "sha256:", to that of the one archive in an
+// audit directory that it begins. None answers fs.ErrNotExist.
+func FindPolicy(dir, digest string) (string, error) {
+	digits := strings.TrimPrefix(digest, "sha256:")
+	if len(digits) < 12 || strings.Trim(digits, "0123456789abcdef") != "" {
+		return "", fmt.Errorf("%q is not a policy digest, nor twelve digits of one", digest)
+	}
+	kept, err := KeptPolicies(dir)
+	if err != nil {
+		return "", err
+	}
+	var found []string
+	for _, k := range kept {
+		if strings.HasPrefix(k.Digest, "sha256:"+digits) {
+			found = append(found, k.Digest)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return "", fmt.Errorf("policy %s was never kept: %w", digest, fs.ErrNotExist)
+	case 1:
+		return found[0], nil
+	}
+	return "", fmt.Errorf("%s begins several digests: %s", digest, strings.Join(found, " "))
+}
+
+// KeptPolicy is one policy archive of an audit directory.
+type KeptPolicy struct {
+	Digest string    `json:"digest"`
+	Kept   time.Time `json:"kept"` // when it was first in force, by the file's time
+	Size   int64     `json:"size"`
+}
+
+// KeptPolicies lists the policy archives of an audit directory, the newest first.
+func KeptPolicies(dir string) ([]KeptPolicy, error) {
+	entries, err := os.ReadDir(filepath.Join(dir, policiesFolder))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("listing policy archives: %w", err)
+	}
+	var kept []KeptPolicy
+	for _, e := range entries {
+		digits, isArchive := strings.CutSuffix(e.Name(), ".tar")
+		info, err := e.Info()
+		if _, wrong := policyName("sha256:" + digits); !isArchive || err != nil || wrong != nil {
+			continue
+		}
+		kept = append(kept, KeptPolicy{"sha256:" + digits, info.ModTime(), info.Size()})
+	}
+	slices.SortFunc(kept, func(a, b KeptPolicy) int {
+		return cmp.Or(b.Kept.Compare(a.Kept), strings.Compare(a.Digest, b.Digest))
+	})
+	return kept, nil
 }
 
 func (p *policyStore) keep(digest string, archive []byte) error {
@@ -97,12 +156,12 @@ func (p *policyStore) write(name string, archive []byte) error {
 	return p.fs.SyncDir(policiesFolder)
 }
 
-func readPolicy(fs FileSystem, digest string) ([]byte, error) {
+func readPolicy(fsys FileSystem, digest string) ([]byte, error) {
 	name, err := policyName(digest)
 	if err != nil {
 		return nil, err
 	}
-	f, err := fs.OpenFile(name, os.O_RDONLY)
+	f, err := fsys.OpenFile(name, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}

@@ -114,13 +114,17 @@ func (a *analyst) dependenciesLocked(ctx context.Context, app string, own bool) 
 	if d.err != nil {
 		return nil, d.err
 	}
-	list := d.fields.list()
+	return d.fields.list(), nil
+}
+
+// memorable reports why answers that depend on these fields are not worth remembering.
+func memorable(list []field) error {
 	for _, f := range list {
 		if f.volatile() {
-			return nil, errVolatile(f)
+			return errVolatile(f)
 		}
 	}
-	return list, nil
+	return nil
 }
 
 // partialLimit bounds the partial evaluation for one app.

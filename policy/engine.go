@@ -83,7 +83,7 @@ func (e *Engine) projection(ctx context.Context, app string) ([]field, bool) {
 		r = e.planLocked(ctx, app, p)
 		e.analyst.mu.Unlock()
 	}
-	if r == nil || r.err != nil {
+	if r == nil || r.err != nil || r.forget != nil {
 		return nil, false
 	}
 	return r.fields, true
@@ -95,13 +95,26 @@ func (e *Engine) planLocked(ctx context.Context, app string, p *plan) *planResul
 	}
 	r := new(planResult)
 	r.fields, r.err = e.analyst.dependenciesLocked(context.WithoutCancel(ctx), app, p.own)
+	r.forget = memorable(r.fields)
 	p.result.Store(r)
 	return r
 }
 
 // Dependencies are the input fields that the decisions on app can depend on, such as subject.groups. The error says
-// why they cannot be told, so that every request for the app is evaluated.
+// why they cannot be told, or differ in every request, so that every request for the app is evaluated.
 func (e *Engine) Dependencies(ctx context.Context, app string) ([]string, error) {
+	r, err := e.planned(ctx, app)
+	if err == nil {
+		err = r.forget
+	}
+	if err != nil {
+		return nil, err
+	}
+	return pathsOf(r.fields), nil
+}
+
+// planned is the analysis of an app that exists, made when it is first asked for.
+func (e *Engine) planned(ctx context.Context, app string) (*planResult, error) {
 	p := e.plans[app]
 	if p == nil {
 		return nil, fmt.Errorf("no app %q", app)
@@ -109,14 +122,7 @@ func (e *Engine) Dependencies(ctx context.Context, app string) ([]string, error)
 	e.analyst.mu.Lock()
 	r := e.planLocked(ctx, app, p)
 	e.analyst.mu.Unlock()
-	if r.err != nil {
-		return nil, r.err
-	}
-	paths := make([]string, len(r.fields))
-	for i, f := range r.fields {
-		paths[i] = fieldPaths[f]
-	}
-	return paths, nil
+	return r, r.err
 }
 
 // result is the variable of the query.
@@ -125,7 +131,7 @@ const result = ast.Var("result")
 // neverNow stands for the wall clock, which no policy can read.
 var neverNow = time.Unix(0, 0)
 
-func (e *Engine) evaluate(ctx context.Context, in *Input, limit time.Duration) (v *Verdict) {
+func (e *Engine) evaluate(ctx context.Context, in *Input, limit time.Duration, tracers ...topdown.QueryTracer) (v *Verdict) {
 	defer func() {
 		if p := recover(); p != nil {
 			v = doubt(ReasonError, fmt.Errorf("evaluating the policy: panic: %v", p))
@@ -133,7 +139,7 @@ func (e *Engine) evaluate(ctx context.Context, in *Input, limit time.Duration) (
 	}()
 	watch := &deadline{ctx: ctx, began: time.Now(), limit: limit}
 	var answer *ast.Term
-	err := topdown.NewQuery(e.query).
+	query := topdown.NewQuery(e.query).
 		WithCompiler(e.compiler).
 		WithStore(e.store).
 		WithTransaction(e.txn).
@@ -142,11 +148,14 @@ func (e *Engine) evaluate(ctx context.Context, in *Input, limit time.Duration) (
 		WithMetrics(metrics.NoOp()).
 		WithTime(neverNow).
 		WithCancel(watch).
-		WithInput(in.term()).
-		Iter(ctx, func(r topdown.QueryResult) error {
-			answer = r[result]
-			return nil
-		})
+		WithInput(in.term())
+	for _, t := range tracers {
+		query = query.WithQueryTracer(t)
+	}
+	err := query.Iter(ctx, func(r topdown.QueryResult) error {
+		answer = r[result]
+		return nil
+	})
 	switch {
 	case watch.passed:
 		return doubt(ReasonTimeout, fmt.Errorf("evaluating the policy took longer than %v", limit))

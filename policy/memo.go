@@ -91,5 +91,6 @@ type plan struct {
 
 type planResult struct {
 	fields []field
-	err    error // why the app is not remembered
+	err    error // why they cannot be told
+	forget error // why answers that depend on them are not remembered
 }

@@ -33,6 +33,8 @@ const picture = `
 	audit/search/sqlite, audit/search/searchtest < audit/search
 	audit/report            < audit/export
 	policy                  < policies
+	policy/review           < policy
+	policy/review/directory < policy
 	certs/keyring           < certs/internal/wire
 	certs                   < certs/keyring
 	certs/keyd              < certs/internal/wire
@@ -60,7 +62,7 @@ const picture = `
 	gateway/config          < gateway/route, gateway/admin, gateway/listen, gateway/spool, policy, audit, audit/sink, certs, certs/keyring, authn/session, authn/oidc
 	gateway/boot            < gateway, gateway/config, authn/session/sqlite, audit/search/sqlite
 
-	cmd/sallyport           < gateway/boot, audit/verify, audit/report
+	cmd/sallyport           < gateway/boot, audit/verify, audit/report, policy/review/directory
 	cmd/keyd                < certs/keyd
 	cmd/demo/apps, cmd/demo/provider < nothing
 	cmd/demo                < cmd/demo/apps, cmd/demo/provider

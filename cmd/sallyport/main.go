@@ -8,6 +8,7 @@
 //	sallyport backup             copy the running gateway's state
 //	sallyport config schema|show
 //	sallyport session list|revoke
+//	sallyport policy show
 //	sallyport audit tail|query|export|bundle|copy|verify|prove|receipt|trust|tiles|report|review|reindex
 //	sallyport version
 //
@@ -42,6 +43,7 @@ type commands struct {
 	Session  sessionCommand  `cmd:"" help:"Sign-in sessions of the running gateway."`
 	Cache    cacheCommand    `cmd:"" help:"Answers that the running gateway has stored."`
 	Upstream upstreamCommand `cmd:"" help:"The addresses of the apps."`
+	Policy   policyCommand   `cmd:"" help:"The policy: check, test and explain it, and see what a change of it would change."`
 	Audit    auditCommand    `cmd:"" help:"The audit logs. Every read is itself on record."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
 }
@@ -53,7 +55,7 @@ func execute(args []string, out, errOut io.Writer) int {
 	var c commands
 	code := -1
 	parser := kong.Must(&c, kong.Name("sallyport"), kong.Description("A zero-trust access gateway."),
-		kong.Writers(out, errOut), kong.Exit(func(int) { code = exitYes }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+		kong.Vars{"policy": policyHelp}, kong.Writers(out, errOut), kong.Exit(func(int) { code = exitYes }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	parsed, err := parser.Parse(args)
 	if code == exitYes { // help was asked for, and given
 		return code

@@ -68,12 +68,8 @@ func freeze(path string) (*frozen, error) {
 	if err != nil {
 		return f, err
 	}
-	apps := make([]policy.App, 0, len(cfg.Apps))
-	for _, app := range table.Apps() {
-		apps = append(apps, app.Policy())
-	}
-	if f.bundle, err = policy.Build(cfg.Policy, apps, policy.Reauthorize); err != nil {
-		return f, fmt.Errorf("policy: %w", err)
+	if f.bundle, err = buildPolicy(cfg.Policy, table); err != nil {
+		return f, err
 	}
 	engine, err := policy.Compile(context.Background(), f.bundle)
 	if err != nil {
@@ -86,6 +82,37 @@ func freeze(path string) (*frozen, error) {
 	f.snapshot = &gateway.Snapshot{Routes: table, Policy: engine, Zone: zone, PolicyHeaders: cfg.Policy.Headers, AuthHost: cfg.AuthHost(), PublicPort: cfg.Port(),
 		Reauthorize: cfg.Reauthorize, TransportSecurity: cfg.HSTS, FormOrigins: []string{cfg.AuthOrigin()}}
 	return f, nil
+}
+
+// buildPolicy is the effective policy of a configuration.
+func buildPolicy(cfg policy.Config, table *route.Table) (*policy.Bundle, error) {
+	apps := make([]policy.App, 0, len(table.Apps()))
+	for _, app := range table.Apps() {
+		apps = append(apps, app.Policy())
+	}
+	b, err := policy.Build(cfg, apps, policy.Reauthorize)
+	if err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	return b, nil
+}
+
+// ReviewPolicy returns the policy and apps of a configuration as reviewers have it: without secrets, certificates or the
+// environment it would run in. Rego, unless empty, is read in place of policy.bundle.
+func ReviewPolicy(path, rego string) (*config.Config, *policy.Bundle, error) {
+	cfg, err := config.FindPolicy(path, os.LookupEnv)
+	if err != nil {
+		return nil, nil, err
+	}
+	table, err := route.NewTable(cfg.Apps)
+	if err != nil {
+		return nil, nil, err
+	}
+	if rego != "" {
+		cfg.Policy.Bundle = rego
+	}
+	b, err := buildPolicy(cfg.Policy, table)
+	return cfg, b, err
 }
 
 // checkParts makes, and drops, what freeze leaves to connect because it lives on from reload to reload.

@@ -41,3 +41,21 @@ func concernsPlaces(path string) bool {
 	section, _, _ := strings.Cut(path, ".")
 	return section == "" || section == "admin" || section == "audit"
 }
+
+// FindPolicy reads the sections policy and apps of a configuration of which nothing else need be right, or there: those
+// who review a policy have neither the gateway's secrets nor its files.
+func FindPolicy(path string, lookup Env) (*Config, error) {
+	cfg, _, err := read[Config](path, lookup)
+	problems, known := errors.AsType[Errors](err)
+	if cfg == nil || err != nil && !known {
+		return nil, err
+	}
+	problems = slices.DeleteFunc(slices.Clone(problems), func(p Problem) bool { return !concernsPolicy(p.Path) })
+	return cfg, problems.sorted()
+}
+
+func concernsPolicy(path string) bool {
+	section, _, _ := strings.Cut(path, ".")
+	section, _, _ = strings.Cut(section, "[")
+	return section == "" || section == "policy" || section == "apps"
+}
