@@ -29,6 +29,7 @@ type Bundle struct {
 	compiler *ast.Compiler // by Build or Compile
 	deadline time.Duration
 	memo     bool
+	sampling int // Config.MemoCheck
 }
 
 // contents are the parts of an archive.
@@ -82,7 +83,7 @@ func Build(cfg Config, apps []App, enforced ...string) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.deadline, b.memo = cfg.Deadline, cfg.Memo
+	b.deadline, b.memo, b.sampling = cfg.Deadline, cfg.Memo, cfg.MemoCheck
 	if b.compiler, err = c.compile(); err != nil {
 		return nil, locate(err, cfg.Bundle)
 	}

@@ -128,7 +128,7 @@ func Compile(ctx context.Context, b *Bundle) (*Engine, error) {
 		e.deadline = DefaultDeadline
 	}
 	if b.memo {
-		e.memo = newMemo()
+		e.memo = newMemo(b.sampling)
 	}
 	if e.store, err = storeOf(b.contents.data); err != nil {
 		return nil, fmt.Errorf("reading the policy's data: %w", err)

@@ -47,6 +47,11 @@ type Config struct {
 	// can read share one evaluation. Each is still decided on and recorded. Default true; false evaluates every
 	// request.
 	Memo bool `yaml:"memo" default:"true"`
+
+	// MemoCheck is how many uses of remembered answers there are to one that is evaluated anew, beside the request, to
+	// make sure of it: 1 checks every one that there is time for. A difference is an error in sallyport; it is reported
+	// and nothing more is remembered until the next reload. Default 1000; 0 checks none.
+	MemoCheck int `yaml:"memo_check" default:"1000"`
 }
 
 // DefaultDeadline is Config.Deadline when absent.
@@ -66,6 +71,9 @@ func (c *Config) Check() error {
 	}
 	if c.Deadline < 0 || c.Deadline > maxDeadline {
 		return fmt.Errorf("deadline %v is not between 1ms and %v", c.Deadline, maxDeadline)
+	}
+	if c.MemoCheck < 0 {
+		return fmt.Errorf("memo_check %d is negative", c.MemoCheck)
 	}
 	return nil
 }

@@ -50,7 +50,10 @@ func (e *Engine) answer(ctx context.Context, in *Input, limit time.Duration) *Ve
 	}
 	var space [keySpace]byte
 	key := in.project(space[:0], fields)
-	if v := e.memo.get(key); v != nil {
+	if v, sampled := e.memo.get(key); v != nil {
+		if sampled {
+			e.memo.offer(in, v)
+		}
 		return v
 	}
 	v := e.evaluate(ctx, in, limit)
@@ -75,7 +78,7 @@ func (v *Verdict) clear() bool {
 // projection is the fields that equal requests for the app agree in; false if none are known or may be used.
 func (e *Engine) projection(ctx context.Context, app string) ([]field, bool) {
 	p := e.plans[app]
-	if e.memo == nil || p == nil {
+	if p == nil || e.memo == nil || e.memo.off.Load() {
 		return nil, false
 	}
 	r := p.result.Load()

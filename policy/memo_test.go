@@ -235,7 +235,7 @@ func leaveOut(t *testing.T, e *Engine, app string, left field) *Engine {
 		t.Fatalf("%s does not depend on %s", app, fieldPaths[left])
 	}
 	faulty := *e
-	faulty.memo = newMemo()
+	faulty.memo = newMemo(int(e.memo.every))
 	faulty.plans = maps.Clone(e.plans)
 	faulty.plans[app] = &plan{own: e.plans[app].own}
 	faulty.plans[app].result.Store(&planResult{fields: slices.DeleteFunc(slices.Clone(list), func(f field) bool { return f == left })})
@@ -447,7 +447,7 @@ func TestDoubtIsNotRemembered(t *testing.T) {
 }
 
 func TestMemoIsBounded(t *testing.T) {
-	m := newMemo()
+	m := newMemo(0)
 	v := &Verdict{JSON: make([]byte, 1<<10)}
 	for i := range maxMemoEntries + 1000 {
 		m.put(fmt.Appendf(nil, "key %d", i), v)
@@ -468,7 +468,7 @@ func TestMemoIsBounded(t *testing.T) {
 		t.Errorf("%d entries, %d bytes", entries, bytes)
 	}
 	m.put([]byte("huge"), &Verdict{JSON: make([]byte, maxMemoBytes)})
-	if m.get([]byte("huge")) != nil {
+	if v, _ := m.get([]byte("huge")); v != nil {
 		t.Error("an entry larger than its shard was kept")
 	}
 }
