@@ -9,7 +9,9 @@ import (
 
 // Answer is Rederive for an input that was read already, or made up: the answer is remembered where it may be, and only
 // the longest configurable deadline bounds it.
-func (e *Engine) Answer(ctx context.Context, in *Input) *Verdict { return e.answer(ctx, in, maxDeadline) }
+func (e *Engine) Answer(ctx context.Context, in *Input) *Verdict {
+	return e.answer(ctx, in, maxDeadline)
+}
 
 // ParseChanged reads the input of a record and changes it by a JSON Merge Patch (RFC 7396), as Rederive does.
 func ParseChanged(inputJSON, changed []byte) (*Input, error) {
