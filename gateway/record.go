@@ -30,6 +30,7 @@ func (x *exchange) record() error {
 	}
 	x.receipt, x.recorded = receipt, effect
 	x.decidedOn(x.snap, x.verdict, x.start)
+	x.server.compare(x.snap.Policy, x.input, x.verdict, receipt)
 	return nil
 }
 

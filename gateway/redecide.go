@@ -84,13 +84,14 @@ func (x *exchange) recordAgain(snap *Snapshot, in *policy.Input, verdict *policy
 		panic("BUG: " + err.Error())
 	}
 	// The exchange may end meanwhile; that it was decided again is recorded all the same.
-	_, err = x.server.decisions.Append(context.WithoutCancel(x.ctx), &audit.Record{
+	receipt, err := x.server.decisions.Append(context.WithoutCancel(x.ctx), &audit.Record{
 		Type: audit.TypeReevaluated, RequestID: x.id, Session: x.sessionID(), App: string(x.app.Name), Effect: effect,
 		Reason: verdict.Reason, Decision: verdict.JSON, Memo: verdict.Memo, Detail: detail,
 		Policy: audit.Policy{Digest: snap.Policy.Digest(), Revision: snap.Policy.Revision()},
 	})
 	if err == nil {
 		x.server.metrics.reevaluated.WithLabelValues(string(effect)).Inc()
+		x.server.compare(snap.Policy, in, verdict, receipt)
 	}
 	return err
 }

@@ -16,6 +16,7 @@ import (
 	"sallyport/authn/session"
 	"sallyport/gateway/cache"
 	"sallyport/gateway/canon"
+	"sallyport/gateway/shadow"
 	"sallyport/gateway/spool"
 	"sallyport/gateway/ui"
 )
@@ -82,6 +83,7 @@ type Server struct {
 	answering   time.Duration
 
 	snapshot atomic.Pointer[Snapshot]
+	trial    atomic.Pointer[shadow.Trial] // nil: no candidate policy is tried
 	open     atomic.Int64 // exchanges between begin and finish
 	draining atomic.Bool  // no new streams
 }

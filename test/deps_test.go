@@ -33,8 +33,13 @@ const picture = `
 	audit/search/sqlite, audit/search/searchtest < audit/search
 	audit/report            < audit/export
 	policy                  < policies
+	policy/bundle           < nothing
 	policy/review           < policy
-	policy/review/directory < policy
+	policy/review/document  < policy
+	policy/review/directory < policy/review/document
+	policy/review/table     < policy/review/directory
+	policy/review/regotest  < policy
+	policy/review/suite     < policy/review/table, policy/review/regotest
 	certs/keyring           < certs/internal/wire
 	certs                   < certs/keyring
 	certs/keyd              < certs/internal/wire
@@ -56,11 +61,12 @@ const picture = `
 	gateway/upstream        < gateway/upstream/http1, gateway/units
 	gateway/route           < gateway/cache, gateway/upstream, policy
 	gateway/signin          < authn/oidc, authn/session, audit
-	gateway/admin           < audit/report, authn/session
+	gateway/shadow          < policy/review
+	gateway/admin           < audit/report, authn/session, gateway/shadow
 	gateway                 < gateway/canon, gateway/headers, gateway/route, gateway/upstream, gateway/cache, gateway/spool,
-	                          gateway/compress, gateway/signin, gateway/ui, gateway/admin, policy, audit, certs, certs/keyring, authn/session, authn/token
+	                          gateway/compress, gateway/signin, gateway/ui, gateway/admin, gateway/shadow, policy, audit, certs, certs/keyring, authn/session, authn/token
 	gateway/config          < gateway/route, gateway/admin, gateway/listen, gateway/spool, policy, audit, audit/sink, certs, certs/keyring, authn/session, authn/oidc
-	gateway/boot            < gateway, gateway/config, authn/session/sqlite, audit/search/sqlite
+	gateway/boot            < gateway, gateway/config, policy/bundle, authn/session/sqlite, audit/search/sqlite
 
 	cmd/sallyport           < gateway/boot, audit/verify, audit/report, policy/review/directory
 	cmd/keyd                < certs/keyd
