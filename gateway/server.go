@@ -84,8 +84,8 @@ type Server struct {
 
 	snapshot atomic.Pointer[Snapshot]
 	trial    atomic.Pointer[shadow.Trial] // nil: no candidate policy is tried
-	open     atomic.Int64 // exchanges between begin and finish
-	draining atomic.Bool  // no new streams
+	open     atomic.Int64                 // exchanges between begin and finish
+	draining atomic.Bool                  // no new streams
 }
 
 // New builds a server that serves the given snapshot.
