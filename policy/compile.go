@@ -60,14 +60,7 @@ func (c *contents) compile() (*ast.Compiler, error) {
 	if err != nil {
 		return nil, err
 	}
-	compiler := ast.NewCompiler().
-		WithCapabilities(caps).
-		WithDefaultRegoVersion(ast.RegoV1).
-		WithStageAfterID(ast.StageResolveRefs, ast.CompilerStageDefinition{
-			Name:       "Sallyport",
-			MetricName: "compile_stage_sallyport",
-			Stage:      adapt,
-		})
+	compiler := newCompiler(caps)
 	compiler.Compile(modules)
 	if compiler.Failed() {
 		return nil, problemsOf(compiler.Errors)
@@ -76,6 +69,17 @@ func (c *contents) compile() (*ast.Compiler, error) {
 		return nil, fmt.Errorf("the policy has no %v", refDecision)
 	}
 	return compiler, nil
+}
+
+func newCompiler(caps *ast.Capabilities) *ast.Compiler {
+	return ast.NewCompiler().
+		WithCapabilities(caps).
+		WithDefaultRegoVersion(ast.RegoV1).
+		WithStageAfterID(ast.StageResolveRefs, ast.CompilerStageDefinition{
+			Name:       "Sallyport",
+			MetricName: "compile_stage_sallyport",
+			Stage:      adapt,
+		})
 }
 
 // adapt runs when names are resolved: it refuses what would only show as a recursion in the shipped Rego, and puts our

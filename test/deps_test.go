@@ -21,6 +21,7 @@ import (
 // those, and whatever those may import. Imports run downwards only; what is not drawn is not allowed.
 const picture = `
 	policies, audit/tree, certs/internal/wire, authn < nothing
+	policy/schema           < nothing
 	audit/segment           < audit/tree
 	audit/audittest, audit/filter/peek < nothing
 	audit                   < audit/segment
