@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strings"
 )
 
@@ -19,6 +20,11 @@ func ParseChanged(inputJSON, changed []byte) (*Input, error) {
 		return nil, err
 	}
 	return patched(inputJSON, changed)
+}
+
+// Recurring is the projection without the fields that differ in every request, in which requests can agree.
+func (p *Projection) Recurring() *Projection {
+	return &Projection{slices.DeleteFunc(slices.Clone(p.fields), field.volatile)}
 }
 
 // AppendRecorded appends the projection of a recorded input to b, straight from its JSON: two inputs have the same one
@@ -61,6 +67,15 @@ func (p *Projection) AppendRecorded(b, inputJSON []byte) ([]byte, error) {
 		return nil, errNotRecorded
 	}
 	return b, nil
+}
+
+// RecordedSubject is the subject.id of a recorded input, as JSON spells it; empty for a stranger's.
+func RecordedSubject(inputJSON []byte) string {
+	s := recordScan{text: inputJSON}
+	if s.open("") && s.open(`"subject":`) && s.key(`"type":`) && s.value() != nil && s.key(`"id":`) {
+		return string(s.value())
+	}
+	return ""
 }
 
 var errNotRecorded = errors.New("reading policy input: an unknown, repeated or misplaced field")

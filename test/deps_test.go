@@ -36,8 +36,12 @@ const picture = `
 	policy                  < policies
 	policy/bundle           < nothing
 	policy/review           < policy
+	policy/review/replay    < policy/review
 	policy/review/document  < policy
 	policy/review/directory < policy/review/document
+	policy/review/condition < policy
+	policy/review/explain   < policy/review/condition
+	policy/review/access    < policy/review/explain, policy/review/directory
 	policy/review/table     < policy/review/directory
 	policy/review/regotest  < policy
 	policy/review/suite     < policy/review/table, policy/review/regotest
