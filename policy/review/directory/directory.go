@@ -3,26 +3,28 @@
 package directory
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
 	"time"
 
-	"go.yaml.in/yaml/v3"
-
 	"sallyport/policy"
+	"sallyport/policy/review/document"
 )
 
-// Directory is who could ask.
+// Directory is who could ask, and from where.
 type Directory struct {
 	// People are those who could sign in, services among them.
 	People []Person `yaml:"people"`
 	// Groups are groups that exist beyond those of people, with what they are for.
 	Groups map[string]string `yaml:"groups"`
+	// Places are where people could be, by names of your choice such as office.
+	Places map[string]policy.Client `yaml:"places"`
 }
 
 // Person is one person or service, as they are when they have signed in.
@@ -46,54 +48,75 @@ type Person struct {
 	AMR []string `yaml:"amr"`
 	// Device is what is known of the device they usually use. Default: nothing.
 	Device *policy.Device `yaml:"device"`
+
+	At document.Position `yaml:"-"`
 }
 
-// Load reads a directory file.
+// Load reads a directory file. What is wrong with it is policy.Problems.
 func Load(name string) (*Directory, error) {
 	text, err := os.ReadFile(name)
 	if err != nil {
 		return nil, fmt.Errorf("reading directory: %w", err)
 	}
-	d, err := Parse(text)
-	if err != nil {
-		return nil, fmt.Errorf("reading directory %s: %w", name, err)
+	return ParseFile(name, text)
+}
+
+// Parse reads the text of a directory file.
+func Parse(text []byte) (*Directory, error) { return ParseFile("directory.yaml", text) }
+
+// ParseFile reads the text of the directory file of that name. Unknown keys, people who are there twice and impossible
+// addresses are policy.Problems, each with its place.
+func ParseFile(name string, text []byte) (*Directory, error) {
+	d := new(Directory)
+	if err := document.Read(name, text, d); err != nil {
+		return nil, err
+	}
+	problems := d.completePeople()
+	for _, place := range slices.Sorted(maps.Keys(d.Places)) {
+		if ip := d.Places[place].IP; !address(ip) {
+			problems = append(problems, policy.Problem{File: name, Text: fmt.Sprintf("places.%s.ip: %q is no address such as 10.1.2.3", place, ip)})
+		}
+	}
+	if problems != nil {
+		return nil, problems
 	}
 	return d, nil
 }
 
-// Parse reads the text of a directory file. Unknown fields and people who are there twice are errors.
-func Parse(text []byte) (*Directory, error) {
-	d := new(Directory)
-	decoder := yaml.NewDecoder(bytes.NewReader(text))
-	decoder.KnownFields(true)
-	if err := decoder.Decode(d); err != nil {
-		return nil, err
-	}
-	var errs []error
-	seen := map[string]bool{}
-	for i := range d.People {
-		p := &d.People[i]
-		errs = append(errs, p.complete(i))
-		if seen[p.Name] {
-			errs = append(errs, fmt.Errorf("people[%d]: %q is there twice", i, p.Name))
-		}
-		seen[p.Name] = true
-	}
-	return d, errors.Join(errs...)
+func address(ip string) bool {
+	_, err := netip.ParseAddr(ip)
+	return ip == "" || err == nil
 }
 
-func (p *Person) complete(place int) error {
+func (d *Directory) completePeople() (problems policy.Problems) {
+	names, ids := map[string]bool{}, map[string]bool{}
+	for i := range d.People {
+		p := &d.People[i]
+		if err := p.Complete(); err != nil {
+			problems = append(problems, p.At.Problem("people[%d]: %s", i, err))
+			continue
+		}
+		if names[p.Name] || ids[p.ID] {
+			problems = append(problems, p.At.Problem("people[%d]: %s (%s) is there twice", i, p.Name, p.ID))
+		}
+		names[p.Name], ids[p.ID] = true, true
+	}
+	return problems
+}
+
+// Complete fills in what is left out, and reports what is wrong.
+func (p *Person) Complete() error {
 	p.Name = cmp.Or(p.Name, p.Email, p.ID)
 	p.Type = cmp.Or(p.Type, policy.TypeUser)
 	switch {
 	case p.Name == "":
-		return fmt.Errorf("people[%d]: name, email or id is missing", place)
+		return errors.New("name, email or id is missing")
 	case p.Type != policy.TypeUser && p.Type != policy.TypeService:
-		return fmt.Errorf("people[%d]: type is %q; it is user or service", place, p.Type)
+		return fmt.Errorf("type is %q; it is user or service", p.Type)
 	}
 	p.ID = cmp.Or(p.ID, "directory|"+p.Name)
 	if !strings.Contains(p.ID, "|") {
-		return fmt.Errorf("people[%d]: id is %q; it is provider|sub, as in records", place, p.ID)
+		return fmt.Errorf("id is %q; it is provider|sub, as in records", p.ID)
 	}
 	p.Groups = slices.Compact(slices.Sorted(slices.Values(p.Groups)))
 	return nil
