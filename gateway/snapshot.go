@@ -102,6 +102,13 @@ func caches(rules *cache.Rules) bool {
 	return rules.Enabled || slices.ContainsFunc(rules.Paths, func(p cache.PathRule) bool { return p.Enabled != nil && *p.Enabled })
 }
 
+// WithPolicy is the snapshot under another policy, which tells the time in zone; all else is shared.
+func (s *Snapshot) WithPolicy(engine *policy.Engine, zone *time.Location) *Snapshot {
+	next := *s
+	next.Policy, next.Zone = engine, zone
+	return &next
+}
+
 // Retire ends the pools that the successor does not use: requests under way finish.
 func (s *Snapshot) Retire(successor *Snapshot) {
 	for name, app := range s.apps {

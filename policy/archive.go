@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Names in an archive, in their order; modules follow, sorted by name.
@@ -133,4 +134,22 @@ func readFile(r *tar.Reader) (name string, content []byte, err error) {
 	}
 	content, err = io.ReadAll(r)
 	return h.Name, content, err
+}
+
+// Under is the bundle as cfg has it evaluated: with its deadline and its memo. What it answers is its own.
+func (b *Bundle) Under(cfg Config) *Bundle {
+	under := *b
+	under.deadline, under.memo, under.sampling = cfg.Deadline, cfg.Memo, cfg.MemoCheck
+	return &under
+}
+
+// Zone is the time zone that the bundle's hours are meant in, for Context.SetTime.
+func (b *Bundle) Zone() (*time.Location, error) {
+	var data struct {
+		Timezone string `json:"timezone"`
+	}
+	if err := json.Unmarshal(b.contents.data, &data); err != nil {
+		return nil, fmt.Errorf("reading the policy's data: %w", err)
+	}
+	return loadZone(data.Timezone)
 }

@@ -30,6 +30,11 @@ type Config struct {
 	// rename, a folder on an explicit reload. Absent: the apps' access rules alone decide.
 	Bundle string `yaml:"bundle" config:"path"`
 
+	// Store is the folder in which the gateway keeps what it must remember of its policies besides the audit log: a
+	// policy that an operator pinned, which ones were in force, and the last good bundle that was fetched. It is made
+	// when absent. Changing it needs a restart. Default: policy, beside the file of state.sqlite.
+	Store string `yaml:"store" config:"path"`
+
 	// Timezone is the IANA name of the zone in which hours of access rules and the input's weekday and hour are
 	// meant, such as Europe/Berlin. Default UTC.
 	Timezone string `yaml:"timezone" default:"UTC"`

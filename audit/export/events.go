@@ -141,11 +141,20 @@ func operatorEvents() []Event {
 
 func gatewayEvents() []Event {
 	config := []string{"why", "config", "policy", "before"}
+	policy := []string{"why", "policy", "revision", "before", "pinned"}
+	trial := []string{"candidate", "active", "since", "compared", "dropped", "clean", "changes", "differences"}
 	return []Event{
 		{audit.TypeControl, "started", ApplicationLifecycle, 3, "Start", Informational, Success, "Gateway started", []string{"version", "config", "policy", "keys"}},
 		{audit.TypeControl, "stopped", ApplicationLifecycle, 4, "Stop", Informational, Success, "Gateway stopped", nil},
 		{audit.TypeControl, "config_changed", EntityManagement, 3, "Update", Low, Success, "Configuration or policy changed", config},
 		{audit.TypeControl, "config_refused", EntityManagement, 3, "Update", Medium, Failure, "New configuration or policy refused", []string{"why", "error"}},
+		{audit.TypeControl, "policy_activated", EntityManagement, 3, "Update", Low, Success, "Policy put in force", policy},
+		{audit.TypeControl, "policy_refused", EntityManagement, 3, "Update", Medium, Failure, "New policy refused", []string{"why", "policy", "error"}},
+		{audit.TypeControl, "shadow_started", EntityManagement, other, "Try", Informational, Success, "Trial of a candidate policy started", []string{"candidate", "revision", "active", "name", "why"}},
+		{audit.TypeControl, "shadow_difference", EntityManagement, other, "Compare", Low, Unknown, "A candidate policy answers otherwise", []string{"candidate", "active", "of", "app", "change", "person", "from", "to"}},
+		{audit.TypeControl, "shadow_summary", EntityManagement, other, "Compare", Informational, Unknown, "Answers of a candidate policy summed up", trial},
+		{audit.TypeControl, "shadow_stopped", EntityManagement, other, "Try", Informational, Success, "Trial of a candidate policy ended", append(trial, "promoted")},
+		{audit.TypeControl, "memo_difference", EntityManagement, other, "Check", High, Failure, "A remembered answer of the policy was wrong", []string{"policy", "app", "input_digest", "remembered", "evaluated"}},
 	}
 }
 

@@ -57,6 +57,7 @@ var details = map[string]string{
 	"sinks": `[{"name":"siem","lag_records":0}]`, "tree": `{"size":9}`, "file": `"decision/0000000001.seg"`, "offset": `4096`, "dropped_bytes": `7`, "missing_bytes": `0`,
 	"first_segment": `1`, "last_segment": `2`, "first_seq": `0`, "next_seq": `9`, "reason": `"retention"`, "retention": `"8760h"`, "signed": `9`, "begins": `[{"log":"decision","segment":3,"seq":9,"root":"q83Z"}]`,
 	"level": `"warn"`, "free": `1`, "size": `2`, "attempts": `3`,
+	"revision": `"9f3ecde"`, "review": `"sha256:e0"`, "pinned": `true`,
 	"cause": `"no space left on device"`, "since": `"2026-11-02T07:00:00Z"`, "refused": `1`, "lost_outcomes": `0`,
 }
 

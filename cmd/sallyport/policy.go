@@ -8,7 +8,11 @@ import (
 
 // policyCommand is everything about the policy: what it says, who it lets in, and what a change of it would change.
 type policyCommand struct {
-	Show policyShowCommand `cmd:"" help:"What a policy consists of."`
+	List     policyListCommand     `cmd:"" help:"The policies that the running gateway keeps."`
+	Rollback policyRollbackCommand `cmd:"" help:"Put a kept policy in force again, and pin it."`
+	Unpin    policyUnpinCommand    `cmd:"" help:"Let the configured policy come into force again."`
+	Shadow   policyShadowCommand   `cmd:"" help:"Try a candidate policy on live traffic."`
+	Show     policyShowCommand     `cmd:"" help:"What a policy consists of."`
 }
 
 // policyShowCommand prints a policy's digest, revision, apps and what its answers depend on.

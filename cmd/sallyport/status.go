@@ -66,14 +66,16 @@ func summary(s admin.Status, now time.Time) [][]string {
 		{"gateway", state(s.Ready, s.Why) + ", version " + s.Version + ", up " + ago(s.Started, now)},
 		{"configuration", s.Config.Path + ", loaded " + moment(s.Config.Loaded)},
 		{"", s.Config.Digest},
-		{"policy", strings.TrimSpace(s.Policy.Digest + " " + s.Policy.Revision)},
+	}
+	rows = append(rows, policyRows(s.Policy)...)
+	rows = append(rows, [][]string{
 		{"keys", s.Keys.Mode + ", " + state(s.Keys.Ready, s.Keys.Why)},
 		{"audit", fmt.Sprintf("%s, %d decision and %d control records, %d and %d of them signed", state(s.Audit.Healthy, s.Audit.Why), s.Audit.Decisions, s.Audit.Control,
 			s.Audit.SignedDecisions, s.Audit.SignedControl)},
 		{"sessions", strconv.Itoa(s.Session.Active)},
 		{"cache", cacheLine(s.Cache)},
 		{"spool", spoolLine(s.Spool)},
-	}
+	}...)
 	for i, line := range strings.Split(s.Config.Error, "\n") {
 		if i == 0 && line != "" {
 			rows = append(rows, []string{"last reload", "failed " + moment(s.Config.Failed) + "; the configuration before it is in effect"})

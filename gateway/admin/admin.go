@@ -66,7 +66,7 @@ type Gateway interface {
 	Status(ctx context.Context) Status
 	// Reload reads the configuration again and puts it into effect as a whole, or returns why it did not; the one in
 	// effect then stays. The text of the error is for the operator and may have several lines.
-	Reload(ctx context.Context) error
+	Reload(ctx context.Context, by *audit.Actor) error
 	// Backup returns an open file with a consistent copy of the state, readable from its start. The caller closes it;
 	// nothing is left behind then.
 	Backup(ctx context.Context) (*os.File, error)
@@ -94,12 +94,14 @@ type Control interface {
 
 // Options are what the surface needs. All are required.
 type Options struct {
-	Gateway  Gateway
-	Sessions Sessions
-	Control  Control
-	Auditing Auditing
-	Metrics  prometheus.Gatherer
-	Log      *slog.Logger
+	Gateway   Gateway
+	Sessions  Sessions
+	Control   Control
+	Auditing  Auditing
+	Policies  Policies
+	Shadowing Shadowing
+	Metrics   prometheus.Gatherer
+	Log       *slog.Logger
 }
 
 // Server is the surface of one gateway.

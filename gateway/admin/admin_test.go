@@ -67,7 +67,7 @@ func (h *house) Status(context.Context) Status {
 	return Status{Version: "1.2.3", Ready: h.ready, Why: "no policy"}
 }
 
-func (h *house) Reload(context.Context) error {
+func (h *house) Reload(context.Context, *audit.Actor) error {
 	h.did("reload")
 	return h.reloadErr
 }
@@ -132,7 +132,7 @@ func (h *house) Append(_ context.Context, r *audit.Record) (audit.Receipt, error
 }
 
 func (h *house) options() Options {
-	return Options{Gateway: h, Sessions: h, Control: h, Auditing: h, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)}
+	return Options{Gateway: h, Sessions: h, Control: h, Auditing: h, Policies: h, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)}
 }
 
 func (h *house) check(t *testing.T, want ...string) {

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// maxBody bounds the body of a call.
+	// maxBody bounds the body of a call, but for those that carry a policy.
 	maxBody = 64 << 10
 	// headTime is how long a caller may take to say what it wants.
 	headTime = 5 * time.Second
@@ -83,6 +83,9 @@ func (s *operatorServer) handler() http.Handler {
 	mux.HandleFunc("GET /v1/sessions", s.list)
 	mux.HandleFunc("POST /v1/sessions/revoke", s.revoke)
 	mux.HandleFunc("POST /v1/reload", s.reload)
+	mux.HandleFunc("GET /v1/policies", s.policies)
+	mux.HandleFunc("POST /v1/policies/use", s.usePolicy)
+	mux.HandleFunc("POST /v1/policies/release", s.releasePolicy)
 	mux.HandleFunc("POST /v1/audit/read", s.announceRead)
 	mux.HandleFunc("POST /v1/audit/review", s.review)
 	mux.HandleFunc("POST /v1/audit/manifest", s.signManifest)
@@ -90,6 +93,10 @@ func (s *operatorServer) handler() http.Handler {
 	mux.HandleFunc("POST /v1/audit/reindex", s.reindex)
 	mux.HandleFunc("POST /v1/backup", s.backup)
 	mux.HandleFunc("POST /v1/cache/purge", s.purge)
+	mux.HandleFunc("GET /v1/policy/shadow", s.shadow)
+	mux.HandleFunc("POST /v1/policy/shadow/start", s.startShadow)
+	mux.HandleFunc("POST /v1/policy/shadow/stop", s.stopShadow)
+	mux.HandleFunc("POST /v1/policy/shadow/promote", s.promoteShadow)
 	mux.HandleFunc("GET /v1/upstreams", s.upstreams)
 	mux.HandleFunc("POST /v1/upstreams/drain", s.drain)
 	return s.authorised(mux)
@@ -108,7 +115,6 @@ func (s *operatorServer) authorised(next http.Handler) http.Handler {
 			fail(w, http.StatusForbidden, "this account may not operate the gateway: root, the gateway's own account and the members of admin.group may")
 			return
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		next.ServeHTTP(w, r)
 	})
 }
@@ -176,8 +182,9 @@ func (s *operatorServer) reload(w http.ResponseWriter, r *http.Request) {
 	if !read(w, r, &struct{}{}) || !s.recorded(w, r, CodeReload, nil) {
 		return
 	}
+	p, _ := peerFrom(r)
 	// Half a reload is none: it is not given up when the caller goes away.
-	if err := s.Gateway.Reload(context.WithoutCancel(r.Context())); err != nil {
+	if err := s.Gateway.Reload(context.WithoutCancel(r.Context()), p.actor()); err != nil {
 		s.failed(w, r, CodeReload, http.StatusUnprocessableEntity, err)
 		return
 	}
@@ -238,12 +245,17 @@ func (s *operatorServer) record(r *http.Request, code string, detail any) error 
 
 // read decodes the body: one JSON object with the known fields. A call by a form or without a type is refused.
 func read(w http.ResponseWriter, r *http.Request, into any) bool {
+	return readUpTo(w, r, maxBody, into)
+}
+
+// readUpTo is read for bodies of as many bytes.
+func readUpTo(w http.ResponseWriter, r *http.Request, most int64, into any) bool {
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || kind != "application/json" {
 		fail(w, http.StatusUnsupportedMediaType, "the body must be application/json")
 		return false
 	}
-	decoder := json.NewDecoder(r.Body)
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, most))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(into); err != nil {
 		fail(w, http.StatusBadRequest, "reading the body: "+err.Error())

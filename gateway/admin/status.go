@@ -31,10 +31,18 @@ type ConfigStatus struct {
 	Failed time.Time `json:"failed,omitzero"`
 }
 
-// PolicyStatus names the effective bundle.
+// PolicyStatus names the policy in force, and says what stands in the way of another one.
 type PolicyStatus struct {
 	Digest   string `json:"digest"`
 	Revision string `json:"revision,omitzero"`
+	// Pinned is set while an operator holds the policy in force, whatever the configuration says.
+	Pinned *PolicyPin `json:"pinned,omitzero"`
+	// Configured is the digest of the policy that the configuration leads to, where that is another one; empty while
+	// it cannot be told.
+	Configured string `json:"configured,omitzero"`
+	// Error is why the last policy that was offered did not come into force, and Failed is when; empty after one that did.
+	Error  string    `json:"error,omitzero"`
+	Failed time.Time `json:"failed,omitzero"`
 }
 
 // KeyStatus tells how the key process is reached.

@@ -38,6 +38,7 @@ import (
 	"sallyport/gateway/listen"
 	"sallyport/gateway/spool"
 	"sallyport/gateway/ui"
+	"sallyport/policy/bundle"
 )
 
 // Options are what the surroundings hand in; the zero value serves.
@@ -91,7 +92,11 @@ type assembly struct {
 	minter   *token.Minter
 	cache    *cache.Cache // nil: no memory for one
 	spool    *spool.Spooler
+	policies *bundle.Store // opened with the first configuration
 	server   *gateway.Server
+
+	shadowing shadowing
+	memo      memoWatch
 
 	group *errgroup.Group // what runs beside the listeners
 	ctx   context.Context
@@ -103,6 +108,7 @@ type assembly struct {
 	active    *frozen
 	failure   error // of the last reload
 	failedAt  time.Time
+	attempt   policyAttempt
 	providers map[string]*provider // that run
 }
 
@@ -166,7 +172,7 @@ func (a *assembly) inherit() (err error) {
 
 // build makes every part, in reading order.
 func (a *assembly) build(ctx context.Context) (*listeners, error) {
-	frozen, err := freeze(a.path)
+	frozen, err := freeze(a.path, a.firstPolicy)
 	if err != nil {
 		return nil, err
 	}
@@ -213,6 +219,7 @@ func (a *assembly) build(ctx context.Context) (*listeners, error) {
 	a.sessions.OnEnd(a.server.SessionEnded)
 	a.group.Go(func() error { return a.server.Run(a.ctx) })
 	a.activate(frozen)
+	a.remember(change{why: "started"}, frozen)
 	a.registerGauges()
 	if err := a.openAdmin(cfg); err != nil {
 		return nil, err
@@ -304,7 +311,7 @@ func (a *assembly) signer(ctx context.Context, wanted func(keyring.Key) bool) (*
 }
 
 func (a *assembly) openAdmin(cfg *config.Config) error {
-	server, err := admin.Open(cfg.Admin, admin.Options{Gateway: operated{a}, Sessions: a.sessions, Control: a.audit.Control(), Auditing: auditing{a}, Metrics: a.metrics, Log: a.opts.Log})
+	server, err := admin.Open(cfg.Admin, admin.Options{Gateway: operated{a}, Sessions: a.sessions, Control: a.audit.Control(), Auditing: auditing{a}, Policies: policies{a}, Shadowing: shadows{a}, Metrics: a.metrics, Log: a.opts.Log})
 	if err != nil {
 		return fmt.Errorf("opening the admin socket: %w", err)
 	}
@@ -324,7 +331,7 @@ func (a *assembly) close() error {
 
 // control writes what the gateway itself did. What it records has happened or is about to; a log that cannot be
 // written is reported and, for a change, stops it (see reload).
-func (a *assembly) control(ctx context.Context, code string, actor *audit.Actor, detail map[string]any) error {
+func (a *assembly) control(ctx context.Context, code string, actor *audit.Actor, detail any) error {
 	record := &audit.Record{Type: audit.TypeControl, Code: code, Actor: actor}
 	if actor == nil {
 		record.Actor = &audit.Actor{Kind: "gateway", ID: fmt.Sprintf("pid:%d", os.Getpid())}

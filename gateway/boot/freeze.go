@@ -28,7 +28,7 @@ import (
 type frozen struct {
 	config  *config.Config
 	sources config.Sources
-	bundle  *policy.Bundle
+	chosen
 
 	loaded time.Time
 
@@ -40,7 +40,7 @@ type frozen struct {
 // Check builds everything that the configuration at path leads to without starting, binding or writing anything, and
 // returns what is wrong. It runs the code that Run and every reload run.
 func Check(path string) (*config.Config, error) {
-	f, err := freeze(path)
+	f, err := freeze(path, configuredPolicy)
 	if err != nil {
 		return nil, err
 	}
@@ -50,15 +50,15 @@ func Check(path string) (*config.Config, error) {
 // Policy returns the configuration at path and the policy that follows from it, for those who explain them. Nothing is
 // connected.
 func Policy(ctx context.Context, path string) (*config.Config, *policy.Engine, error) {
-	f, err := freeze(path)
+	f, err := freeze(path, configuredPolicy)
 	if err != nil {
 		return nil, nil, err
 	}
 	return f.config, f.snapshot.Policy, nil
 }
 
-// freeze loads a configuration and compiles its policy.
-func freeze(path string) (*frozen, error) {
+// freeze loads a configuration and compiles the policy that is chosen for it.
+func freeze(path string, choose choice) (*frozen, error) {
 	cfg, sources, err := config.Load[config.Config](path, os.LookupEnv)
 	f := &frozen{config: cfg, sources: sources, loaded: time.Now()}
 	if err != nil {
@@ -68,33 +68,20 @@ func freeze(path string) (*frozen, error) {
 	if err != nil {
 		return f, err
 	}
-	if f.bundle, err = buildPolicy(cfg.Policy, table); err != nil {
+	if f.chosen, err = choose(cfg, table); err != nil {
 		return f, err
 	}
 	engine, err := policy.Compile(context.Background(), f.bundle)
 	if err != nil {
 		return f, fmt.Errorf("policy: %w", err)
 	}
-	zone, err := cfg.Policy.Zone()
+	zone, err := f.bundle.Zone()
 	if err != nil {
 		return f, err
 	}
 	f.snapshot = &gateway.Snapshot{Routes: table, Policy: engine, Zone: zone, PolicyHeaders: cfg.Policy.Headers, AuthHost: cfg.AuthHost(), PublicPort: cfg.Port(),
 		Reauthorize: cfg.Reauthorize, TransportSecurity: cfg.HSTS, FormOrigins: []string{cfg.AuthOrigin()}}
 	return f, nil
-}
-
-// buildPolicy is the effective policy of a configuration.
-func buildPolicy(cfg policy.Config, table *route.Table) (*policy.Bundle, error) {
-	apps := make([]policy.App, 0, len(table.Apps()))
-	for _, app := range table.Apps() {
-		apps = append(apps, app.Policy())
-	}
-	b, err := policy.Build(cfg, apps, policy.Reauthorize)
-	if err != nil {
-		return nil, fmt.Errorf("policy: %w", err)
-	}
-	return b, nil
 }
 
 // ReviewPolicy returns the policy and apps of a configuration as reviewers have it: without secrets, certificates or the

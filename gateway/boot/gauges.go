@@ -30,7 +30,7 @@ func (a *assembly) registerGauges() {
 	a.metrics.MustRegister(collector{operated{a}})
 }
 
-// collector reads the counts of cache, upstreams and spool off the parts when somebody asks.
+// collector reads the counts of cache, upstreams, spool, logs and policy off the parts when somebody asks.
 type collector struct{ operated }
 
 var (
@@ -102,6 +102,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	gauge(spoolStalled, float64(held.Stalled))
 	count(spoolFailures, float64(held.Failures))
 	c.collectAudit(gauge, count)
+	c.collectPolicy(gauge, count)
 }
 
 // collectAudit reads how far the logs are, and those who ship them.

@@ -39,7 +39,7 @@ type listeners struct {
 // listen opens the configured doors, with the sockets that a service manager kept for us where there are any.
 func (a *assembly) listen(cfg *config.Config) (*listeners, error) {
 	l := &listeners{secureHTTP: a.server.HTTPServer(), server: a.server,
-		onHangup: func() { a.reload(a.ctx, "SIGHUP") }} // its failure is on record, in status and on stderr
+		onHangup: func() { a.reload(a.ctx, change{why: "SIGHUP"}) }} // its failure is on record, in status and on stderr
 	l.secureHTTP.TLSConfig = a.tlsConfig()
 	inherited := a.inherited
 	var err error

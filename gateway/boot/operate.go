@@ -17,7 +17,9 @@ type operated struct{ *assembly }
 var _ admin.Gateway = operated{}
 
 // Reload puts the configuration file into effect.
-func (o operated) Reload(ctx context.Context) error { return o.reload(ctx, "operator") }
+func (o operated) Reload(ctx context.Context, by *audit.Actor) error {
+	return o.reload(ctx, change{"operator", by})
+}
 
 // Status describes the gateway as it is now.
 func (o operated) Status(ctx context.Context) admin.Status {
@@ -25,7 +27,7 @@ func (o operated) Status(ctx context.Context) admin.Status {
 	s := admin.Status{
 		Version: o.opts.Version, Started: o.started, Ready: true,
 		Config: admin.ConfigStatus{Path: o.path, Digest: f.sources.Digest, Loaded: f.loaded},
-		Policy: admin.PolicyStatus{Digest: f.bundle.Digest, Revision: f.bundle.Revision},
+		Policy: o.policyStatus(f),
 		Keys:   admin.KeyStatus{Mode: f.keyMode(), Ready: true},
 		Audit:  o.auditStatus(),
 	}

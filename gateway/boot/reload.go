@@ -2,6 +2,7 @@ package boot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -12,32 +13,50 @@ import (
 
 // reload reads the configuration again and puts it into effect as a whole, or returns why it did not and leaves the
 // running one untouched. The change is on record before it takes effect, the failure after.
-func (a *assembly) reload(ctx context.Context, why string) error {
+func (a *assembly) reload(ctx context.Context, c change) error {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
 	next, err := a.prepare(ctx)
 	if err == nil {
-		err = a.control(ctx, "config_changed", nil, map[string]any{"why": why, "config": next.sources.Digest, "policy": next.bundle.Digest,
-			"before": map[string]string{"config": a.current().sources.Digest, "policy": a.current().bundle.Digest}})
+		err = a.recordReload(ctx, c, next)
 	}
 	a.noteReload(err)
 	if err != nil {
 		if next != nil {
 			next.snapshot.Retire(a.current().snapshot)
 		}
-		a.control(ctx, "config_refused", nil, map[string]any{"why": why, "error": clip(err.Error())})
-		a.opts.Log.Error("configuration was not reloaded; the running one stays", "why", why, "error", err)
+		a.refuseReload(ctx, c, err)
 		return err
 	}
-	previous := a.current()
-	a.activate(next)
-	a.server.Swap(next.snapshot)
-	previous.snapshot.Retire(next.snapshot)
+	a.enforceLocked(c, next)
 	if err := a.sinks.Apply(next.config.Sinks); err != nil { // a file that was there a moment ago: the old sinks go on
 		a.opts.Log.Error("audit sinks were not changed", "error", err)
 	}
-	a.opts.Log.Info("configuration reloaded", "why", why, "policy", next.bundle.Digest)
+	a.opts.Log.Info("configuration reloaded", "why", c.why, "policy", next.bundle.Digest)
 	return nil
+}
+
+// recordReload puts on record what a configuration changes, before it does.
+func (a *assembly) recordReload(ctx context.Context, c change, next *frozen) error {
+	now := a.current()
+	err := a.control(ctx, "config_changed", c.by, map[string]any{"why": c.why, "config": next.sources.Digest, "policy": next.bundle.Digest,
+		"before": map[string]string{"config": now.sources.Digest, "policy": now.bundle.Digest}})
+	if err == nil {
+		err = a.recordPolicy(ctx, c, next)
+	}
+	if err == nil && next.pin == nil && now.pin != nil { // the configuration leads to the pinned policy now
+		err = a.policies.SetPin(nil)
+	}
+	return err
+}
+
+// refuseReload puts on record why a configuration did not come into force, and that it was for its policy if it was.
+func (a *assembly) refuseReload(ctx context.Context, c change, err error) {
+	a.control(ctx, "config_refused", c.by, map[string]any{"why": c.why, "error": clip(err.Error())})
+	if refused, ok := errors.AsType[*refusedPolicy](err); ok {
+		a.refusePolicy(ctx, c, refused.digest, err)
+	}
+	a.opts.Log.Error("configuration was not reloaded; the running one stays", "why", c.why, "error", err)
 }
 
 // maxReason bounds what a record says of a refused configuration; stderr and status say it all.
@@ -47,9 +66,12 @@ func clip(text string) string { return text[:min(len(text), maxReason)] }
 
 // prepare goes all the way up to the change itself.
 func (a *assembly) prepare(ctx context.Context) (*frozen, error) {
-	next, err := freeze(a.path)
+	next, err := freeze(a.path, a.choosePolicy)
 	if err != nil {
 		return nil, err
+	}
+	if next.trouble != nil { // pinned or not: what is configured must be good
+		return nil, next.trouble
 	}
 	if err := needsRestart(a.current().config, next.config); err != nil {
 		return nil, err
@@ -71,7 +93,8 @@ func needsRestart(old, next *config.Config) error {
 		"domain": old.Domain != next.Domain, "public_port": old.PublicPort != next.PublicPort,
 		"admin": old.Admin != next.Admin, "audit": old.Audit != next.Audit, "state": old.State != next.State,
 		"cache": old.Cache != next.Cache, "proxy_protocol": !reflect.DeepEqual(old.ProxyProtocol, next.ProxyProtocol),
-		"keys": !reflect.DeepEqual(old.Keys, next.Keys),
+		"policy.store": policyStore(old) != policyStore(next),
+		"keys":         !reflect.DeepEqual(old.Keys, next.Keys),
 	} {
 		if changed {
 			names = append(names, name)
@@ -93,6 +116,7 @@ func (a *assembly) activate(f *frozen) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.active = f
+	a.watchMemoLocked(f.snapshot.Policy)
 	running := map[string]*provider{}
 	for _, p := range f.providers {
 		if p.stop == nil {
@@ -127,6 +151,9 @@ func (a *assembly) noteReload(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.failure, a.failedAt = err, a.opts.Now()
+	if _, policys := errors.AsType[*refusedPolicy](err); policys || err == nil {
+		a.attempt = policyAttempt{err, a.opts.Now()}
+	}
 }
 
 // watched are the files whose replacement by rename is a reload: the configuration, what it refers to, certificates and
@@ -157,7 +184,7 @@ func (a *assembly) watchFiles() error {
 	a.onClose(watch.Close)
 	a.group.Go(func() error {
 		watch.Run(a.ctx, func() {
-			a.reload(a.ctx, "a watched file changed") // its failure is on record, in status and on stderr
+			a.reload(a.ctx, change{why: "a watched file changed"}) // its failure is on record, in status and on stderr
 			watch.Follow(a.current().watched())
 		})
 		return nil

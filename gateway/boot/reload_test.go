@@ -17,7 +17,7 @@ func TestEveryKeyIsReloadedOrRefusedByName(t *testing.T) {
 	for i := range shape.NumField() {
 		name := shape.Field(i).Tag.Get("yaml")
 		var next config.Config
-		change(t, reflect.ValueOf(&next).Elem().Field(i))
+		alter(t, reflect.ValueOf(&next).Elem().Field(i))
 		err := needsRestart(&config.Config{}, &next)
 		if reloaded[name] {
 			if err != nil {
@@ -31,8 +31,8 @@ func TestEveryKeyIsReloadedOrRefusedByName(t *testing.T) {
 	}
 }
 
-// change gives the first plain field that it finds another value.
-func change(t *testing.T, v reflect.Value) {
+// alter gives the first plain field that it finds another value.
+func alter(t *testing.T, v reflect.Value) {
 	t.Helper()
 	switch v.Kind() {
 	case reflect.String:
@@ -46,7 +46,7 @@ func change(t *testing.T, v reflect.Value) {
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
 	case reflect.Struct:
-		change(t, v.Field(0))
+		alter(t, v.Field(0))
 	default:
 		t.Fatalf("no idea how to change a %s", v.Kind())
 	}

@@ -1,0 +1,189 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"sallyport/audit"
+	"sallyport/gateway/admin"
+	"sallyport/gateway/shadow"
+	"sallyport/policy"
+)
+
+// Codes of control records about candidate policies; package shadow has those of what a trial finds.
+const (
+	codeShadowStarted = "shadow_started"
+	codeShadowStopped = "shadow_stopped"
+)
+
+// shadowing tries candidate policies on live traffic, one at a time. A trial lasts over reloads; a restart ends it.
+type shadowing struct {
+	mu  sync.Mutex // held while a trial starts, ends or is promoted
+	now candidate
+	of  sync.RWMutex // guards now for those who only look
+}
+
+// candidate is a policy that is tried.
+type candidate struct {
+	trial     *shadow.Trial // nil: none is
+	digest    string
+	name, why string
+	who       string
+	end       func() // ends the trial, and waits for what it still compares
+}
+
+// shadows is shadowing as operators see it.
+type shadows struct{ *assembly }
+
+var _ admin.Shadowing = shadows{}
+
+var (
+	errShadowRunning = errors.New("a candidate policy is being tried already: stop it first (sallyport policy shadow stop)")
+	errNoShadow      = errors.New("no candidate policy is being tried")
+)
+
+func (s *shadowing) current() candidate {
+	s.of.RLock()
+	defer s.of.RUnlock()
+	return s.now
+}
+
+func (s *shadowing) set(c candidate) {
+	s.of.Lock()
+	defer s.of.Unlock()
+	s.now = c
+}
+
+// Shadow describes the candidate that is tried.
+func (s shadows) Shadow() admin.ShadowStatus { return s.shadowing.current().status() }
+
+func (c candidate) status() admin.ShadowStatus {
+	if c.trial == nil {
+		return admin.ShadowStatus{}
+	}
+	report := c.trial.Report()
+	return admin.ShadowStatus{Running: true, Name: c.name, Why: c.why, Who: c.who, Report: &report}
+}
+
+// StartShadow begins to try a candidate.
+func (s shadows) StartShadow(ctx context.Context, by *audit.Actor, what admin.ShadowStart) error {
+	s.shadowing.mu.Lock()
+	defer s.shadowing.mu.Unlock()
+	if s.shadowing.current().trial != nil {
+		return errShadowRunning
+	}
+	engine, err := s.candidateEngine(ctx, what.Archive)
+	if err != nil {
+		return fmt.Errorf("the candidate policy: %w", err)
+	}
+	active := s.server.Snapshot().Policy
+	if err := s.control(ctx, codeShadowStarted, by, map[string]any{"candidate": engine.Digest(), "revision": engine.Revision(), "active": active.Digest(),
+		"name": what.Name, "why": what.Why}); err != nil {
+		return err
+	}
+	s.shadowing.set(s.try(engine, candidate{digest: engine.Digest(), name: what.Name, why: what.Why, who: strings.TrimSpace(by.ID + " " + by.Name)}))
+	return nil
+}
+
+// candidateEngine compiles an archive under the running configuration's limits, keeps it, so that it can be named by its
+// digest, and analyses its apps: a request would not wait for that, but its comparison.
+func (s shadows) candidateEngine(ctx context.Context, archive []byte) (*policy.Engine, error) {
+	bundle, err := policy.OpenArchive(archive)
+	if err != nil {
+		return nil, err
+	}
+	engine, err := policy.Compile(ctx, bundle.Under(s.current().config.Policy))
+	if err != nil {
+		return nil, err
+	}
+	for _, app := range engine.Apps() {
+		engine.Projection(ctx, app) // its error: every request of the app is evaluated
+	}
+	return engine, s.audit.KeepPolicy(bundle.Digest, archive)
+}
+
+// try starts a trial.
+func (s shadows) try(engine *policy.Engine, c candidate) candidate {
+	c.trial = shadow.New(shadow.Config{
+		Candidate: engine,
+		Active:    func() *policy.Engine { return s.server.Snapshot().Policy },
+		Record:    s.recordTrial,
+		Log:       s.opts.Log,
+	})
+	ctx, cancel := context.WithCancel(s.ctx)
+	ended := make(chan struct{})
+	s.group.Go(func() error {
+		defer close(ended)
+		c.trial.Run(ctx)
+		return nil
+	})
+	c.end = func() {
+		s.server.Try(nil)
+		cancel()
+		<-ended
+	}
+	s.server.Try(c.trial)
+	s.opts.Log.Info("a candidate policy is tried", "candidate", c.digest, "name", c.name, "by", c.who, "why", c.why)
+	return c
+}
+
+func (s shadows) recordTrial(ctx context.Context, code string, detail any) error {
+	return s.control(ctx, code, nil, detail)
+}
+
+// StopShadow ends a trial.
+func (s shadows) StopShadow(ctx context.Context, by *audit.Actor) (admin.ShadowStatus, error) {
+	s.shadowing.mu.Lock()
+	defer s.shadowing.mu.Unlock()
+	c := s.shadowing.current()
+	if c.trial == nil {
+		return admin.ShadowStatus{}, errNoShadow
+	}
+	return s.stopLocked(ctx, by, c, false)
+}
+
+// stopLocked ends a trial and puts on record what it came to.
+func (s shadows) stopLocked(ctx context.Context, by *audit.Actor, c candidate, promoted bool) (admin.ShadowStatus, error) {
+	c.end()
+	s.shadowing.set(candidate{})
+	status := c.status()
+	status.Running = false
+	detail := struct {
+		shadow.Summary
+		Promoted bool `json:"promoted"`
+	}{status.Report.Summary(), promoted}
+	return status, s.control(ctx, codeShadowStopped, by, detail)
+}
+
+// PromoteShadow puts the candidate in force.
+func (s shadows) PromoteShadow(ctx context.Context, by *audit.Actor, what admin.ShadowPromote) error {
+	s.shadowing.mu.Lock()
+	defer s.shadowing.mu.Unlock()
+	c := s.shadowing.current()
+	if c.trial == nil {
+		return errNoShadow
+	}
+	if err := c.doubts(); err != nil && !what.Force {
+		return fmt.Errorf("the candidate policy is not promoted: %w; --force promotes it all the same", err)
+	}
+	if err := s.usePolicy(ctx, c.digest, what.Why, by); err != nil {
+		return err
+	}
+	_, err := s.stopLocked(ctx, by, c, true)
+	return err
+}
+
+// doubts are why a candidate should not come into force.
+func (c candidate) doubts() error {
+	r := c.trial.Report()
+	switch {
+	case r.Compared == 0:
+		return errors.New("nothing was compared with the policy in force yet")
+	case !r.Clean:
+		return fmt.Errorf("access would have differed, last at %s (sallyport policy shadow status)", r.CleanSince.Format("15:04:05"))
+	}
+	return nil
+}
