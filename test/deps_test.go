@@ -39,6 +39,7 @@ const picture = `
 	policy/review/replay    < policy/review
 	policy/review/document  < policy
 	policy/review/directory < policy/review/document
+	policy/review/lint      < policy/review/directory, policy/schema
 	policy/review/condition < policy
 	policy/review/explain   < policy/review/condition
 	policy/review/access    < policy/review/explain, policy/review/directory

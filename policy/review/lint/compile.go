@@ -1,0 +1,121 @@
+package lint
+
+import (
+	"maps"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"sallyport/policy"
+	"sallyport/policy/schema"
+)
+
+// findSyntax tells what does not parse.
+func findSyntax(p *pass) {
+	for _, problem := range p.problems {
+		p.problem(problem)
+	}
+}
+
+func (p *pass) problem(problem policy.Problem) {
+	p.add(Finding{Position: Position{problem.File, problem.Line, problem.Column}, Text: problem.Text})
+}
+
+// findCompile tells why the modules cannot run: names that do not exist, conflicts, recursion, foreign packages.
+func findCompile(p *pass) {
+	if p.Apps != nil {
+		for _, problem := range policy.PackageProblems(p.modules, p.Apps) {
+			p.problem(problem)
+		}
+	}
+	p.compilerSays(ast.CompileErr, ast.UnsafeVarErr, ast.RecursionErr)
+}
+
+// findTypes tells where a policy reads what no input has, or compares what can never be equal.
+func findTypes(p *pass) { p.compilerSays(ast.TypeErr) }
+
+func (p *pass) compilerSays(codes ...string) {
+	for _, e := range p.compiled().errors {
+		for _, code := range codes {
+			if e.Code == code && !p.deniedBuiltin(e) {
+				p.problem(policy.ProblemOf(e))
+			}
+		}
+	}
+}
+
+// deniedBuiltin reports whether an error is one that findBuiltins tells better.
+func (p *pass) deniedBuiltin(e *ast.Error) bool {
+	name, undefined := strings.CutPrefix(e.Message, "undefined function ")
+	_, denied := policy.DeniedBuiltins()[name]
+	return undefined && denied
+}
+
+// findStrict tells what OPA's strict mode refuses besides.
+func findStrict(p *pass) {
+	loose := make(map[string]bool)
+	for _, e := range p.compiled().errors {
+		loose[e.Error()] = true
+	}
+	for _, e := range p.compiled().strict {
+		if !loose[e.Error()] && e.Code == ast.CompileErr {
+			p.problem(policy.ProblemOf(e))
+		}
+	}
+}
+
+// compiled is what compilers say of the modules.
+type compiled struct {
+	compiler *ast.Compiler // that succeeded with all modules, or nil
+	errors   ast.Errors
+	strict   ast.Errors
+}
+
+// compiled compiles when first asked.
+func (p *pass) compiled() *compiled {
+	if p.outcome == nil {
+		p.outcome = new(compiled)
+		p.outcome.compiler, p.outcome.errors = compileAll(p.modules, false)
+		_, p.outcome.strict = compileAll(p.modules, true)
+	}
+	return p.outcome
+}
+
+// compileAll compiles and, since a compiler stops after the stage in which it finds something, compiles what remains
+// without the modules at fault, until there is nothing to find any more. What only follows from the absence of those
+// modules is not told.
+func compileAll(modules map[string]*ast.Module, strict bool) (*ast.Compiler, ast.Errors) {
+	modules = maps.Clone(modules)
+	var all ast.Errors
+	for first := true; ; first = false {
+		compiler := policy.ReviewCompiler().SetErrorLimit(0).WithStrict(strict)
+		compiler.WithSchemas(schemas())
+		compiler.Compile(modules)
+		if !compiler.Failed() {
+			if first {
+				return compiler, nil
+			}
+			return nil, all
+		}
+		dropped := false
+		for _, e := range compiler.Errors {
+			if first || !strings.HasPrefix(e.Message, "undefined function data.") {
+				all = append(all, e)
+			}
+			if e.Location != nil && modules[e.Location.File] != nil {
+				delete(modules, e.Location.File)
+				dropped = true
+			}
+		}
+		if !dropped {
+			return nil, all
+		}
+	}
+}
+
+// schemas give input its type.
+func schemas() *ast.SchemaSet {
+	set := ast.NewSchemaSet()
+	set.Put(ast.SchemaRootRef, schema.Input())
+	return set
+}

@@ -1,0 +1,273 @@
+package lint
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// grant is one way for an app package to say yes: the branch that says it, and all that it reads on the way.
+type grant struct {
+	app   string
+	at    *branch
+	reads []reading
+	asks  bool // the app's access rules decide
+}
+
+// reading is one place of input that a grant depends on.
+type reading struct {
+	field   string // such as input.subject.email
+	at      *ast.Location
+	against bool // it is negated: what is absent counts as a yes
+	bare    bool // it is asked whether it is there, and true, nothing else
+}
+
+// reads reports whether a grant reads a place, or one below it.
+func (g *grant) readsAny(prefix string) bool {
+	return slices.ContainsFunc(g.reads, func(r reading) bool { return below(r.field, prefix) })
+}
+
+func below(field, prefix string) bool {
+	return field == prefix || strings.HasPrefix(field, prefix+".")
+}
+
+// decisionPath is the name of the decision of an app's package.
+func decisionPath(app string) string { return "data.sallyport.app." + app + ".decision" }
+
+// ownApps are the apps that have a package with a decision, in the order of the files.
+func (p *program) ownApps() (apps []string) {
+	for _, b := range p.branches {
+		if app, ok := b.app(); ok && !slices.Contains(apps, app) {
+			apps = append(apps, app)
+		}
+	}
+	return apps
+}
+
+// app is the app whose decision the branch makes.
+func (b *branch) app() (string, bool) {
+	path := b.module.Package.Path
+	if len(path) != 4 || !strings.HasPrefix(pathText(path), "data.sallyport.app.") {
+		return "", false
+	}
+	name, ok := path[3].Value.(ast.String)
+	decision := b.Head.Ref()[0].Value.Compare(ast.Var("decision")) == 0 && len(b.Head.Args) == 0
+	return string(name), ok && decision
+}
+
+// decisions are the branches of an app's decision, those of parts such as decision.allow included.
+func (p *program) decisions(app string) (list []*branch) {
+	for _, b := range p.branches {
+		if name, ok := b.app(); ok && name == app {
+			list = append(list, b)
+		}
+	}
+	return list
+}
+
+// grants are all ways for app packages to say yes that can be followed.
+func (p *program) grants() (list []*grant) {
+	for _, app := range p.ownApps() {
+		for _, b := range p.decisions(app) {
+			for _, way := range p.ways(b) {
+				g := &grant{app: app, at: way[len(way)-1]}
+				r := &reader{program: p, grant: g, seen: map[visit]bool{}}
+				for _, part := range way {
+					r.body(part, part.Body, false)
+				}
+				r.value(way[0], allowOf(way[0]))
+				list = append(list, g)
+			}
+		}
+	}
+	return list
+}
+
+// ways are the branches through which a decision says yes: itself if it says true, itself and each branch of the rule
+// that it asks otherwise. A branch that says no has none.
+func (p *program) ways(b *branch) [][]*branch {
+	allow := allowOf(b)
+	if allow == nil {
+		return nil
+	}
+	if yes, constant := allow.Value.(ast.Boolean); constant {
+		if bool(yes) {
+			return [][]*branch{{b}}
+		}
+		return nil
+	}
+	resolved := b.resolve(allow)
+	if yes, constant := resolved.Value.(ast.Boolean); constant && !bool(yes) {
+		return nil
+	}
+	ref, ok := resolved.Value.(ast.Ref)
+	if !ok || len(p.byPath[pathText(ref)]) == 0 {
+		return [][]*branch{{b}}
+	}
+	var all [][]*branch
+	for _, asked := range p.byPath[pathText(ref)] {
+		if asked.Head.Value == nil {
+			continue
+		}
+		if says, constant := asked.Head.Value.Value.(ast.Boolean); !constant || bool(says) {
+			all = append(all, []*branch{b, asked})
+		}
+	}
+	return all
+}
+
+// allowOf is the term that says whether a decision allows; nil when it does not say.
+func allowOf(b *branch) *ast.Term {
+	if ref := b.Head.Ref(); len(ref) > 1 {
+		if part, ok := text(ref[1]); ok && part == "allow" && len(ref) == 2 {
+			return b.Head.Value
+		}
+		return nil
+	}
+	if b.Head.Value == nil {
+		return nil
+	}
+	value := b.resolve(b.Head.Value)
+	if o, ok := value.Value.(ast.Object); ok {
+		return o.Get(ast.StringTerm("allow"))
+	}
+	return value
+}
+
+// reader follows a grant through the rules that it asks.
+type reader struct {
+	*program
+	grant *grant
+	seen  map[visit]bool
+}
+
+type visit struct {
+	branch  *branch
+	against bool
+}
+
+func (r *reader) body(b *branch, body ast.Body, against bool) {
+	for _, e := range body {
+		r.expr(b, e, against != e.Negated)
+	}
+}
+
+func (r *reader) expr(b *branch, e *ast.Expr, against bool) {
+	switch t := e.Terms.(type) {
+	case *ast.Term:
+		r.term(b, t, against, true)
+	case []*ast.Term:
+		against = against != noneOf(t)
+		for _, operand := range t[1:] {
+			r.term(b, operand, against, false)
+		}
+		r.function(b, t[0], against)
+	case *ast.SomeDecl:
+		for _, s := range t.Symbols {
+			r.term(b, s, against, false)
+		}
+	case *ast.Every:
+		r.term(b, t.Domain, against, false)
+		r.body(b, t.Body, against)
+	case *ast.Not:
+		r.body(b, t.Body, !against)
+	}
+}
+
+// noneOf recognises count(…) == 0, which negates what it counts.
+func noneOf(terms []*ast.Term) bool {
+	if op := operator(terms[0]); op != "equal" && op != "eq" {
+		return false
+	}
+	for i, t := range terms[1:] {
+		call, ok := t.Value.(ast.Call)
+		if ok && operator(call[0]) == "count" && terms[2-i].Equal(ast.InternedTerm(0)) {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *reader) value(b *branch, t *ast.Term) {
+	if t != nil {
+		r.term(b, t, false, true)
+	}
+}
+
+// term notes what a term reads, and follows the rules that it names.
+func (r *reader) term(b *branch, t *ast.Term, against, bare bool) {
+	ast.WalkTerms(t, func(t *ast.Term) bool {
+		switch v := t.Value.(type) {
+		case *ast.ArrayComprehension:
+			r.body(b, v.Body, against)
+		case *ast.SetComprehension:
+			r.body(b, v.Body, against)
+		case *ast.ObjectComprehension:
+			r.body(b, v.Body, against)
+		case ast.Call:
+			r.function(b, v[0], against)
+			for _, operand := range v[1:] {
+				r.term(b, operand, against, false)
+			}
+			return true
+		case ast.Var:
+			r.reference(b, b.resolve(t), against, bare)
+		case ast.Ref:
+			r.reference(b, b.resolve(t), against, bare)
+			for _, key := range v[1:] {
+				r.term(b, key, against, false)
+			}
+			return true
+		}
+		return false
+	})
+}
+
+func (r *reader) reference(b *branch, t *ast.Term, against, bare bool) {
+	ref, ok := t.Value.(ast.Ref)
+	if !ok {
+		if v, variable := t.Value.(ast.Var); variable && v.Equal(ast.InputRootDocument.Value) {
+			r.grant.reads = append(r.grant.reads, reading{"input", t.Location, against, false})
+		}
+		return
+	}
+	path := strings.TrimSuffix(pathText(ref), ".")
+	switch {
+	case strings.HasPrefix(path, "input."):
+		r.grant.reads = append(r.grant.reads, reading{path, t.Location, against, bare})
+	case below(path, "data.sallyport.authz.access"):
+		r.grant.asks = true
+	case strings.HasPrefix(path, "data."):
+		r.rules(path, against)
+	}
+}
+
+// function follows a function of the operator's.
+func (r *reader) function(b *branch, name *ast.Term, against bool) {
+	if ref, ok := b.resolve(name).Value.(ast.Ref); ok {
+		r.rules(pathText(ref), against)
+	}
+}
+
+// rules follows the rules of a name: those called so, those below it, and the one that it lies in.
+func (r *reader) rules(path string, against bool) {
+	for _, b := range r.branches {
+		if below(b.path, path) || below(path, b.path) {
+			r.branch(b, against)
+		}
+	}
+}
+
+func (r *reader) branch(b *branch, against bool) {
+	if r.seen[visit{b, against}] {
+		return
+	}
+	r.seen[visit{b, against}] = true
+	r.body(b, b.Body, against)
+	for _, t := range []*ast.Term{b.Head.Key, b.Head.Value} {
+		if t != nil {
+			r.term(b, t, against, false)
+		}
+	}
+}

@@ -1,0 +1,101 @@
+package lint
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+)
+
+// rule is what one rule looks for. What it means is written in the file rules/ID.md.
+type rule struct {
+	ID       string
+	Severity Severity
+	find     func(p *pass)
+}
+
+// rules are all rules, the gravest first.
+var rules = []rule{
+	{"syntax", Error, findSyntax},
+	{"compile", Error, findCompile},
+	{"type", Error, findTypes},
+	{"strict", Warning, findStrict},
+}
+
+//go:embed rules/*.md
+var texts embed.FS
+
+// Rule is a rule and what people need to know of it.
+type Rule struct {
+	ID          string    `json:"id"`
+	Severity    Severity  `json:"severity"`
+	Title       string    `json:"title"`
+	Explanation string    `json:"explanation"` // one paragraph
+	Bad         []Example `json:"bad"`
+	Good        []Example `json:"good"`
+}
+
+// Example is a piece of Rego, or of the apps section of a configuration.
+type Example struct {
+	Language string `json:"language"` // rego or yaml
+	Text     string `json:"text"`
+}
+
+// ErrUnknown is returned for a rule that there is not.
+var ErrUnknown = errors.New("no such rule")
+
+// Rules are all rules, the gravest first.
+func Rules() []Rule {
+	list := make([]Rule, len(rules))
+	for i := range rules {
+		list[i] = rules[i].describe()
+	}
+	return list
+}
+
+// Explain is the rule called that.
+func Explain(id string) (Rule, error) {
+	for i := range rules {
+		if rules[i].ID == id {
+			return rules[i].describe(), nil
+		}
+	}
+	return Rule{}, fmt.Errorf("%w: %q", ErrUnknown, id)
+}
+
+func (r *rule) describe() Rule {
+	content, err := fs.ReadFile(texts, "rules/"+r.ID+".md")
+	if err != nil {
+		panic("BUG: rule without explanation: " + err.Error())
+	}
+	described := parseText(string(content))
+	described.ID, described.Severity = r.ID, r.Severity
+	return described
+}
+
+// parseText reads a rule's file: a title, a paragraph, and examples below the headings Bad and Good.
+func parseText(content string) (r Rule) {
+	head, rest, _ := strings.Cut(content, "\n## Bad\n")
+	bad, good, _ := strings.Cut(rest, "\n## Good\n")
+	title, explanation, _ := strings.Cut(head, "\n")
+	r.Title = strings.TrimPrefix(title, "# ")
+	r.Explanation = strings.Join(strings.Fields(explanation), " ")
+	r.Bad, r.Good = examples(bad), examples(good)
+	return r
+}
+
+const fence = "```"
+
+func examples(section string) (list []Example) {
+	for {
+		_, rest, found := strings.Cut(section, "\n"+fence)
+		if !found {
+			return list
+		}
+		language, rest, _ := strings.Cut(rest, "\n")
+		code, rest, _ := strings.Cut(rest, "\n"+fence)
+		list = append(list, Example{language, code + "\n"})
+		section = rest
+	}
+}
