@@ -58,6 +58,8 @@ var details = map[string]string{
 	"first_segment": `1`, "last_segment": `2`, "first_seq": `0`, "next_seq": `9`, "reason": `"retention"`, "retention": `"8760h"`, "signed": `9`, "begins": `[{"log":"decision","segment":3,"seq":9,"root":"q83Z"}]`,
 	"level": `"warn"`, "free": `1`, "size": `2`, "attempts": `3`,
 	"revision": `"9f3ecde"`, "review": `"sha256:e0"`, "pinned": `true`,
+	"candidate": `"sha256:d1"`, "active": `"sha256:d0"`, "change": `"gained"`, "name": `"./next"`, "compared": `900`, "dropped": `1`, "clean": `false`, "changes": `{"gained":2}`,
+	"differences": `[{"app":"payroll","change":"gained","requests":2}]`, "promoted": `false`, "input_digest": `"sha256:f0"`, "remembered": `{"allow":true}`, "evaluated": `{"allow":false}`,
 	"cause": `"no space left on device"`, "since": `"2026-11-02T07:00:00Z"`, "refused": `1`, "lost_outcomes": `0`,
 }
 

@@ -13,9 +13,6 @@ import (
 	"sallyport/policy/review"
 )
 
-// codeMemoDifference is the control record of a remembered answer that was wrong.
-const codeMemoDifference = "memo_difference"
-
 // memoWatch has remembered answers of the policy in force checked, and counts what was wrong.
 type memoWatch struct {
 	stop        context.CancelFunc // of the engine in force; nil: none is watched yet
@@ -48,7 +45,7 @@ func (a *assembly) noteMemoDifference(ctx context.Context, engine *policy.Engine
 	input := "sha256:" + hex.EncodeToString(sum[:])
 	a.opts.Log.Error("a remembered answer was wrong: this policy's answers are not remembered any more, and every request is evaluated. Remembered answers on record should be re-derived (sallyport audit verify --rederive)",
 		"policy", engine.Digest(), "app", d.App, "input_digest", input, "remembered", d.Remembered.Reason, "evaluated", d.Evaluated.Reason)
-	a.control(context.WithoutCancel(ctx), codeMemoDifference, nil, map[string]any{"policy": engine.Digest(), "app": d.App, "input_digest": input,
+	a.control(context.WithoutCancel(ctx), "memo_difference", nil, map[string]any{"policy": engine.Digest(), "app": d.App, "input_digest": input,
 		"remembered": json.RawMessage(d.Remembered.JSON), "evaluated": json.RawMessage(d.Evaluated.JSON)})
 }
 

@@ -13,12 +13,6 @@ import (
 	"sallyport/policy"
 )
 
-// Codes of control records about candidate policies; package shadow has those of what a trial finds.
-const (
-	codeShadowStarted = "shadow_started"
-	codeShadowStopped = "shadow_stopped"
-)
-
 // shadowing tries candidate policies on live traffic, one at a time. A trial lasts over reloads; a restart ends it.
 type shadowing struct {
 	mu  sync.Mutex // held while a trial starts, ends or is promoted
@@ -80,7 +74,7 @@ func (s shadows) StartShadow(ctx context.Context, by *audit.Actor, what admin.Sh
 		return fmt.Errorf("the candidate policy: %w", err)
 	}
 	active := s.server.Snapshot().Policy
-	if err := s.control(ctx, codeShadowStarted, by, map[string]any{"candidate": engine.Digest(), "revision": engine.Revision(), "active": active.Digest(),
+	if err := s.control(ctx, "shadow_started", by, map[string]any{"candidate": engine.Digest(), "revision": engine.Revision(), "active": active.Digest(),
 		"name": what.Name, "why": what.Why}); err != nil {
 		return err
 	}
@@ -155,7 +149,7 @@ func (s shadows) stopLocked(ctx context.Context, by *audit.Actor, c candidate, p
 		shadow.Summary
 		Promoted bool `json:"promoted"`
 	}{status.Report.Summary(), promoted}
-	return status, s.control(ctx, codeShadowStopped, by, detail)
+	return status, s.control(ctx, "shadow_stopped", by, detail)
 }
 
 // PromoteShadow puts the candidate in force.

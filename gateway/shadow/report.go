@@ -38,7 +38,7 @@ type Difference struct {
 	People   int           `json:"people"`
 	First    time.Time     `json:"first"`
 	Last     time.Time     `json:"last"`
-	Examples []Example     `json:"examples"` // of as many people
+	Examples []Example     `json:"examples,omitempty"` // of as many people; records have none
 }
 
 // Summary is what a record says of a trial.
@@ -53,7 +53,7 @@ type Summary struct {
 	Differences []Difference             `json:"differences,omitempty"` // the first ones
 }
 
-// maxSummed bounds the kinds in a record, so that it fits.
+// maxSummed bounds the kinds in a record, so that it fits whatever rules are called.
 const maxSummed = 20
 
 // Report tells how far the trial is.
@@ -79,8 +79,12 @@ func (t *Trial) Report() Report {
 
 // Summary is the report as records have it.
 func (r *Report) Summary() Summary {
-	return Summary{Candidate: r.Candidate, Active: r.Active, Since: r.Since, Compared: r.Compared, Dropped: r.Dropped, Clean: r.Clean,
-		Changes: r.Changes, Differences: r.Differences[:min(len(r.Differences), maxSummed)]}
+	s := Summary{Candidate: r.Candidate, Active: r.Active, Since: r.Since, Compared: r.Compared, Dropped: r.Dropped, Clean: r.Clean,
+		Changes: r.Changes, Differences: slices.Clone(r.Differences[:min(len(r.Differences), maxSummed)])}
+	for i := range s.Differences {
+		s.Differences[i].Examples = nil
+	}
+	return s
 }
 
 func (t *Trial) summary() Summary {

@@ -3,6 +3,7 @@ package shadow
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"sallyport/policy"
@@ -15,6 +16,7 @@ const (
 	maxPeople   = 4096 // people, over all kinds
 	maxExamples = 3    // of each kind
 	maxError    = 300  // bytes of an error's text
+	maxRule     = 100  // bytes of a rule's name: a package of the operator's may say anything
 )
 
 // tally is what one pair of policies has come to. Its active engine is replaced by Run alone; everything else is guarded by
@@ -142,14 +144,15 @@ func personOf(s *policy.Subject) review.Person {
 func answerOf(v *policy.Verdict) Answer {
 	a := Answer{Allow: v.Allow, Reason: v.Reason}
 	if at := slices.IndexFunc(v.Decision.Reasons, func(r policy.Reason) bool { return r.Rule != "" }); at >= 0 {
-		a.Rule = v.Decision.Reasons[at].Rule
+		a.Rule = cut(v.Decision.Reasons[at].Rule, maxRule)
 	}
 	if v.Err != nil {
-		text := v.Err.Error()
-		a.Error = text[:min(len(text), maxError)]
+		a.Error = cut(v.Err.Error(), maxError)
 	}
 	return a
 }
+
+func cut(text string, most int) string { return strings.ToValidUTF8(text[:min(len(text), most)], "") }
 
 // gravity orders changes, the gravest first.
 func gravity(c review.Change) int { return slices.Index(review.Changes(), c) }
