@@ -82,6 +82,12 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	return r.all(ctx)
+}
+
+// all replays what the source has.
+func (r *run) all(ctx context.Context) (*Result, error) {
+	c := &r.config
 	batches := make(chan Batch, batchesAhead)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
