@@ -13,6 +13,7 @@ type policyCommand struct {
 	Unpin    policyUnpinCommand    `cmd:"" help:"Let the configured policy come into force again."`
 	Shadow   policyShadowCommand   `cmd:"" help:"Try a candidate policy on live traffic."`
 	Show     policyShowCommand     `cmd:"" help:"What a policy consists of."`
+	Test     policyTestCommand     `cmd:"" help:"Run a policy's tests and tables, and tell which rules they try."`
 }
 
 // policyShowCommand prints a policy's digest, revision, apps and what its answers depend on.

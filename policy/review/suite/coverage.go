@@ -1,9 +1,10 @@
 package suite
 
 import (
-	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -43,19 +44,27 @@ type Rule struct {
 // String names the rule to people.
 func (r *Rule) String() string {
 	if r.App != "" {
-		return r.App + " " + r.ID
+		return "app " + r.App + ", access rule " + r.ID
 	}
-	return fmt.Sprintf("%s:%d %s", r.File, r.Line, r.ID)
+	return r.Place() + ": " + r.ID
 }
 
-func coverage(e *policy.Engine, rows *table.Results, covered *cover.Cover) (*Coverage, error) {
+// Place is the file and line of a rule in Rego.
+func (r *Rule) Place() string {
+	if r.File == "" {
+		return ""
+	}
+	return r.File + ":" + strconv.Itoa(r.Line)
+}
+
+func (s *Suite) coverage(e *policy.Engine, rows *table.Results, covered *cover.Cover) (*Coverage, error) {
 	c := &Coverage{Rules: []Rule{}}
 	rules, err := accessRules(e, rows)
 	if err != nil {
 		return nil, err
 	}
 	c.Rules = append(c.Rules, rules...)
-	if rules, err = regoRules(e.Bundle(), covered); err != nil {
+	if rules, err = s.regoRules(e.Bundle(), covered); err != nil {
 		return nil, err
 	}
 	c.Rules = append(c.Rules, rules...)
@@ -97,30 +106,31 @@ func accessRule(app, id string, rows *table.Results) Rule {
 }
 
 // regoRules are the rules of the operator's modules.
-func regoRules(b *policy.Bundle, covered *cover.Cover) ([]Rule, error) {
+func (s *Suite) regoRules(b *policy.Bundle, covered *cover.Cover) ([]Rule, error) {
 	tests, err := b.WithTests(nil) // the modules as they were written
 	if err != nil {
 		return nil, err
 	}
 	own := map[string]*ast.Module{}
-	for _, s := range b.Sources() {
-		if s.Operators() {
-			own[s.Name] = tests.Modules[s.Name]
+	shown := map[string]string{} // as people know the files
+	for _, source := range b.Sources() {
+		if name, operators := source.OperatorName(); operators {
+			own[source.Name] = tests.Modules[source.Name]
+			shown[source.Name] = filepath.Join(s.base, filepath.FromSlash(name))
 		}
 	}
 	report := covered.Report(own)
 	var rules []Rule
 	for _, name := range slices.Sorted(maps.Keys(own)) {
 		for _, r := range own[name].Rules {
-			rules = append(rules, regoRule(name, r, report.Files[name]))
+			rules = append(rules, regoRule(shown[name], r, report.Files[name]))
 		}
 	}
 	return rules, nil
 }
 
 func regoRule(file string, r *ast.Rule, report *cover.FileReport) Rule {
-	_, own, _ := strings.Cut(file, "/")
-	rule := Rule{ID: strings.TrimPrefix(r.Path().String(), "data."), File: own, Line: r.Location.Row}
+	rule := Rule{ID: strings.TrimPrefix(r.Path().String(), "data."), File: file, Line: r.Location.Row}
 	missed := func(at *ast.Location) bool {
 		start := cover.Position{Row: at.Row, Col: at.Col}
 		return slices.ContainsFunc(report.NotCovered, func(n cover.Range) bool { return n.Start == start })

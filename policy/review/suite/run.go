@@ -48,7 +48,7 @@ func (s *Suite) Run(ctx context.Context, e *policy.Engine, o Options) (*Results,
 	}
 	r := &Results{Tests: tests, Tables: rows}
 	if o.Coverage {
-		r.Coverage, err = coverage(e, rows, covered)
+		r.Coverage, err = s.coverage(e, rows, covered)
 	}
 	return r, err
 }
@@ -66,9 +66,6 @@ func (r *Results) Problems() (problems policy.Problems) {
 	return problems
 }
 
-// Count is how many tests and requests of tables were tried.
-func (r *Results) Count() int { return len(r.Tests.Tests) + len(r.Tables.Cases) }
-
 // percent of all that are; 100 if there are none.
 func percent(are, all int) float64 {
 	if all == 0 {
@@ -77,7 +74,7 @@ func percent(are, all int) float64 {
 	return 100 * float64(are) / float64(all)
 }
 
-// summary of a run in one line.
+// Summary is the run in one line.
 func (r *Results) Summary() string {
 	failed := len(r.Problems())
 	text := fmt.Sprintf("%d tests in Rego and %d requests of tables: ", len(r.Tests.Tests), len(r.Tables.Cases))

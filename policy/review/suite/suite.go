@@ -31,6 +31,8 @@ type Suite struct {
 	Tests     []policy.Source // named as people know the files
 	Tables    []*table.Table
 	Directory *directory.Directory // nil: none was found
+
+	base string // what the policy's Rego is called
 }
 
 // Names of what is looked for.
@@ -50,7 +52,7 @@ const (
 // Find gathers what lies in the policy's Rego, a folder or an archive, and in the folder of its configuration. Either may
 // be empty. What is wrong with the files is policy.Problems.
 func Find(rego, folder string) (*Suite, error) {
-	g := &gatherer{suite: new(Suite)}
+	g := &gatherer{suite: &Suite{base: rego}}
 	if rego != "" {
 		if err := g.rego(rego); err != nil {
 			return nil, fmt.Errorf("looking for tests in %s: %w", rego, err)
@@ -66,7 +68,7 @@ func Find(rego, folder string) (*Suite, error) {
 
 // From gathers what is among files, by their names in the policy's Rego. They are called base/name.
 func From(files map[string][]byte, base string) (*Suite, error) {
-	g := &gatherer{suite: new(Suite)}
+	g := &gatherer{suite: &Suite{base: base}}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if Wanted(name) {
 			g.add(name, filepath.Join(base, filepath.FromSlash(name)), files[name])

@@ -58,6 +58,9 @@ func (a *asked) who() string {
 	return a.person.Name
 }
 
+// madeUp reports whether the person is in no directory: they stand in the table.
+func (a *asked) madeUp() bool { return a.person != nil && a.person.At.Line == 0 }
+
 // requests yields what a row asks: each of its people, of each app, and so on.
 func (r *Row) requests(people []*directory.Person, places []policy.Client) iter.Seq[asked] {
 	return func(yield func(asked) bool) {

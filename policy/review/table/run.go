@@ -39,6 +39,7 @@ type Case struct {
 	Name string `json:"name"`
 
 	Who    string `json:"who,omitempty"`
+	MadeUp bool   `json:"made_up,omitempty"` // they are not in the directory
 	App    string `json:"app,omitempty"`
 	Method string `json:"method,omitempty"`
 	Path   string `json:"path,omitempty"`
@@ -124,7 +125,7 @@ func (r *Row) untried(err error) Case {
 func (r *Row) judge(a asked, in *policy.Input, v *policy.Verdict) Case {
 	c := Case{
 		File: r.At.File, Line: r.At.Line, Name: r.Name,
-		Who: a.who(), App: a.app, Method: a.method, Path: a.path, When: in.Context.Time, From: in.Context.Client.IP,
+		Who: a.who(), MadeUp: a.madeUp(), App: a.app, Method: a.method, Path: a.path, When: in.Context.Time, From: in.Context.Client.IP,
 		Want: r.Expect, WantWhy: r.Why, Got: AnswerOf(v), Why: whyOf(v), Reason: inWords(v),
 		Input: in, Verdict: v,
 	}
