@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"sallyport/audit"
 	"sallyport/gateway/admin"
@@ -15,14 +16,13 @@ import (
 
 // shadowing tries candidate policies on live traffic, one at a time. A trial lasts over reloads; a restart ends it.
 type shadowing struct {
-	mu  sync.Mutex // held while a trial starts, ends or is promoted
-	now candidate
-	of  sync.RWMutex // guards now for those who only look
+	changing sync.Mutex                // held while a trial starts, ends or is promoted
+	tried    atomic.Pointer[candidate] // nil: none is
 }
 
 // candidate is a policy that is tried.
 type candidate struct {
-	trial     *shadow.Trial // nil: none is
+	trial     *shadow.Trial
 	digest    string
 	name, why string
 	who       string
@@ -39,23 +39,11 @@ var (
 	errNoShadow      = errors.New("no candidate policy is being tried")
 )
 
-func (s *shadowing) current() candidate {
-	s.of.RLock()
-	defer s.of.RUnlock()
-	return s.now
-}
-
-func (s *shadowing) set(c candidate) {
-	s.of.Lock()
-	defer s.of.Unlock()
-	s.now = c
-}
-
 // Shadow describes the candidate that is tried.
-func (s shadows) Shadow() admin.ShadowStatus { return s.shadowing.current().status() }
+func (s shadows) Shadow() admin.ShadowStatus { return s.shadowing.tried.Load().status() }
 
-func (c candidate) status() admin.ShadowStatus {
-	if c.trial == nil {
+func (c *candidate) status() admin.ShadowStatus {
+	if c == nil {
 		return admin.ShadowStatus{}
 	}
 	report := c.trial.Report()
@@ -64,9 +52,9 @@ func (c candidate) status() admin.ShadowStatus {
 
 // StartShadow begins to try a candidate.
 func (s shadows) StartShadow(ctx context.Context, by *audit.Actor, what admin.ShadowStart) error {
-	s.shadowing.mu.Lock()
-	defer s.shadowing.mu.Unlock()
-	if s.shadowing.current().trial != nil {
+	s.shadowing.changing.Lock()
+	defer s.shadowing.changing.Unlock()
+	if s.shadowing.tried.Load() != nil {
 		return errShadowRunning
 	}
 	engine, err := s.candidateEngine(ctx, what.Archive)
@@ -78,7 +66,7 @@ func (s shadows) StartShadow(ctx context.Context, by *audit.Actor, what admin.Sh
 		"name": what.Name, "why": what.Why}); err != nil {
 		return err
 	}
-	s.shadowing.set(s.try(engine, candidate{digest: engine.Digest(), name: what.Name, why: what.Why, who: strings.TrimSpace(by.ID + " " + by.Name)}))
+	s.shadowing.tried.Store(s.try(engine, &candidate{digest: engine.Digest(), name: what.Name, why: what.Why, who: strings.TrimSpace(by.ID + " " + by.Name)}))
 	return nil
 }
 
@@ -100,7 +88,7 @@ func (s shadows) candidateEngine(ctx context.Context, archive []byte) (*policy.E
 }
 
 // try starts a trial.
-func (s shadows) try(engine *policy.Engine, c candidate) candidate {
+func (s shadows) try(engine *policy.Engine, c *candidate) *candidate {
 	c.trial = shadow.New(shadow.Config{
 		Candidate: engine,
 		Active:    func() *policy.Engine { return s.server.Snapshot().Policy },
@@ -130,49 +118,52 @@ func (s shadows) recordTrial(ctx context.Context, code string, detail any) error
 
 // StopShadow ends a trial.
 func (s shadows) StopShadow(ctx context.Context, by *audit.Actor) (admin.ShadowStatus, error) {
-	s.shadowing.mu.Lock()
-	defer s.shadowing.mu.Unlock()
-	c := s.shadowing.current()
-	if c.trial == nil {
+	s.shadowing.changing.Lock()
+	defer s.shadowing.changing.Unlock()
+	c := s.shadowing.tried.Load()
+	if c == nil {
 		return admin.ShadowStatus{}, errNoShadow
 	}
-	return s.stopLocked(ctx, by, c, false)
-}
-
-// stopLocked ends a trial and puts on record what it came to.
-func (s shadows) stopLocked(ctx context.Context, by *audit.Actor, c candidate, promoted bool) (admin.ShadowStatus, error) {
-	c.end()
-	s.shadowing.set(candidate{})
+	s.endLocked(c)
 	status := c.status()
 	status.Running = false
-	detail := struct {
-		shadow.Summary
-		Promoted bool `json:"promoted"`
-	}{status.Report.Summary(), promoted}
-	return status, s.control(ctx, "shadow_stopped", by, detail)
+	return status, s.recordEnd(ctx, by, status.Report, false)
 }
 
-// PromoteShadow puts the candidate in force.
+// PromoteShadow puts the candidate in force. What it came to until then is what the record says.
 func (s shadows) PromoteShadow(ctx context.Context, by *audit.Actor, what admin.ShadowPromote) error {
-	s.shadowing.mu.Lock()
-	defer s.shadowing.mu.Unlock()
-	c := s.shadowing.current()
-	if c.trial == nil {
+	s.shadowing.changing.Lock()
+	defer s.shadowing.changing.Unlock()
+	c := s.shadowing.tried.Load()
+	if c == nil {
 		return errNoShadow
 	}
-	if err := c.doubts(); err != nil && !what.Force {
+	report := c.trial.Report()
+	if err := doubts(&report); err != nil && !what.Force {
 		return fmt.Errorf("the candidate policy is not promoted: %w; --force promotes it all the same", err)
 	}
 	if err := s.usePolicy(ctx, c.digest, what.Why, by); err != nil {
 		return err
 	}
-	_, err := s.stopLocked(ctx, by, c, true)
-	return err
+	s.endLocked(c)
+	return s.recordEnd(ctx, by, &report, true)
+}
+
+func (s shadows) endLocked(c *candidate) {
+	c.end()
+	s.shadowing.tried.Store(nil)
+}
+
+// recordEnd puts on record what a trial came to.
+func (s shadows) recordEnd(ctx context.Context, by *audit.Actor, report *shadow.Report, promoted bool) error {
+	return s.control(ctx, "shadow_stopped", by, struct {
+		shadow.Summary
+		Promoted bool `json:"promoted"`
+	}{report.Summary(), promoted})
 }
 
 // doubts are why a candidate should not come into force.
-func (c candidate) doubts() error {
-	r := c.trial.Report()
+func doubts(r *shadow.Report) error {
 	switch {
 	case r.Compared == 0:
 		return errors.New("nothing was compared with the policy in force yet")
