@@ -51,6 +51,7 @@ func TestRego(t *testing.T) {
 func TestRegoIsFormatted(t *testing.T) {
 	files := maps.Collect(policies.Modules())
 	maps.Copy(files, maps.Collect(policies.Tests()))
+	maps.Copy(files, exampleRego(t))
 	for name, content := range files {
 		formatted, err := format.SourceWithOpts(name, content, format.Opts{RegoVersion: ast.RegoV1})
 		if err != nil {

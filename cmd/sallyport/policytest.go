@@ -94,10 +94,13 @@ func (c *policyTestCommand) Run(in *invocation) error {
 	if err := c.print(in.out, t); err != nil {
 		return err
 	}
-	if !t.OK {
-		return no{errors.New(t.Summary)}
+	switch {
+	case t.OK:
+		return nil
+	case c.JSON || c.Markdown || c.JUnit:
+		return no{errors.New(t.Summary + "; " + t.coverageLine())}
 	}
-	return nil
+	return no{errors.New("")} // all is said
 }
 
 // suite is what there is to try: beside the policy, or where the command line says.
@@ -241,7 +244,7 @@ func printTested(out io.Writer, t *tested) {
 	fmt.Fprintln(out, t.Summary)
 	fmt.Fprintln(out, t.coverageLine())
 	for _, r := range t.Coverage.Missed() {
-		fmt.Fprintln(out, "   ", inert(r.String()))
+		fmt.Fprintln(out, "    not tried:", inert(r.String()))
 	}
 }
 
@@ -252,9 +255,6 @@ func (t *tested) coverageLine() string {
 	if !t.covered() {
 		text += fmt.Sprintf("; %g %% are wanted", t.Want)
 	}
-	if missed > 0 {
-		text += ". Nothing tried:"
-	}
 	return text
 }
 
@@ -263,7 +263,7 @@ func printTestedMarkdown(out io.Writer, t *tested) {
 	if !t.OK {
 		mark = "❌"
 	}
-	fmt.Fprintf(out, "### %s Policy tests\n\n%s. %s\n\n", mark, markdownText(t.Summary), markdownText(t.coverageLine()))
+	fmt.Fprintf(out, "### %s Policy tests\n\n%s. %s\n\n", mark, t.Summary, t.coverageLine())
 	var rows [][]string
 	for _, r := range t.Coverage.Missed() {
 		rows = append(rows, []string{cmp.Or(r.App, "Rego"), r.ID, r.Place()})

@@ -6,7 +6,7 @@
 #   trust.
 # authors:
 # - Platform <platform@corp.example>
-package sallyport.app["deploy"]
+package sallyport.app.deploy
 
 import data.corp.device
 import data.sallyport.authz

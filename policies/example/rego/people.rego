@@ -4,7 +4,7 @@
 # description: Everybody may read their own page; for all else the access rules decide.
 # authors:
 # - HR systems <hr-it@corp.example>
-package sallyport.app["people"]
+package sallyport.app.people
 
 import data.sallyport.authz
 

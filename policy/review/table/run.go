@@ -153,8 +153,6 @@ func inWords(v *policy.Verdict) string {
 			sentences = append(sentences, r.Admin)
 		case r.User != "":
 			sentences = append(sentences, r.User)
-		case r.Rule != "":
-			sentences = append(sentences, r.Code+" by "+r.Rule)
 		}
 	}
 	return strings.Join(sentences, "; ")
@@ -175,7 +173,7 @@ func (c *Case) String() string {
 	if c.Problem != "" {
 		return strings.TrimPrefix(c.Name+": ", ": ") + c.Problem
 	}
-	text := fmt.Sprintf("%s: want %s, got %s", c.Asked(), said(c.Want, c.WantWhy), said(c.Got, c.Why))
+	text := fmt.Sprintf("%s: want %s, got %s", c.Asked(), said(c.Want, c.WantWhy), said(c.Got, slices.DeleteFunc(slices.Clone(c.Why), func(w string) bool { return w == string(c.Got) })))
 	if c.Name != "" {
 		text = c.Name + ": " + text
 	}
