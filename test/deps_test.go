@@ -27,6 +27,7 @@ const picture = `
 	audit                   < audit/segment
 	audit/filter            < audit, audit/filter/peek
 	audit/export            < audit/filter
+	audit/decisions         < audit
 	audit/evidence          < audit/export
 	audit/verify            < audit/evidence
 	audit/sink              < audit/export
