@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -39,17 +41,34 @@ func Read(name string, text []byte, into any) error {
 		return nil // an empty file says nothing
 	}
 	if err != nil {
-		return policy.Problems{{File: name, Text: strings.TrimPrefix(err.Error(), "yaml: ")}}
+		return policy.Problems{syntaxProblem(name, err)}
 	}
 	r := &reader{file: name}
 	r.read(root.Content[0], reflect.ValueOf(into).Elem(), "")
-	if err := decoder.Decode(&second); !errors.Is(err, io.EOF) {
+	if err := decoder.Decode(&second); err == nil {
 		r.problemAt(&second, "one document is enough")
+	} else if !errors.Is(err, io.EOF) {
+		r.problems = append(r.problems, syntaxProblem(name, err))
 	}
 	if r.problems != nil {
 		return r.problems
 	}
 	return nil
+}
+
+// parserMessage is the form of all that the parser says.
+var parserMessage = regexp.MustCompile(`^yaml: (?:line (\d+): )?(?s:(.*))$`)
+
+// syntaxProblem says where the text stops being YAML: in or below the line that the parser names.
+func syntaxProblem(name string, err error) policy.Problem {
+	at, text := Position{File: name, Line: 1, Column: 1}, err.Error()
+	if m := parserMessage.FindStringSubmatch(text); m != nil {
+		if line, err := strconv.Atoi(m[1]); err == nil {
+			at.Line = max(1, line)
+		}
+		text = m[2]
+	}
+	return at.Problem("not valid YAML: %s", text)
 }
 
 type reader struct {
