@@ -128,8 +128,9 @@ func (k *keeper) run(ctx context.Context) {
 	ticker := time.NewTicker(k.period)
 	defer ticker.Stop()
 	for {
+		size := k.log.growth.size() // before the step, which may have missed what comes during it
 		k.step(ctx)
-		k.log.growth.want(k.log.growth.size() + k.due())
+		k.log.growth.want(size + k.due())
 		select {
 		case <-ctx.Done():
 			return
