@@ -40,6 +40,7 @@ const picture = `
 	policy/review/replay    < policy/review
 	policy/review/document  < policy
 	policy/review/directory < policy/review/document
+	policy/review/matrix    < policy/review/directory, policy/review
 	policy/review/lint      < policy/review/directory, policy/schema
 	policy/review/condition < policy
 	policy/review/explain   < policy/review/condition
