@@ -77,8 +77,11 @@ func From(files map[string][]byte, base string) (*Suite, error) {
 	return g.result()
 }
 
-// Wanted reports whether a file of the policy's Rego belongs to its suite.
+// Wanted reports whether a file of the policy's Rego belongs to its suite. Names that begin with a dot do not.
 func Wanted(name string) bool {
+	if strings.HasPrefix(name, ".") || strings.Contains(name, "/.") {
+		return false
+	}
 	folder, base := path.Base(path.Dir(name)), path.Base(name)
 	table := folder == tablesFolder && (path.Ext(base) == ".yaml" || path.Ext(base) == ".yml")
 	return strings.HasSuffix(base, testSuffix) || name == directoryName || table
@@ -137,8 +140,7 @@ func (g *gatherer) beside(folder string) error {
 	return nil
 }
 
-// folder reads what is wanted at or below a place of a folder, which links do not lead out of. Names that begin with a
-// dot are skipped.
+// folder reads what is wanted at or below a place of a folder, which links do not lead out of.
 func (g *gatherer) folder(folder, at string) error {
 	root, err := os.OpenRoot(folder)
 	if err != nil {
@@ -151,7 +153,7 @@ func (g *gatherer) folder(folder, at string) error {
 			return err
 		case entry.IsDir() && name != "." && strings.HasPrefix(entry.Name(), "."):
 			return fs.SkipDir
-		case entry.IsDir() || strings.HasPrefix(entry.Name(), ".") || !Wanted(name):
+		case entry.IsDir() || !Wanted(name):
 			return nil
 		}
 		return g.file(root, name, filepath.Join(folder, filepath.FromSlash(name)))
@@ -207,7 +209,7 @@ func (g *gatherer) archive(name string) error {
 			return err
 		}
 		inside := path.Clean(strings.TrimPrefix(h.Name, "/")) // opa build writes a leading slash
-		if h.Typeflag != tar.TypeReg || strings.HasPrefix(path.Base(inside), ".") || !Wanted(inside) {
+		if h.Typeflag != tar.TypeReg || !Wanted(inside) {
 			continue
 		}
 		if n++; n > maxFiles {
