@@ -66,17 +66,17 @@ func findStrict(p *pass) {
 
 // compiled is what compilers say of the modules.
 type compiled struct {
-	compiler *ast.Compiler // that succeeded with all modules, or nil
-	errors   ast.Errors
-	strict   ast.Errors
+	errors ast.Errors
+	strict ast.Errors // and what strict mode adds
 }
 
 // compiled compiles when first asked.
 func (p *pass) compiled() *compiled {
 	if p.outcome == nil {
 		p.outcome = new(compiled)
-		p.outcome.compiler, p.outcome.errors = compileAll(p.modules, false)
-		_, p.outcome.strict = compileAll(p.modules, true)
+		if p.outcome.strict = compileAll(p.modules, true); p.outcome.strict != nil {
+			p.outcome.errors = compileAll(p.modules, false)
+		}
 	}
 	return p.outcome
 }
@@ -84,18 +84,14 @@ func (p *pass) compiled() *compiled {
 // compileAll compiles and, since a compiler stops after the stage in which it finds something, compiles what remains
 // without the modules at fault, until there is nothing to find any more. What only follows from the absence of those
 // modules is not told.
-func compileAll(modules map[string]*ast.Module, strict bool) (*ast.Compiler, ast.Errors) {
+func compileAll(modules map[string]*ast.Module, strict bool) (all ast.Errors) {
 	modules = maps.Clone(modules)
-	var all ast.Errors
 	for first := true; ; first = false {
 		compiler := policy.ReviewCompiler().SetErrorLimit(0).WithStrict(strict)
 		compiler.WithSchemas(schemas())
 		compiler.Compile(modules)
 		if !compiler.Failed() {
-			if first {
-				return compiler, nil
-			}
-			return nil, all
+			return all
 		}
 		dropped := false
 		for _, e := range compiler.Errors {
@@ -108,7 +104,7 @@ func compileAll(modules map[string]*ast.Module, strict bool) (*ast.Compiler, ast
 			}
 		}
 		if !dropped {
-			return nil, all
+			return all
 		}
 	}
 }

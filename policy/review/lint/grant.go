@@ -23,17 +23,19 @@ type reading struct {
 	bare    bool // it is asked whether it is there, and true, nothing else
 }
 
-// reads reports whether a grant reads a place, or one below it.
+// readsAny reports whether a grant reads a place, or one below it.
 func (g *grant) readsAny(prefix string) bool {
 	return slices.ContainsFunc(g.reads, func(r reading) bool { return below(r.field, prefix) })
+}
+
+// readsAll reports whether a grant hands on all of input.
+func (g *grant) readsAll() bool {
+	return slices.ContainsFunc(g.reads, func(r reading) bool { return r.field == "input" })
 }
 
 func below(field, prefix string) bool {
 	return field == prefix || strings.HasPrefix(field, prefix+".")
 }
-
-// decisionPath is the name of the decision of an app's package.
-func decisionPath(app string) string { return "data.sallyport.app." + app + ".decision" }
 
 // ownApps are the apps that have a package with a decision, in the order of the files.
 func (p *program) ownApps() (apps []string) {
@@ -70,13 +72,13 @@ func (p *program) decisions(app string) (list []*branch) {
 func (p *program) grants() (list []*grant) {
 	for _, app := range p.ownApps() {
 		for _, b := range p.decisions(app) {
-			for _, way := range p.ways(b) {
-				g := &grant{app: app, at: way[len(way)-1]}
+			for _, way := range p.ways(b, allowOf(b), maxSteps) {
+				g := &grant{app: app, at: way[len(way)-1].branch}
 				r := &reader{program: p, grant: g, seen: map[visit]bool{}}
 				for _, part := range way {
-					r.body(part, part.Body, false)
+					r.body(part.branch, part.branch.Body, false)
+					r.term(part.branch, part.says, false, true)
 				}
-				r.value(way[0], allowOf(way[0]))
 				list = append(list, g)
 			}
 		}
@@ -84,34 +86,34 @@ func (p *program) grants() (list []*grant) {
 	return list
 }
 
-// ways are the branches through which a decision says yes: itself if it says true, itself and each branch of the rule
-// that it asks otherwise. A branch that says no has none.
-func (p *program) ways(b *branch) [][]*branch {
-	allow := allowOf(b)
-	if allow == nil {
+// part is a branch on the way to a yes, with the term that says it.
+type part struct {
+	branch *branch
+	says   *ast.Term
+}
+
+// ways are the branches through which a term says yes: the branch itself if it is true, or asks what is not known here;
+// the branch and each way of the rule that it names otherwise. A term that is false has none.
+func (p *program) ways(b *branch, says *ast.Term, left int) [][]part {
+	if says == nil || left == 0 {
 		return nil
 	}
-	if yes, constant := allow.Value.(ast.Boolean); constant {
+	here := part{b, says}
+	resolved := b.resolve(says)
+	if yes, constant := resolved.Value.(ast.Boolean); constant {
 		if bool(yes) {
-			return [][]*branch{{b}}
+			return [][]part{{here}}
 		}
 		return nil
 	}
-	resolved := b.resolve(allow)
-	if yes, constant := resolved.Value.(ast.Boolean); constant && !bool(yes) {
-		return nil
+	asked := p.namedBranches(b, resolved)
+	if len(asked) == 0 {
+		return [][]part{{here}}
 	}
-	ref, ok := resolved.Value.(ast.Ref)
-	if !ok || len(p.byPath[pathText(ref)]) == 0 {
-		return [][]*branch{{b}}
-	}
-	var all [][]*branch
-	for _, asked := range p.byPath[pathText(ref)] {
-		if asked.Head.Value == nil {
-			continue
-		}
-		if says, constant := asked.Head.Value.Value.(ast.Boolean); !constant || bool(says) {
-			all = append(all, []*branch{b, asked})
+	var all [][]part
+	for _, next := range asked {
+		for _, way := range p.ways(next, yes(next, next.Head.Value), left-1) {
+			all = append(all, append([]part{{b, nil}}, way...))
 		}
 	}
 	return all
@@ -120,16 +122,20 @@ func (p *program) ways(b *branch) [][]*branch {
 // allowOf is the term that says whether a decision allows; nil when it does not say.
 func allowOf(b *branch) *ast.Term {
 	if ref := b.Head.Ref(); len(ref) > 1 {
-		if part, ok := text(ref[1]); ok && part == "allow" && len(ref) == 2 {
+		if name, ok := text(ref[1]); ok && name == "allow" && len(ref) == 2 {
 			return b.Head.Value
 		}
 		return nil
 	}
-	if b.Head.Value == nil {
+	if b.Head.Value == nil || isScalar(b.resolve(b.Head.Value)) {
 		return nil
 	}
-	value := b.resolve(b.Head.Value)
-	if o, ok := value.Value.(ast.Object); ok {
+	return yes(b, b.Head.Value)
+}
+
+// yes is the allow of an object, or the value itself.
+func yes(b *branch, value *ast.Term) *ast.Term {
+	if o, ok := b.resolve(value).Value.(ast.Object); ok {
 		return o.Get(ast.StringTerm("allow"))
 	}
 	return value
@@ -189,14 +195,11 @@ func noneOf(terms []*ast.Term) bool {
 	return false
 }
 
-func (r *reader) value(b *branch, t *ast.Term) {
-	if t != nil {
-		r.term(b, t, false, true)
-	}
-}
-
 // term notes what a term reads, and follows the rules that it names.
 func (r *reader) term(b *branch, t *ast.Term, against, bare bool) {
+	if t == nil {
+		return
+	}
 	ast.WalkTerms(t, func(t *ast.Term) bool {
 		switch v := t.Value.(type) {
 		case *ast.ArrayComprehension:
@@ -236,7 +239,7 @@ func (r *reader) reference(b *branch, t *ast.Term, against, bare bool) {
 	switch {
 	case strings.HasPrefix(path, "input."):
 		r.grant.reads = append(r.grant.reads, reading{path, t.Location, against, bare})
-	case below(path, "data.sallyport.authz.access"):
+	case below(path, "data.sallyport.authz"):
 		r.grant.asks = true
 	case strings.HasPrefix(path, "data."):
 		r.rules(path, against)
@@ -265,9 +268,6 @@ func (r *reader) branch(b *branch, against bool) {
 	}
 	r.seen[visit{b, against}] = true
 	r.body(b, b.Body, against)
-	for _, t := range []*ast.Term{b.Head.Key, b.Head.Value} {
-		if t != nil {
-			r.term(b, t, against, false)
-		}
-	}
+	r.term(b, b.Head.Key, against, false)
+	r.term(b, b.Head.Value, against, false)
 }

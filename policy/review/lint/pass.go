@@ -59,8 +59,8 @@ func (p *pass) at(at *ast.Location, hint, format string, args ...any) {
 	p.add(f)
 }
 
-// access notes a finding about a key of an access rule; a rule below 0 is the app.
-func (p *pass) access(app *policy.App, place int, key, hint, format string, args ...any) {
+// access notes a finding about a key of an access rule, and returns it until the next one; a rule below 0 is the app.
+func (p *pass) access(app *policy.App, place int, key, hint, format string, args ...any) *Finding {
 	name := "app " + app.Name
 	if place >= 0 {
 		name = fmt.Sprintf("rule %s of app %s", app.Access.ID(place), app.Name)
@@ -70,6 +70,7 @@ func (p *pass) access(app *policy.App, place int, key, hint, format string, args
 		f.Position = p.Place(app.Name, place, key)
 	}
 	p.add(f)
+	return &p.found[len(p.found)-1]
 }
 
 // locate turns the name of an operator's module into the name of a file.

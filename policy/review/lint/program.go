@@ -38,7 +38,7 @@ func newProgram(modules map[string]*ast.Module, names []string) *program {
 		for _, r := range m.Rules {
 			path := rulePath(m, r)
 			for part, first := r, true; part != nil; part, first = part.Else, false {
-				b := &branch{Rule: part, module: m, path: path, first: first, names: scope, locals: locals(part)}
+				b := &branch{Rule: part, module: m, path: path, first: first, names: scope, locals: locals(part, scope)}
 				p.branches = append(p.branches, b)
 				p.byPath[path] = append(p.byPath[path], b)
 			}
@@ -116,7 +116,7 @@ func moduleNames(m *ast.Module, packages map[string]map[ast.Var]ast.Ref) map[ast
 }
 
 // locals are the variables that a rule gives a meaning: by assignment, by some … in, by every.
-func locals(r *ast.Rule) map[ast.Var]binding {
+func locals(r *ast.Rule, names map[ast.Var]ast.Ref) map[ast.Var]binding {
 	all := make(map[ast.Var]binding)
 	bind := func(name *ast.Term, b binding) {
 		if v, ok := name.Value.(ast.Var); ok && !v.IsWildcard() {
@@ -126,7 +126,7 @@ func locals(r *ast.Rule) map[ast.Var]binding {
 	ast.WalkExprs(&ast.Rule{Head: r.Head, Body: r.Body}, func(e *ast.Expr) bool {
 		switch terms := e.Terms.(type) {
 		case []*ast.Term:
-			if op := operator(terms[0]); (op == "assign" || op == "eq") && len(terms) == 3 {
+			if len(terms) == 3 && (operator(terms[0]) == "assign" || operator(terms[0]) == "eq" && !named(terms[1], names)) {
 				bind(terms[1], binding{term: terms[2]})
 			}
 		case *ast.SomeDecl:
@@ -139,6 +139,12 @@ func locals(r *ast.Rule) map[ast.Var]binding {
 		return false
 	})
 	return all
+}
+
+// named reports whether a term is the name of a rule or an import: = compares those.
+func named(t *ast.Term, names map[ast.Var]ast.Ref) bool {
+	v, ok := t.Value.(ast.Var)
+	return ok && names[v] != nil
 }
 
 // operator is the name of the function that a call begins with.
@@ -291,6 +297,23 @@ func (p *program) ruleValues(ref ast.Ref, left int) (list []*ast.Term) {
 	for _, b := range p.byPath[pathText(ref)] {
 		if b.Head.Value != nil && b.Head.Key == nil {
 			list = append(list, p.valuesWithin(b, b.Head.Value, left)...)
+		}
+	}
+	return list
+}
+
+// namedBranches are the branches with a value of the rule, or the function, that a resolved term of b names.
+func (p *program) namedBranches(b *branch, t *ast.Term) (list []*branch) {
+	ref, ok := t.Value.(ast.Ref)
+	if call, isCall := t.Value.(ast.Call); isCall {
+		ref, ok = b.resolve(call[0]).Value.(ast.Ref)
+	}
+	if !ok {
+		return nil
+	}
+	for _, b := range p.byPath[pathText(ref)] {
+		if b.Head.Value != nil && b.Head.Key == nil && len(b.Head.Ref()) == 1 {
+			list = append(list, b)
 		}
 	}
 	return list

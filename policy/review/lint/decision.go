@@ -1,0 +1,332 @@
+package lint
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"sallyport/policy"
+)
+
+// findNoDefault tells decisions that may have no value at all.
+func findNoDefault(p *pass) {
+	for _, app := range p.ownApps() {
+		list := p.decisions(app)
+		if !slices.ContainsFunc(list, func(b *branch) bool { return b.Default }) && !total(list) {
+			p.at(list[0].Head.Location, `add: default decision := {"allow": false, "reasons": [{"code": "…", "user": "…"}]}, and a decision for strangers`,
+				"whoever meets none of the conditions gets no decision: people are refused without a reason")
+		}
+	}
+}
+
+// total reports whether one of the branches always has a value: it has no condition, or two have opposite ones.
+func total(list []*branch) bool {
+	for i, b := range list {
+		if unconditional(b) && len(b.Head.Ref()) == 1 {
+			return true
+		}
+		for _, other := range list[:i] {
+			if opposite(b, other) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func unconditional(b *branch) bool {
+	return len(b.Body) == 1 && !b.Body[0].Negated && isTrue(b.Body[0])
+}
+
+func isTrue(e *ast.Expr) bool {
+	t, ok := e.Terms.(*ast.Term)
+	return ok && t.Value.Compare(ast.Boolean(true)) == 0
+}
+
+// opposite reports whether one condition is the negation of the other.
+func opposite(a, b *branch) bool {
+	if len(a.Body) != 1 || len(b.Body) != 1 {
+		return false
+	}
+	return negates(a.Body[0], b.Body[0])
+}
+
+func negates(a, b *ast.Expr) bool {
+	return a.Negated != b.Negated && sameTerms(a, b)
+}
+
+func sameTerms(a, b *ast.Expr) bool {
+	x, y := a.Copy(), b.Copy()
+	x.Negated, y.Negated = false, false
+	return x.Equal(y)
+}
+
+// findDefaultAllow tells defaults that say yes.
+func findDefaultAllow(p *pass) {
+	for _, b := range p.branches {
+		if !b.Default || b.Head.Value == nil {
+			continue
+		}
+		_, decides := b.app()
+		value := b.Head.Value
+		if o, ok := value.Value.(ast.Object); ok && decides {
+			value = o.Get(ast.StringTerm("allow"))
+		}
+		named := decides || strings.HasPrefix(lastWord(b.path), "allow")
+		if named && value != nil && value.Value.Compare(ast.Boolean(true)) == 0 {
+			p.at(b.Head.Location, "say no by default, and yes where it holds", "whatever no rule thinks of is allowed")
+		}
+	}
+}
+
+func lastWord(path string) string { return path[strings.LastIndex(path, ".")+1:] }
+
+// findStrangers tells defaults that refuse people who have not signed in, instead of asking them to.
+func findStrangers(p *pass) {
+	for _, app := range p.ownApps() {
+		list := p.decisions(app)
+		i := slices.IndexFunc(list, func(b *branch) bool { return b.Default })
+		if i < 0 || mentions(list, "unauthenticated") || p.asksAccess(list) || mentions(list, "anonymous") {
+			continue
+		}
+		p.at(list[i].Head.Location, `add: decision := authz.access if input.subject.type == "anonymous"`,
+			"people who have not signed in are refused for good, not asked to sign in: no rule gives an answer for strangers")
+	}
+}
+
+// asksAccess reports whether a decision without conditions on the person builds on the access rules.
+func (p *pass) asksAccess(list []*branch) bool {
+	return slices.ContainsFunc(p.grants(), func(g *grant) bool {
+		return g.asks && slices.Contains(list, g.at) && !g.readsAny("input.subject") && !g.readsAny("input.context")
+	})
+}
+
+// mentions reports whether a text occurs in the modules of a decision.
+func mentions(list []*branch, word string) bool {
+	found := false
+	for _, b := range list {
+		ast.WalkTerms(b.module, func(t *ast.Term) bool {
+			if s, ok := text(t); ok && s == word {
+				found = true
+			}
+			return found
+		})
+	}
+	return found
+}
+
+// objects visits the objects that are the value of a decision, or of what it is called in its rule.
+func (p *pass) objects(visit func(b *branch, decision ast.Object, at *ast.Location)) {
+	for _, app := range p.ownApps() {
+		for _, b := range p.decisions(app) {
+			if b.Head.Value == nil || len(b.Head.Ref()) > 1 {
+				continue
+			}
+			value := b.resolve(b.Head.Value)
+			if o, ok := value.Value.(ast.Object); ok {
+				visit(b, o, b.Head.Location)
+				continue
+			}
+			for _, named := range p.namedBranches(b, value) {
+				if o, ok := named.resolve(named.Head.Value).Value.(ast.Object); ok {
+					visit(named, o, named.Head.Location)
+				}
+			}
+		}
+	}
+}
+
+// findObligations tells obligations that nobody knows, or that nobody carries out.
+func findObligations(p *pass) {
+	types := policy.ObligationTypes()
+	p.objects(func(b *branch, decision ast.Object, _ *ast.Location) {
+		each(p, b, decision.Get(ast.StringTerm("obligations")), func(o ast.Object, at *ast.Location) {
+			term := o.Get(ast.StringTerm("type"))
+			if term == nil {
+				return
+			}
+			name, ok := text(b.resolve(term))
+			switch {
+			case !ok:
+			case !contains(types, name):
+				p.at(at, suggestion(name, types), "there is no obligation %q: a decision with it denies", name)
+			case p.Enforced != nil && name != policy.StepUp && !contains(p.Enforced, name):
+				p.at(at, "", "this gateway does not carry out the obligation %q: a decision with it denies", name)
+			}
+		})
+	})
+}
+
+// each visits the objects in a list, or in the set that a rule builds.
+func each(p *pass, b *branch, list *ast.Term, visit func(o ast.Object, at *ast.Location)) {
+	if list == nil {
+		return
+	}
+	one := func(t *ast.Term) {
+		if o, ok := b.resolve(t).Value.(ast.Object); ok {
+			visit(o, t.Location)
+		}
+	}
+	switch v := b.resolve(list).Value.(type) {
+	case *ast.Array:
+		v.Foreach(one)
+	case ast.Set:
+		v.Foreach(one)
+	case ast.Ref:
+		for _, r := range p.byPath[pathText(v)] {
+			switch {
+			case r.Head.Key != nil && r.Head.Value == nil:
+				one(r.Head.Key)
+			case r.Head.Value != nil && r.Head.Value.Value.Compare(v) != 0:
+				if _, ref := r.Head.Value.Value.(ast.Ref); !ref {
+					each(p, r, r.Head.Value, visit)
+				}
+			}
+		}
+	}
+}
+
+// findReasons tells refusals that tell nobody why.
+func findReasons(p *pass) {
+	p.objects(func(b *branch, decision ast.Object, at *ast.Location) {
+		allow := decision.Get(ast.StringTerm("allow"))
+		if allow == nil || allow.Value.Compare(ast.Boolean(false)) != 0 || decision.Get(ast.StringTerm("obligations")) != nil {
+			return
+		}
+		reasons := decision.Get(ast.StringTerm("reasons"))
+		if reasons == nil {
+			p.at(at, `add: "reasons": [{"code": "…", "user": "…"}]`, "whoever is refused is not told why")
+			return
+		}
+		each(p, b, reasons, func(o ast.Object, at *ast.Location) {
+			if o.Get(ast.StringTerm("user")) == nil {
+				p.at(at, `add: "user": "…"`, "the reason has no sentence for the person who is refused")
+			}
+		})
+	})
+}
+
+// findConflicts tells decisions that may have two values at once, which denies.
+func findConflicts(p *pass) {
+	for _, app := range p.ownApps() {
+		var list []*branch
+		for _, b := range p.decisions(app) {
+			if !b.Default && len(b.Head.Ref()) == 1 && b.Head.Value != nil && b.first {
+				list = append(list, b)
+			}
+		}
+		for i, b := range list {
+			for _, other := range list[:i] {
+				if differ(other, b) && meet(other, b) {
+					p.at(b.Head.Location, "make the conditions exclude each other, or chain the rules with else",
+						"when this holds and the decision in line %d as well, there are two answers, which denies", other.Head.Location.Row)
+					break
+				}
+			}
+		}
+	}
+}
+
+// differ reports whether two decisions are constants, and not the same one.
+func differ(a, b *branch) bool {
+	x, y := a.resolve(a.Head.Value), b.resolve(b.Head.Value)
+	return x.IsGround() && y.IsGround() && isObject(x) && isObject(y) && x.Value.Compare(y.Value) != 0
+}
+
+func isObject(t *ast.Term) bool {
+	_, ok := t.Value.(ast.Object)
+	return ok
+}
+
+// meet reports whether two conditions plainly hold at once: one holds whenever the other does, or they are about
+// different things.
+func meet(a, b *branch) bool {
+	if excludes(a, b) {
+		return false
+	}
+	if implies(a, b) || implies(b, a) {
+		return true
+	}
+	x, y := fieldsOf(a), fieldsOf(b)
+	return len(x) > 0 && len(y) > 0 && !slices.ContainsFunc(x, func(f string) bool {
+		return slices.ContainsFunc(y, func(g string) bool { return below(f, g) || below(g, f) })
+	})
+}
+
+// excludes reports whether one condition has what the other negates, or compares the same with another constant.
+func excludes(a, b *branch) bool {
+	for _, x := range a.Body {
+		for _, y := range b.Body {
+			if negates(x, y) || otherConstant(a, b, x, y) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func otherConstant(a, b *branch, x, y *ast.Expr) bool {
+	f, v := a.pinned(x)
+	g, w := b.pinned(y)
+	return f != "" && f == g && v.Value.Compare(w.Value) != 0
+}
+
+// pinned is the place that a condition holds equal to a constant.
+func (b *branch) pinned(e *ast.Expr) (string, *ast.Term) {
+	terms, ok := e.Terms.([]*ast.Term)
+	if !ok || e.Negated || len(terms) != 3 || !equality[operator(terms[0])] {
+		return "", nil
+	}
+	for i := 1; i <= 2; i++ {
+		field, value := b.field(terms[i]), b.resolve(terms[3-i])
+		if strings.HasPrefix(field, "input.") && !strings.HasSuffix(field, ".") && isScalar(value) {
+			return field, value
+		}
+	}
+	return "", nil
+}
+
+func isScalar(t *ast.Term) bool {
+	switch t.Value.(type) {
+	case ast.String, ast.Number, ast.Boolean:
+		return true
+	}
+	return false
+}
+
+// implies reports whether each condition of b is one of a.
+func implies(a, b *branch) bool {
+	for _, y := range b.Body {
+		if !isTrue(y) && !slices.ContainsFunc(a.Body, func(x *ast.Expr) bool { return x.Negated == y.Negated && sameTerms(x, y) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// fieldsOf are the places that a body itself reads; nil when it asks other rules, of which nothing is known here.
+func fieldsOf(b *branch) (fields []string) {
+	other := false
+	ast.WalkTerms(b.Body, func(t *ast.Term) bool {
+		if ref, ok := t.Value.(ast.Ref); ok {
+			path := strings.TrimSuffix(pathText(ref), ".")
+			switch resolved := b.field(t); {
+			case strings.HasPrefix(resolved, "input."):
+				fields = append(fields, strings.TrimSuffix(resolved, "."))
+				return true
+			case strings.HasPrefix(resolved, "data."):
+				other = true
+			case path == "input":
+				other = true
+			}
+		} else if v, ok := t.Value.(ast.Var); ok && strings.HasPrefix(b.field(&ast.Term{Value: ast.Ref{ast.NewTerm(v)}}), "data.") {
+			other = true
+		}
+		return false
+	})
+	if other {
+		return nil
+	}
+	return fields
+}
