@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -25,6 +26,19 @@ func ParseChanged(inputJSON, changed []byte) (*Input, error) {
 // Recurring is the projection without the fields that differ in every request, in which requests can agree.
 func (p *Projection) Recurring() *Projection {
 	return &Projection{slices.DeleteFunc(slices.Clone(p.fields), field.volatile)}
+}
+
+// FieldsNamed is the projection onto fields that are named by their places under input, such as subject.groups.
+func FieldsNamed(paths ...string) (*Projection, error) {
+	var set fieldSet
+	for _, path := range paths {
+		f := slices.Index(fieldPaths[:], path)
+		if f < 0 {
+			return nil, fmt.Errorf("there is no input field %q", path)
+		}
+		set[f] = true
+	}
+	return &Projection{set.list()}, nil
 }
 
 // AppendRecorded appends the projection of a recorded input to b, straight from its JSON: two inputs have the same one

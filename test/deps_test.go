@@ -34,13 +34,15 @@ const picture = `
 	audit/search            < audit/filter
 	audit/search/sqlite, audit/search/searchtest < audit/search
 	audit/report            < audit/export
-	policy                  < policies
 	policy/bundle           < nothing
+	policy                  < policies, policy/bundle
 	policy/review           < policy
 	policy/review/replay    < policy/review
+	policy/review/corpus    < policy/review/replay
 	policy/review/document  < policy
 	policy/review/directory < policy/review/document
 	policy/review/matrix    < policy/review/directory, policy/review
+	policy/review/diff      < policy/review/matrix, policy/review/replay
 	policy/review/lint      < policy/review/directory, policy/schema
 	policy/review/condition < policy
 	policy/review/explain   < policy/review/condition
@@ -76,7 +78,7 @@ const picture = `
 	gateway/config          < gateway/route, gateway/admin, gateway/listen, gateway/spool, policy, audit, audit/sink, certs, certs/keyring, authn/session, authn/oidc
 	gateway/boot            < gateway, gateway/config, policy/bundle, authn/session/sqlite, audit/search/sqlite
 
-	cmd/sallyport           < gateway/boot, audit/verify, audit/report, policy/review/directory
+	cmd/sallyport           < gateway/boot, audit/verify, audit/report, policy/review/directory, policy/review/explain, policy/review/access, policy/review/diff
 	cmd/keyd                < certs/keyd
 	cmd/demo/apps, cmd/demo/provider < nothing
 	cmd/demo                < cmd/demo/apps, cmd/demo/provider

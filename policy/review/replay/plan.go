@@ -52,8 +52,8 @@ func (j *judge) prepare(ctx context.Context, app string, p *plan) {
 	if slices.ContainsFunc(either.Fields(), isTimeOfDay) && !j.oneZone() {
 		p.zones = []*time.Location{j.from.zone, j.to.zone}
 	}
-	if j.config.Held != nil {
-		p.lacking = j.lacking(app, either, j.config.Held(app))
+	if j.config.Lacks != nil {
+		p.lacking = j.config.Lacks(app, j.needs(app, either.Fields()))
 	}
 }
 
@@ -67,21 +67,21 @@ func (j *judge) oneZone() bool {
 	return j.to.zone.String() == zone && j.own != nil && j.own.zone.String() == zone
 }
 
-// lacking says what a source does not hold of what the policies read. What a configuration says of an app both policies
-// know themselves.
-func (j *judge) lacking(app string, reads *policy.Projection, held []string) string {
+// needs are the fields that a source must hold. What a configuration says of an app both policies know themselves; and the
+// time of day in another zone follows from the instant.
+func (j *judge) needs(app string, reads []string) (needed []string) {
 	_, old := j.from.apps[app]
 	_, new := j.to.apps[app]
-	for _, field := range reads.Fields() {
+	for _, field := range reads {
 		configured := field == "resource.labels" || field == "resource.sensitivity" || field == "resource.owner"
-		if !slices.Contains(held, field) && !(configured && old && new) {
-			return fmt.Sprintf("app %s: a policy reads input.%s, which is not held here", app, field)
+		if !configured || !old || !new {
+			needed = append(needed, field)
 		}
 	}
-	if j.from.zone.String() != j.to.zone.String() && slices.ContainsFunc(reads.Fields(), isTimeOfDay) && !slices.Contains(held, "context.time_ns") {
-		return fmt.Sprintf("app %s: the policies have different time zones, and input.context.time_ns is not held here", app)
+	if j.from.zone.String() != j.to.zone.String() && slices.ContainsFunc(reads, isTimeOfDay) {
+		needed = append(needed, "context.time_ns")
 	}
-	return ""
+	return needed
 }
 
 // key appends what requests for the app are told apart by.

@@ -60,9 +60,9 @@ type Config struct {
 	// function: such records are replayed, and their recorded answers are not compared with anything.
 	Policy func(ctx context.Context, digest string) (*policy.Engine, error)
 
-	// Held are the input fields of an app's requests that the source holds; nil: all. An app of which a policy reads more
-	// is not replayed.
-	Held func(app string) []string
+	// Lacks tells why a source's requests for an app cannot be decided by policies that read these input fields, or "";
+	// nil: the source holds whole inputs.
+	Lacks func(app string, reads []string) string
 
 	Workers int // 0: one for each processor
 }

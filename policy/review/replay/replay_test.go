@@ -249,10 +249,10 @@ func TestNotReplayable(t *testing.T) {
 		"broken":      {func(r *Record, _ *Config) { r.Changed = []byte(`{`) }, notReadable},
 		"wrong types": {func(r *Record, _ *Config) { r.Changed = []byte(`{"subject":7}`) }, notReadable},
 		"not held": {func(_ *Record, c *Config) {
-			c.Held = func(string) []string {
-				return []string{"subject.groups", "resource.id", "subject.type", "action.name", "context.request.cross_origin"}
+			c.Lacks = func(app string, reads []string) string {
+				return fmt.Sprint(app, " needs ", reads)
 			}
-		}, "app wiki: a policy reads input.subject.email, which is not held here"},
+		}, "wiki needs [subject.type subject.email subject.email_verified subject.groups action.name resource.id context.request.cross_origin]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := g.record()
