@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -215,10 +217,36 @@ func (t *tested) explain(c *table.Case) string {
 	add("--path", c.Path)
 	add("--at", c.When)
 	add("--ip", c.From)
-	if a := c.Input.Subject.Authn; a != nil && a.MFA {
+	return strings.Join(append(args, explainWith(c.With)...), " ")
+}
+
+// explainWith are the flags for what a row's requests come with.
+func explainWith(w table.With) (args []string) {
+	if w.MFA != nil && *w.MFA {
 		args = append(args, "--mfa")
+	} else if w.MFA != nil {
+		args = append(args, "--no-mfa")
 	}
-	return strings.Join(args, " ")
+	if w.ACR != "" {
+		args = append(args, "--acr", quoteArg(w.ACR))
+	}
+	if w.SignedIn > 0 {
+		args = append(args, "--signed-in", time.Duration(w.SignedIn).String())
+	}
+	if d := w.Device; d != nil {
+		for _, f := range []struct {
+			name string
+			fact *bool
+		}{{"managed", d.Managed}, {"compliant", d.Compliant}, {"encrypted", d.Encrypted}} {
+			if f.fact != nil {
+				args = append(args, "--device", f.name+"="+strconv.FormatBool(*f.fact))
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(w.Headers)) {
+		args = append(args, "--header", quoteArg(name+"="+w.Headers[name]))
+	}
+	return args
 }
 
 // quoteArg writes a word so that a shell reads it as one.

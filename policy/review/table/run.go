@@ -54,6 +54,7 @@ type Case struct {
 	Reason  string   `json:"reason,omitempty"`  // in words
 	Problem string   `json:"problem,omitempty"` // why the row could not be tried
 
+	With    With            `json:"-"`
 	Input   *policy.Input   `json:"-"`
 	Verdict *policy.Verdict `json:"-"`
 }
@@ -127,7 +128,7 @@ func (r *Row) judge(a asked, in *policy.Input, v *policy.Verdict) Case {
 		File: r.At.File, Line: r.At.Line, Name: r.Name,
 		Who: a.who(), MadeUp: a.madeUp(), App: a.app, Method: a.method, Path: a.path, When: in.Context.Time, From: in.Context.Client.IP,
 		Want: r.Expect, WantWhy: r.Why, Got: AnswerOf(v), Why: whyOf(v), Reason: inWords(v),
-		Input: in, Verdict: v,
+		With: r.With, Input: in, Verdict: v,
 	}
 	c.Pass = c.Got == c.Want && !slices.ContainsFunc(r.Why, func(why string) bool { return !slices.Contains(c.Why, why) })
 	return c
