@@ -17,6 +17,7 @@ const (
 	archiveManifest     = "manifest.json"
 	archiveCapabilities = "capabilities.json"
 	archiveData         = "data.json"
+	archiveOwn          = "operator.json" // only where the operator has data
 )
 
 const maxArchive = 64 << 20
@@ -41,6 +42,11 @@ func (c *contents) archive() ([]byte, error) {
 		}
 		if err != nil {
 			return nil, fmt.Errorf("writing policy archive: %s: %w", h.name, err)
+		}
+	}
+	if c.own != nil {
+		if err := writeFile(w, archiveOwn, c.own); err != nil {
+			return nil, fmt.Errorf("writing policy archive: %s: %w", archiveOwn, err)
 		}
 	}
 	for _, m := range c.modules {
@@ -118,6 +124,10 @@ func readContents(data []byte) (*contents, error) {
 		}
 		if err != nil {
 			return nil, err
+		}
+		if name == archiveOwn && c.own == nil && c.modules == nil {
+			c.own = content
+			continue
 		}
 		c.modules = append(c.modules, module{name, content})
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/version"
 
 	"sallyport/policies"
+	"sallyport/policy/bundle"
 )
 
 // Bundle is an effective policy: the shipped Rego, the operator's Rego and data.sallyport.config, with the capabilities,
@@ -37,6 +38,7 @@ type contents struct {
 	manifest     manifest
 	capabilities []string // names of built-in functions, sorted
 	data         []byte   // data.sallyport.config
+	own          []byte   // the operator's data, a JSON object; nil: none
 	modules      []module // sorted by name
 }
 
@@ -62,6 +64,23 @@ const operatorPrefix = "operator/"
 // Build gathers the effective policy and checks it. enforced are the types of obligation that the caller carries out:
 // a decision that allows with any other one denies (step_up always denies by itself). Errors in Rego are Problems.
 func Build(cfg Config, apps []App, enforced ...string) (*Bundle, error) {
+	own, err := readOwn(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return build(cfg, own, apps, enforced)
+}
+
+// BuildFrom is Build with these files in place of what stands in cfg.Bundle, which is what they are called.
+func BuildFrom(cfg Config, files bundle.Files, apps []App, enforced ...string) (*Bundle, error) {
+	own, err := verifiedSource(cfg, files)
+	if err != nil {
+		return nil, err
+	}
+	return build(cfg, own, apps, enforced)
+}
+
+func build(cfg Config, own *source, apps []App, enforced []string) (*Bundle, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
@@ -69,10 +88,6 @@ func Build(cfg Config, apps []App, enforced ...string) (*Bundle, error) {
 		if _, known := obligationFields[o]; !known {
 			return nil, fmt.Errorf("unknown obligation %q", o)
 		}
-	}
-	own, err := readOwn(cfg.Bundle)
-	if err != nil {
-		return nil, err
 	}
 	c, err := gather(cfg, apps, own)
 	if err != nil {
@@ -90,11 +105,11 @@ func Build(cfg Config, apps []App, enforced ...string) (*Bundle, error) {
 	return b, nil
 }
 
-func readOwn(name string) (*source, error) {
-	if name == "" {
+func readOwn(cfg Config) (*source, error) {
+	if cfg.Bundle == "" {
 		return newSource(), nil
 	}
-	return readSource(name)
+	return readSource(cfg)
 }
 
 func gather(cfg Config, apps []App, own *source) (*contents, error) {
@@ -120,6 +135,9 @@ func gather(cfg Config, apps []App, own *source) (*contents, error) {
 	names, err := appPackages(parsed, apps)
 	if err != nil {
 		return nil, locate(err, cfg.Bundle)
+	}
+	if c.own, err = own.document(); err != nil {
+		return nil, err
 	}
 	data, err := configFor(cfg.Timezone, apps, names)
 	if err != nil {
@@ -205,15 +223,23 @@ func definesDecision(m *ast.Module) bool {
 }
 
 // locate turns module names into the operator's file names.
-func locate(err error, bundle string) error {
+func locate(err error, name string) error {
 	problems, ok := errors.AsType[Problems](err)
 	if !ok {
 		return err
 	}
 	for i := range problems {
-		if name, operators := strings.CutPrefix(problems[i].File, operatorPrefix); operators {
-			problems[i].File = filepath.Join(bundle, filepath.FromSlash(name))
+		if file, operators := strings.CutPrefix(problems[i].File, operatorPrefix); operators {
+			problems[i].File = fileOf(name, file)
 		}
 	}
 	return problems
+}
+
+// fileOf is a file of a bundle, as people are told of it.
+func fileOf(name, file string) string {
+	if bundle.Remote(name) {
+		return name + "/" + file
+	}
+	return filepath.Join(name, filepath.FromSlash(file))
 }

@@ -227,7 +227,7 @@ func TestSourceIsBounded(t *testing.T) {
 	wantError(t, "one file", err, "larger than")
 	s := newSource()
 	for i := 0; err == nil || i == 0; i++ {
-		err = s.add(strings.Repeat("a", 1+i%100)+"/"+string(rune('a'+i/100))+".rego", strings.NewReader("package x"))
+		err = s.add(strings.Repeat("a", 1+i%100)+"/"+string(rune('a'+i/100))+".rego", []byte("package x"))
 	}
 	wantError(t, "many files", err, "more than")
 	_, err = Build(Config{Bundle: writeFolder(t, map[string]string{"wi ki.rego": wikiModule})}, wikiApp)

@@ -60,7 +60,11 @@ func (c *contents) compile() (*ast.Compiler, error) {
 	if err != nil {
 		return nil, err
 	}
-	compiler := newCompiler(caps)
+	occupied, err := c.occupied()
+	if err != nil {
+		return nil, err
+	}
+	compiler := newCompiler(caps).WithPathConflictsCheck(occupied)
 	compiler.Compile(modules)
 	if compiler.Failed() {
 		return nil, problemsOf(compiler.Errors)
@@ -134,7 +138,7 @@ func Compile(ctx context.Context, b *Bundle) (*Engine, error) {
 	if b.memo {
 		e.memo = newMemo(b.sampling)
 	}
-	if e.store, err = storeOf(b.contents.data); err != nil {
+	if e.store, err = storeWith(b.contents.data, b.contents.own); err != nil {
 		return nil, fmt.Errorf("reading the policy's data: %w", err)
 	}
 	if e.plans, err = plansFor(b.contents.data); err != nil {
@@ -149,14 +153,50 @@ func Compile(ctx context.Context, b *Bundle) (*Engine, error) {
 	return e, nil
 }
 
-// storeOf keeps data.sallyport.config in the evaluator's own form. Nobody writes to it.
-func storeOf(config []byte) (storage.Store, error) {
+// storeWith keeps data.sallyport.config, and the operator's data beside it, in the evaluator's own form. Nobody writes to
+// it.
+func storeWith(config, own []byte) (storage.Store, error) {
 	value, err := ast.ValueFromReader(bytes.NewReader(config))
 	if err != nil {
 		return nil, err
 	}
-	return inmem.NewFromASTObject(ast.NewObject(ast.Item(key("sallyport"),
-		ast.ObjectTerm(ast.Item(key("config"), ast.NewTerm(value)))))), nil
+	root := ast.NewObject()
+	if own != nil {
+		parsed, err := ast.ValueFromReader(bytes.NewReader(own))
+		if err != nil {
+			return nil, err
+		}
+		object, ok := parsed.(ast.Object)
+		if !ok {
+			return nil, errors.New("the operator's data is no object")
+		}
+		root = object
+	}
+	root.Insert(key("sallyport"), ast.ObjectTerm(ast.Item(key("config"), ast.NewTerm(value))))
+	return inmem.NewFromASTObject(root), nil
+}
+
+// storeOf is storeWith without any data of the operator's.
+func storeOf(config []byte) (storage.Store, error) { return storeWith(config, nil) }
+
+// occupied tells the paths below data that the operator's data takes, so that no rule is hidden by them.
+func (c *contents) occupied() (func(path []string) (bool, error), error) {
+	var own any = map[string]any{}
+	if c.own != nil {
+		if err := json.Unmarshal(c.own, &own); err != nil {
+			return nil, fmt.Errorf("reading the operator's data: %w", err)
+		}
+	}
+	return func(path []string) (bool, error) {
+		at := own
+		for _, step := range path {
+			object, ok := at.(map[string]any)
+			if at = object[step]; !ok || at == nil {
+				return false, nil
+			}
+		}
+		return true, nil
+	}, nil
 }
 
 func plansFor(data []byte) (map[string]*plan, error) {

@@ -20,15 +20,28 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"sallyport/policy/bundle"
 )
 
 // Config is the policy section of the configuration file.
 type Config struct {
-	// Bundle is a folder or a .tar or .tar.gz archive of your own Rego (Rego v1). Every file *.rego in it is read, at any
-	// depth, except tests (*_test.rego); packages are sallyport.app["<app>"], whose decision replaces the shipped
-	// one for that app, and any helper packages outside of sallyport. An archive is picked up when it is replaced by
-	// rename, a folder on an explicit reload. Absent: the apps' access rules alone decide.
-	Bundle string `yaml:"bundle" config:"path"`
+	// Bundle is a folder, a .tar or .tar.gz archive, or the https address of an archive, of your own Rego (Rego v1) in
+	// the form of Open Policy Agent's bundles. Every file *.rego in it is read, at any depth, except tests (*_test.rego);
+	// packages are sallyport.app["<app>"], whose decision replaces the shipped one for that app, and any helper packages
+	// outside of sallyport. Files data.json and data.yaml become data. An archive is picked up when it is replaced by
+	// rename, a folder on an explicit reload, an address as often as poll says. Absent: the apps' access rules alone
+	// decide.
+	Bundle string `yaml:"bundle" config:"path,address"`
+
+	// Verification says whose signature the bundle must bear. Default: nobody's.
+	Verification bundle.Verification `yaml:"verification"`
+
+	// Poll is how often an address is asked for another bundle, from 1s to 24h. Default 1m.
+	Poll time.Duration `yaml:"poll" default:"1m"`
+
+	// Token is sent to the address as the Bearer (RFC 6750), usually ${file:…}. Default: none.
+	Token bundle.Secret `yaml:"token"`
 
 	// Store is the folder in which the gateway keeps what it must remember of its policies besides the audit log: a
 	// policy that an operator pinned, which ones were in force, and the last good bundle that was fetched. It is made
@@ -74,6 +87,9 @@ func (c *Config) Check() error {
 			return fmt.Errorf("headers: %q is no header that a policy may read", name)
 		}
 	}
+	if err := c.checkBundle(); err != nil {
+		return err
+	}
 	if c.Deadline < 0 || c.Deadline > maxDeadline {
 		return fmt.Errorf("deadline %v is not between 1ms and %v", c.Deadline, maxDeadline)
 	}
@@ -81,6 +97,16 @@ func (c *Config) Check() error {
 		return fmt.Errorf("memo_check %d is negative", c.MemoCheck)
 	}
 	return nil
+}
+
+func (c *Config) checkBundle() error {
+	if c.Poll != 0 && (c.Poll < time.Second || c.Poll > 24*time.Hour) {
+		return fmt.Errorf("poll %v is not between 1s and 24h", c.Poll)
+	}
+	if !bundle.Remote(c.Bundle) {
+		return nil
+	}
+	return bundle.CheckAddress(c.Bundle, len(c.Verification.Keys) > 0 && c.Verification.Required)
 }
 
 var headerName = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)

@@ -197,7 +197,9 @@ func TestPOL05BundlesWithoutADecisionAreRefused(t *testing.T) {
 		"shipped data":            {map[string]string{"a.rego": "package sallyport.config\n\napps := {}"}, "not yours"},
 		"root":                    {map[string]string{"a.rego": "package sallyport\n\nauthz := {}"}, "not yours"},
 		"all apps":                {map[string]string{"a.rego": "package sallyport.app\n\nwiki.decision := {\"allow\": true}"}, "not yours"},
-		"data file":               {map[string]string{"wiki.rego": "package x\n\ny := 1", "data.json": `{"a": 1}`}, "data files are not read"},
+		"our data":                {map[string]string{"wiki.rego": "package x\n\ny := 1", "data.json": `{"sallyport": {"config": 1}}`}, "data.sallyport is not yours to define"},
+		"our data by folder":      {map[string]string{"wiki.rego": "package x\n\ny := 1", "sallyport/config/data.json": `{"apps": {}}`}, "data.sallyport is not yours to define"},
+		"data over a rule":        {map[string]string{"wiki.rego": "package x\n\ny := 1", "data.json": `{"x": {"y": 2}}`}, "conflicting"},
 		"syntax":                  {map[string]string{"sub/wiki.rego": "package x\n\ny := {"}, "sub/wiki.rego:3:6: "},
 		"old syntax":              {map[string]string{"wiki.rego": "package x\n\np { true }"}, "wiki.rego:3:1: `if` keyword is required"},
 		"unsafe variable":         {map[string]string{"wiki.rego": "package x\n\np := y"}, "wiki.rego:3:6: var y is unsafe"},
@@ -225,27 +227,7 @@ func TestPOL05BundlesWithoutADecisionAreRefused(t *testing.T) {
 	}
 }
 
-// POL-06: a folder somebody is writing to is refused; an archive counts only when it is complete.
-func TestPOL06HalfABundleIsRefused(t *testing.T) {
-	first := &source{modules: map[string][]byte{"a.rego": []byte("package a")}}
-	for name, second := range map[string]*source{
-		"changed": {modules: map[string][]byte{"a.rego": []byte("package b")}},
-		"gone":    {modules: map[string][]byte{}},
-		"new":     {modules: map[string][]byte{"a.rego": []byte("package a"), "b.rego": nil}},
-		"renamed": {modules: map[string][]byte{"b.rego": []byte("package a")}},
-		"stamped": {modules: first.modules, revision: "2"},
-	} {
-		readings := []*source{first, second}
-		_, err := readTwice("x", func(string) (*source, error) {
-			defer func() { readings = readings[1:] }()
-			return readings[0], nil
-		})
-		if err != errUnstable {
-			t.Errorf("%s: got %v", name, err)
-		}
-	}
-}
-
+// POL-06: an archive counts only when it is complete. (A folder somebody is writing to: package bundle.)
 func TestPOL06TruncatedArchiveIsRefused(t *testing.T) {
 	tarball := tarOf(t, map[string]string{"a.rego": "package a\n\nx := 1", "wiki.rego": `package sallyport.app["wiki"]` + "\n\ndecision := {\"allow\": true}"})
 	whole := filepath.Join(t.TempDir(), "policy.tar")

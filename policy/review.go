@@ -16,7 +16,7 @@ import (
 // ReadSources reads the operator's Rego at bundle, a folder or an archive as Config.Bundle names it, and adds the shipped
 // Rego. An empty name means the shipped Rego alone.
 func ReadSources(bundle string) ([]Source, error) {
-	own, err := readOwn(bundle)
+	own, err := readOwn(Config{Bundle: bundle})
 	if err != nil {
 		return nil, err
 	}

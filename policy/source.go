@@ -1,242 +1,179 @@
 package policy
 
 import (
-	"archive/tar"
-	"bytes"
-	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"maps"
-	"os"
 	"path"
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/open-policy-agent/opa/v1/util"
+
+	"sallyport/policy/bundle"
 )
 
-// Limits of the operator's Rego.
+// Limits of the operator's Rego and data.
 const (
 	maxModules     = 1000
 	maxModuleBytes = 1 << 20
 	maxSourceBytes = 8 << 20
 )
 
-// source is the operator's Rego as read: contents by name, relative to the folder or archive, and the revision that a
-// .manifest file states (as `opa build --revision` writes it).
+// source is the operator's Rego and data as read: contents by name, relative to the folder or archive, and the revision
+// that a .manifest file states (as `opa build --revision` writes it).
 type source struct {
 	modules  map[string][]byte
+	data     map[string]any // nil: none
 	revision string
 	total    int
 }
 
-// readSource reads a folder or an archive.
-func readSource(name string) (*source, error) {
-	info, err := os.Stat(name)
+// readSource reads a folder or an archive, and holds it against its signature.
+func readSource(cfg Config) (*source, error) {
+	if bundle.Remote(cfg.Bundle) {
+		return nil, fmt.Errorf("reading policy bundle %s: it has to be fetched", cfg.Bundle)
+	}
+	files, err := bundle.Read(cfg.Bundle)
 	if err != nil {
-		return nil, fmt.Errorf("reading policy bundle: %w", err)
+		return nil, err
 	}
-	read := readArchive
-	if info.IsDir() {
-		read = readFolderTwice
-	}
-	s, err := read(name)
+	return verifiedSource(cfg, files)
+}
+
+func verifiedSource(cfg Config, files bundle.Files) (*source, error) {
+	err := files.Verify(&cfg.Verification)
 	if err != nil {
-		return nil, fmt.Errorf("reading policy bundle %s: %w", name, err)
+		return nil, fmt.Errorf("reading policy bundle %s: %w", cfg.Bundle, err)
 	}
-	if len(s.modules) == 0 {
-		return nil, fmt.Errorf("reading policy bundle %s: it holds no *.rego file besides tests", name)
+	s, err := sourceOf(files)
+	if err != nil {
+		return nil, fmt.Errorf("reading policy bundle %s: %w", cfg.Bundle, err)
 	}
 	return s, nil
 }
 
-var errUnstable = errors.New("it changed while it was read; half a copy must not become active")
+var errNoModule = errors.New("it holds no *.rego file besides tests")
 
-// readFolderTwice refuses a folder that somebody is still writing to.
-func readFolderTwice(name string) (*source, error) { return readTwice(name, readFolder) }
-
-func readTwice(name string, read func(string) (*source, error)) (*source, error) {
-	first, err := read(name)
-	if err != nil {
-		return nil, err
-	}
-	second, err := read(name)
-	if err != nil {
-		return nil, err
-	}
-	if first.revision != second.revision || !maps.EqualFunc(first.modules, second.modules, bytes.Equal) {
-		return nil, errUnstable
-	}
-	return second, nil
-}
-
-// readFolder reads through an os.Root: links may point about inside the folder, never out of it. Names that begin
-// with a dot are skipped (Kubernetes mounts keep their versions there).
-func readFolder(name string) (*source, error) {
-	root, err := os.OpenRoot(name)
-	if err != nil {
-		return nil, err
-	}
-	defer root.Close()
+// sourceOf takes what a policy consists of from among files.
+func sourceOf(files bundle.Files) (*source, error) {
 	s := newSource()
-	err = fs.WalkDir(root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || name == "." {
-			return err
-		}
-		if strings.HasPrefix(entry.Name(), ".") && name != manifestName {
-			if entry.IsDir() {
-				return fs.SkipDir
-			}
-			return nil
-		}
-		if entry.IsDir() {
-			return nil
-		}
-		info, err := root.Stat(name)
-		switch {
-		case err != nil:
-			return err
-		case info.IsDir():
-			return fmt.Errorf("%s is a link to a folder, which is not followed", name)
-		case !wanted(name):
-			return nil
-		case !info.Mode().IsRegular():
-			return fmt.Errorf("%s is no regular file", name)
-		}
-		f, err := root.Open(name)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		return s.add(name, f)
-	})
-	return s, err
-}
-
-// readArchive reads a .tar or .tar.gz, whole before anything in it is looked at.
-func readArchive(name string) (*source, error) {
-	f, err := os.Open(name)
+	if _, delta := files["patch.json"]; delta {
+		return nil, errors.New("patch.json: it is a change of a bundle (delta bundle), and no bundle")
+	}
+	manifest, err := files.Manifest()
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	data, err := readLimited(f, 2*maxSourceBytes)
-	if err != nil {
-		return nil, err
-	}
-	if bytes.HasPrefix(data, []byte("\x1f\x8b")) { // RFC 1952 §2.3.1
-		zipped, err := gzip.NewReader(bytes.NewReader(data))
-		if err != nil {
-			return nil, err
-		}
-		if data, err = readLimited(zipped, 2*maxSourceBytes); err != nil {
+	s.revision = manifest.Revision
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if err := s.add(name, files[name]); err != nil {
 			return nil, err
 		}
 	}
-	return parseTar(data)
+	if len(s.modules) == 0 {
+		return nil, errNoModule
+	}
+	return s, nil
 }
-
-func parseTar(data []byte) (*source, error) {
-	if len(data) < 1024 || len(bytes.TrimRight(data[len(data)-1024:], "\x00")) > 0 {
-		return nil, errors.New("no complete tar archive: its end is missing")
-	}
-	s := newSource()
-	for r := tar.NewReader(bytes.NewReader(data)); ; {
-		h, err := r.Next()
-		if err == io.EOF {
-			return s, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		name := strings.TrimPrefix(h.Name, "/") // opa build writes a leading slash
-		clean := path.Clean(name)
-		switch {
-		case !fs.ValidPath(clean):
-			return nil, fmt.Errorf("%q leads out of the archive", h.Name)
-		case h.Typeflag == tar.TypeDir, h.Typeflag == tar.TypeXGlobalHeader:
-			continue
-		case h.Typeflag != tar.TypeReg:
-			return nil, fmt.Errorf("%s is no regular file", name)
-		case strings.HasPrefix(path.Base(clean), ".") && clean != manifestName, !wanted(clean):
-			continue
-		}
-		if err := s.add(clean, r); err != nil {
-			return nil, err
-		}
-	}
-}
-
-const manifestName = ".manifest"
 
 func newSource() *source { return &source{modules: make(map[string][]byte)} }
 
-// wanted reports whether a file concerns us: modules, data files (to refuse them) and the manifest.
-func wanted(name string) bool {
-	switch base := path.Base(name); base {
+// isData tells the files whose contents become data.
+func isData(name string) bool {
+	switch path.Base(name) {
 	case "data.json", "data.yaml", "data.yml":
 		return true
-	default:
-		return name == manifestName || strings.HasSuffix(base, ".rego") && !strings.HasSuffix(base, "_test.rego")
 	}
+	return false
+}
+
+func isModule(name string) bool {
+	return strings.HasSuffix(name, ".rego") && !strings.HasSuffix(name, "_test.rego")
 }
 
 var moduleName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._/-]{0,149}$`)
 
-// add reads one wanted file.
-func (s *source) add(name string, r io.Reader) error {
-	content, err := readLimited(r, maxModuleBytes)
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	if name == manifestName {
-		return s.readManifest(content)
-	}
-	if !strings.HasSuffix(name, ".rego") {
-		if strings.TrimSpace(string(content)) == "{}" { // opa build writes it into every bundle
-			return nil
-		}
-		return fmt.Errorf("%s: data files are not read; write the data as rules of a package", name)
-	}
-	if !moduleName.MatchString(name) {
-		return fmt.Errorf("file name %q: use up to 150 letters, digits and . _ - /", name)
-	}
-	if _, twice := s.modules[name]; twice {
-		return fmt.Errorf("%s is there twice", name)
+// add takes a module or a data file.
+func (s *source) add(name string, content []byte) error {
+	if !isModule(name) && !isData(name) {
+		return nil
 	}
 	s.total += len(content)
-	if len(s.modules) == maxModules || s.total > maxSourceBytes {
-		return fmt.Errorf("more than %d files or %d bytes of Rego", maxModules, maxSourceBytes)
+	switch {
+	case len(s.modules) == maxModules || s.total > maxSourceBytes:
+		return fmt.Errorf("more than %d files or %d bytes of Rego and data", maxModules, maxSourceBytes)
+	case isData(name):
+		return s.addData(name, content)
+	case len(content) > maxModuleBytes:
+		return fmt.Errorf("%s: larger than %d bytes", name, maxModuleBytes)
+	case !moduleName.MatchString(name):
+		return fmt.Errorf("file name %q: use up to 150 letters, digits and . _ - /", name)
 	}
 	s.modules[name] = content
 	return nil
 }
 
-var revisionText = regexp.MustCompile(`^[\x21-\x7e]{0,100}$`)
-
-func (s *source) readManifest(content []byte) error {
-	var m struct {
-		Revision string `json:"revision"`
+// addData puts the content of a data file where its folder says, as Open Policy Agent does.
+func (s *source) addData(name string, content []byte) error {
+	var value any
+	if err := util.Unmarshal(content, &value); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
 	}
-	if err := json.Unmarshal(content, &m); err != nil {
-		return fmt.Errorf("%s: %w", manifestName, err)
+	object, ok := value.(map[string]any)
+	if !ok {
+		return fmt.Errorf("%s: it is no object", name)
 	}
-	if !revisionText.MatchString(m.Revision) {
-		return fmt.Errorf("%s: revision %q: up to 100 printable ASCII characters without blanks", manifestName, m.Revision)
+	if folder := path.Dir(name); folder != "." {
+		steps := strings.Split(folder, "/")
+		for _, step := range slices.Backward(steps) {
+			object = map[string]any{step: object}
+		}
 	}
-	s.revision = m.Revision
+	if _, ours := object["sallyport"]; ours {
+		return fmt.Errorf("%s: data.sallyport is not yours to define", name)
+	}
+	if len(object) == 0 { // opa build writes an empty one into every bundle
+		return nil
+	}
+	if s.data == nil {
+		s.data = make(map[string]any)
+	}
+	if at := join(s.data, object); at != "" {
+		return fmt.Errorf("%s: %s is there twice", name, at)
+	}
 	return nil
+}
+
+// join adds objects to objects, and names what both have.
+func join(into, from map[string]any) (conflict string) {
+	for _, name := range sortedNames(from) {
+		old, twice := into[name]
+		if !twice {
+			into[name] = from[name]
+			continue
+		}
+		a, left := old.(map[string]any)
+		b, right := from[name].(map[string]any)
+		if !left || !right {
+			return name
+		}
+		if at := join(a, b); at != "" {
+			return name + "." + at
+		}
+	}
+	return ""
 }
 
 // names are the modules' names in order.
 func (s *source) names() []string { return slices.Sorted(maps.Keys(s.modules)) }
 
-func readLimited(r io.Reader, limit int64) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("larger than %d bytes", limit)
+// document is the data as one JSON document, the same for the same data; nil for none.
+func (s *source) document() ([]byte, error) {
+	if s.data == nil {
+		return nil, nil
 	}
-	return data, err
+	return json.Marshal(s.data)
 }

@@ -9,6 +9,7 @@ import (
 // rules are what the tags of a field ask of its value.
 type rules struct {
 	path   bool     // a file path: relative to the folder of the configuration file
+	remote bool     // or an http or https address
 	single bool     // a list that may be written as its one element
 	enum   []string // the only texts allowed
 }
@@ -26,6 +27,7 @@ func (r rules) element() rules {
 //	enum:"a,b"             the only texts allowed
 //	config:"required"      the key must be present and not empty
 //	config:"path"          a file path, relative to the folder of the configuration file
+//	config:"path,address"  the same, or an http or https address
 //	config:"single"        a list that may be written as its one element
 //	config:"short"         the field that may be written in place of the whole mapping; the others then have their defaults
 type field struct {
@@ -73,6 +75,7 @@ func newField(t reflect.Type, f reflect.StructField, name string) field {
 	}
 	made.short = slices.Contains(options, "short")
 	made.path = slices.Contains(options, "path")
+	made.remote = slices.Contains(options, "address")
 	made.single = slices.Contains(options, "single")
 	if enum := f.Tag.Get("enum"); enum != "" {
 		made.enum = strings.Split(enum, ",")

@@ -60,6 +60,9 @@ func (d *decoder) limit(n *yaml.Node, v reflect.Value, path string, r rules) {
 
 // locate makes a file path absolute.
 func (d *decoder) locate(v reflect.Value, r rules) {
+	if r.remote && (strings.HasPrefix(v.String(), "https://") || strings.HasPrefix(v.String(), "http://")) {
+		return
+	}
 	if r.path && v.Kind() == reflect.String {
 		v.SetString(absolute(d.refs.folder, v.String()))
 	}
