@@ -32,7 +32,7 @@ const (
 	weightClaim
 	weightPerson
 	weightOther
-	weightRequest // another method or path
+	weightRequest = 20 // another method or path
 )
 
 // weigh is how far away a change of a field is; 0: nobody who asks can change it.
@@ -62,6 +62,21 @@ func (s *Subject) set(field string, value any) (Change, bool) {
 	c.Text = field + ": " + cmp.Or(c.To, "absent")
 	c.apply = func(in *policy.Input) { put(in, field, value) }
 	switch field {
+	case "subject.type":
+		if value == policy.TypeUser {
+			return signIn(), true
+		}
+	case "resource.path":
+		return askFor(c.To), true
+	case "resource.segments":
+		list, _ := value.([]any)
+		path := ""
+		for _, segment := range list {
+			path += "/" + words(segment)
+		}
+		return askFor(path), true
+	case "action.method":
+		return useMethod(c.To), true
 	case "subject.authn.mfa":
 		if value == true {
 			c.Text = "sign in with more than one factor"
@@ -77,6 +92,18 @@ func (s *Subject) set(field string, value any) (Change, bool) {
 		return s.moment(field, value)
 	}
 	return c, c.weight > 0
+}
+
+func askFor(path string) Change {
+	return Change{Field: "resource.path", To: path, Text: "ask for " + path, weight: weightRequest, apply: func(in *policy.Input) {
+		in.Resource.Path, in.Resource.Segments = path, strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
+	}}
+}
+
+func useMethod(method string) Change {
+	return Change{Field: "action.method", To: method, Text: "use the method " + method, weight: weightRequest, apply: func(in *policy.Input) {
+		in.Action.Method, in.Action.Name = method, policy.ActionName(method, in.Action.Upgrade)
+	}}
 }
 
 // again is signing in again.

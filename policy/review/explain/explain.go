@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"sallyport/policy"
 	"sallyport/policy/review/condition"
@@ -17,21 +18,36 @@ import (
 
 // Explanation is why a request is answered as it is.
 type Explanation struct {
-	Policy   string          `json:"policy"`             // the digest
-	Revision string          `json:"revision"`           // as people know it
-	App      string          `json:"app"`                // its name
-	Request  string          `json:"request"`            // method and path
-	Who      string          `json:"who"`                // as people know them
-	Answer   Answer          `json:"answer"`             // what the gateway does
-	Reason   string          `json:"reason"`             // as the record has it
-	Decision json.RawMessage `json:"decision"`           // the policy's own document
-	Decides  string          `json:"decides"`            // what decides about the app, in words
-	Rules    []Rule          `json:"rules"`              // those that may, in the order in which they are asked
-	Nearest  *Nearest        `json:"nearest,omitempty"`  // absent: it is allowed, or nothing was found
-	Problem  string          `json:"problem,omitempty"`  // why the rules could not be followed to the end
-	Consults bool            `json:"consults,omitempty"` // the app's package asks its access rules, which are then among Rules
+	Policy   string          `json:"policy"`            // the digest
+	Revision string          `json:"revision"`          // as people know it
+	App      string          `json:"app"`               // its name
+	Request  string          `json:"request"`           // method and path
+	Who      string          `json:"who"`               // as people know them
+	Answer   Answer          `json:"answer"`            // what the gateway does
+	Reason   string          `json:"reason"`            // as the record has it
+	Decision json.RawMessage `json:"decision"`          // the policy's own document
+	Decides  string          `json:"decides"`           // what decides about the app, in words
+	Rules    []Rule          `json:"rules"`             // those that may, in the order in which they are asked
+	Nearest  *Nearest        `json:"nearest,omitempty"` // absent: it is allowed, or nothing was found
+	Problem  string          `json:"problem,omitempty"` // why the rules could not be followed to the end
+	Access   []Rule          `json:"access,omitempty"`  // the app's access rules, where its own package asks them
+	Record   *Record         `json:"record,omitempty"`  // what is explained, when it is on record
 
 	public []string
+}
+
+// Record is the decision that was taken on the request.
+type Record struct {
+	ID     string    `json:"id"`
+	Time   time.Time `json:"time"`
+	Effect string    `json:"effect"` // allow or deny
+	Reason string    `json:"reason"`
+	Policy string    `json:"policy"` // the digest of the one that decided
+}
+
+// differs reports whether the answer on record is another one than the explained policy's.
+func (x *Explanation) differs() bool {
+	return x.Record != nil && (x.Record.Reason != x.Reason || (x.Record.Effect == string(Allow)) != (x.Answer == Allow))
 }
 
 // Answer is what the gateway does with a request.
@@ -181,12 +197,12 @@ func (s *Subject) rules(ctx context.Context, x *Explanation, in *policy.Input) {
 	case s.engine.Own(s.app.Name):
 		x.Decides = "the app's own package, " + ownPackage(s.app.Name)
 		seen := s.observe(ctx, in)
-		x.Rules, x.Consults = s.tree(seen), seen.access
+		x.Rules = s.tree(seen)
 		if seen.err != nil {
 			x.Problem = seen.err.Error()
 		}
 		if seen.access {
-			x.Rules = append(x.Rules, s.accessRules(in)...)
+			x.Access = s.accessRules(in)
 		}
 	default:
 		x.Decides = "the app's access rules: the first whose paths and methods match"

@@ -68,7 +68,7 @@ func (s *Subject) nearest(ctx context.Context, in *policy.Input, v *policy.Verdi
 		t := heap.Pop(queue).(*trial)
 		if t.in != in {
 			if v = s.decide(ctx, t.in); v.Allow {
-				return &Nearest{Rule: grantedBy(v), Changes: t.changes, Input: t.in}
+				return s.least(ctx, in, t.changes)
 			}
 		}
 		for _, more := range s.proposals(ctx, t.in, v) {
@@ -79,6 +79,32 @@ func (s *Subject) nearest(ctx context.Context, in *policy.Input, v *policy.Verdi
 		}
 	}
 	return nil
+}
+
+// least is what is left of changes when those that nothing depends on are dropped.
+func (s *Subject) least(ctx context.Context, in *policy.Input, changes []Change) *Nearest {
+	n := s.applied(ctx, in, changes)
+	for i := len(changes) - 1; i >= 0; i-- {
+		without := slices.Delete(slices.Clone(n.Changes), i, i+1)
+		if less := s.applied(ctx, in, without); less != nil {
+			n = less
+		}
+	}
+	order(n.Changes)
+	return n
+}
+
+// applied is a request after changes; nil if it is not allowed.
+func (s *Subject) applied(ctx context.Context, in *policy.Input, changes []Change) *Nearest {
+	changed := *in
+	for _, c := range changes {
+		c.apply(&changed)
+	}
+	v := s.decide(ctx, &changed)
+	if !v.Allow {
+		return nil
+	}
+	return &Nearest{Rule: grantedBy(v), Changes: changes, Input: &changed}
 }
 
 // with is the request changed further; nil if that is not allowed, or would change one thing twice.
@@ -189,7 +215,10 @@ func (s *Subject) openings(place int, in *policy.Input) [][]Change {
 	if !ok {
 		return nil
 	}
-	var common []Change
+	common := scope
+	if in.Subject.Type == policy.TypeAnonymous && !rule.Public {
+		common = append(common, signIn())
+	}
 	for _, c := range condition.Of(rule, s.zone.String()) {
 		if c.Holds(in) || c.Scope() || c.Kind == condition.Who {
 			continue
@@ -200,12 +229,8 @@ func (s *Subject) openings(place int, in *policy.Input) [][]Change {
 		}
 		common = append(common, change...)
 	}
-	common = append(scope, common...)
 	if condition.Admits(rule, &in.Subject) {
 		return [][]Change{common}
-	}
-	if in.Subject.Type == policy.TypeAnonymous {
-		common = append(common, signIn())
 	}
 	var list [][]Change
 	for _, c := range s.belong(rule) {
@@ -269,8 +294,12 @@ func (s *Subject) belong(rule *policy.Rule) []Change {
 // was found.
 func (s *Subject) scope(place int, in *policy.Input) ([]Change, bool) {
 	rule := &s.app.Access[place]
+	methods := rule.Methods
+	if len(methods) == 0 {
+		methods = commonMethods
+	}
 	for _, path := range append([]string{in.Resource.Path}, samples(rule.Paths)...) {
-		for _, method := range append([]string{in.Action.Method}, rule.Methods...) {
+		for _, method := range append([]string{in.Action.Method}, methods...) {
 			asked := *in
 			asked.Resource.Path, asked.Action.Method = path, method
 			if s.deciding(&asked) == place {
@@ -281,13 +310,19 @@ func (s *Subject) scope(place int, in *policy.Input) ([]Change, bool) {
 	return nil, false
 }
 
+// commonMethods are tried for a rule that is for all methods, of which earlier rules may have taken some.
+var commonMethods = []string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
 // samples are paths that those of a rule cover.
 func samples(paths []string) []string {
-	var list []string
+	list := []string{}
+	if len(paths) == 0 {
+		list = append(list, "/any")
+	}
 	for _, p := range paths {
 		list = append(list, p)
 		if strings.HasSuffix(p, "/") {
-			list = append(list, p+"x")
+			list = append(list, p+"any")
 		}
 	}
 	return list
@@ -301,14 +336,10 @@ func (s *Subject) deciding(in *policy.Input) int {
 func scopeChanges(in *policy.Input, method, path string) []Change {
 	var list []Change
 	if path != in.Resource.Path {
-		list = append(list, Change{Field: "resource.path", To: path, Text: "ask for " + path, weight: weightRequest, apply: func(in *policy.Input) {
-			in.Resource.Path, in.Resource.Segments = path, strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
-		}})
+		list = append(list, askFor(path))
 	}
 	if method != in.Action.Method {
-		list = append(list, Change{Field: "action.method", To: method, Text: "use the method " + method, weight: weightRequest, apply: func(in *policy.Input) {
-			in.Action.Method, in.Action.Name = method, policy.ActionName(method, in.Action.Upgrade)
-		}})
+		list = append(list, useMethod(method))
 	}
 	return list
 }

@@ -25,12 +25,14 @@ func public(v *policy.Verdict, n *Nearest) []string {
 			said = append(said, r.User)
 		}
 	}
-	if len(said) > 0 {
+	silent := v.Reason == policy.ReasonUndefined // what stands for its silence says nothing of why
+	if len(said) > 0 && !(silent && n != nil) {
 		return said
 	}
 	if n == nil {
 		return []string{Fallback}
 	}
+	said = nil
 	for _, c := range n.Changes {
 		if s := hint(c.Field); !slices.Contains(said, s) {
 			said = append(said, s)

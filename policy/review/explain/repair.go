@@ -150,6 +150,8 @@ func argument(a *asked, v ast.Var) *ast.Term {
 func (r *repairer) operand(t *ast.Term) operand {
 	ref, is := t.Value.(ast.Ref)
 	switch {
+	case !is && !t.IsGround():
+		return operand{}
 	case !is:
 		return operand{value: t.Value}
 	case ref.HasPrefix(ast.InputRootRef):

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"sallyport/policy/review/condition"
 )
@@ -14,14 +15,32 @@ func (x *Explanation) WriteText(w io.Writer) error {
 	p := &printer{w: w}
 	p.line(0, "%s  %s in %s, asked by %s", strings.ToUpper(string(x.Answer)), x.Request, x.App, x.Who)
 	p.line(0, "reason   %s", x.Reason)
+	if r := x.Record; r != nil {
+		p.line(0, "record   %s of %s: %s, %s", r.ID, r.Time.UTC().Format(time.RFC3339), r.Effect, r.Reason)
+	}
+	if x.differs() {
+		p.line(0, "         this is not what was decided then: %s", x.otherwise())
+	}
 	p.line(0, "policy   %s, revision %s", x.Policy, x.Revision)
 	p.line(0, "decided  by %s", x.Decides)
 	p.rules(0, x.Rules)
+	if len(x.Access) > 0 {
+		p.line(0, "\nit asks the app's access rules, of which the first decides whose paths and methods match")
+		p.rules(0, x.Access)
+	}
 	if x.Problem != "" {
 		p.line(0, "\nnot all of it is shown: %s", x.Problem)
 	}
 	p.nearest(x)
 	return p.err
+}
+
+// otherwise says why an answer may be another one than that on record.
+func (x *Explanation) otherwise() string {
+	if x.Record.Policy != x.Policy {
+		return "policy " + x.Record.Policy + " decided"
+	}
+	return "the same policy decided, which calls for sallyport audit verify"
 }
 
 // printer writes lines until one fails.
@@ -39,9 +58,6 @@ func (p *printer) line(depth int, format string, args ...any) {
 func (p *printer) rules(depth int, list []Rule) {
 	if depth == 0 {
 		p.line(0, "")
-		if len(list) == 0 {
-			p.line(0, "no rule could allow it")
-		}
 	}
 	for _, r := range list {
 		p.line(depth, "%s", strings.TrimRight(fmt.Sprintf("%s  %s  %s", r.ID, outcomes[r.Outcome], r.At), " "))

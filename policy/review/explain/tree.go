@@ -95,8 +95,12 @@ func (s *Subject) ruleOf(a *asked) Rule {
 // head is the first line of a rule, up to its conditions.
 func head(r *ast.Rule) string {
 	line, _, _ := strings.Cut(string(r.Location.Text), "\n")
-	line, _, _ = strings.Cut(line, " if ")
-	return cut(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(line), "{")))
+	line, _, conditional := strings.Cut(line, " if ")
+	line = strings.TrimSpace(line)
+	if !conditional && strings.HasSuffix(line, "{") { // a document of several lines
+		line += "…}"
+	}
+	return cut(line)
 }
 
 func (s *Subject) at(l *ast.Location) Position {

@@ -1,0 +1,76 @@
+package policy
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/metrics"
+	"github.com/open-policy-agent/opa/v1/topdown"
+)
+
+// Remainder is what a policy still asks when part of the input is known.
+type Remainder struct {
+	// Ways are alternatives: whoever meets all conditions of one is allowed. None: nobody is. A way without conditions
+	// is everybody's. Conditions refer to input, to Support, and to data.sallyport.authz.access for what the app's access
+	// rules say.
+	Ways []ast.Body
+	// Support are rules that conditions refer to, which have no form without them.
+	Support []*ast.Module
+}
+
+// Remains evaluates an app's own package as far as known leads, a part of the input such as {"subject": {...}}: what is
+// left when the places under input that unknown names, such as context or subject.authn, may be anything. What is neither
+// known nor unknown is absent.
+func (b *Bundle) Remains(ctx context.Context, app string, known map[string]any, unknown []string) (*Remainder, error) {
+	input, err := ast.InterfaceToValue(known)
+	if err != nil {
+		return nil, fmt.Errorf("evaluating the policy in part: %w", err)
+	}
+	compiler, err := b.contents.compile() // its own: evaluating in part rewrites the terms it meets
+	if err != nil {
+		return nil, err
+	}
+	store, err := storeWith(b.contents.data, b.contents.own)
+	if err != nil {
+		return nil, fmt.Errorf("evaluating the policy in part: %w", err)
+	}
+	txn, err := store.NewTransaction(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("evaluating the policy in part: %w", err)
+	}
+	defer store.Abort(ctx, txn)
+	terms := []*ast.Term{ast.NewTerm(refAccess)}
+	for _, place := range unknown {
+		terms = append(terms, ast.MustParseTerm("input."+place))
+	}
+	allowed := append(refApp.Copy(), ast.StringTerm(app), ast.StringTerm("decision"), ast.StringTerm("allow"))
+	query, err := compiler.QueryCompiler().Compile(ast.NewBody(ast.Equality.Expr(ast.NewTerm(allowed), ast.BooleanTerm(true))))
+	if err != nil {
+		return nil, fmt.Errorf("evaluating the policy in part: %w", err)
+	}
+	r := new(Remainder)
+	r.Ways, r.Support, err = topdown.NewQuery(query).
+		WithCompiler(compiler).
+		WithStore(store).
+		WithTransaction(txn).
+		WithBuiltins(guardedBuiltins()).
+		WithStrictBuiltinErrors(true).
+		WithMetrics(metrics.NoOp()).
+		WithTime(neverNow).
+		WithCancel(&budget{ctx: ctx, left: partialLimit}).
+		WithUnknowns(terms).
+		WithPartialNamespace(partialNamespace).
+		WithInput(ast.NewTerm(input)).
+		PartialRun(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("evaluating the policy in part: %w", err)
+	}
+	return r, nil
+}
+
+// Text is a condition of a remainder as Rego.
+func (r *Remainder) Text(e *ast.Expr) string {
+	return strings.NewReplacer(guardPrefix, "", "data."+partialNamespace+".", "").Replace(e.String())
+}
