@@ -8,6 +8,8 @@ import (
 
 // policyCommand is everything about the policy: what it says, who it lets in, and what a change of it would change.
 type policyCommand struct {
+	Check    policyCheckCommand    `cmd:"" help:"Tell what is wrong with a policy, whether it compiles or not."`
+	Diff     policyDiffCommand     `cmd:"" help:"Tell whose access a change of policy changes."`
 	Explain  policyExplainCommand  `cmd:"" help:"Tell why a request is answered as it is, and what would be allowed."`
 	List     policyListCommand     `cmd:"" help:"The policies that the running gateway keeps."`
 	Rollback policyRollbackCommand `cmd:"" help:"Put a kept policy in force again, and pin it."`

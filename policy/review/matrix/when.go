@@ -2,6 +2,11 @@ package matrix
 
 import "sallyport/policy"
 
+// Always reports whether no circumstance counts.
+func (w *When) Always() bool {
+	return w.Hours == nil && w.At == nil && w.Networks == nil && w.MFA == nil && w.ACR == nil && w.Age == nil && w.Other == nil
+}
+
 // when says what circumstances a box has.
 func (s *survey) when(b box) When {
 	var w When
