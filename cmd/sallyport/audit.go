@@ -23,6 +23,7 @@ type auditCommand struct {
 	Query   auditQueryCommand   `cmd:"" help:"Print the records that match."`
 	Export  auditExportCommand  `cmd:"" help:"Write the records that match for other programs: JSON lines, CSV, OCSF, CEF or syslog."`
 	Bundle  auditBundleCommand  `cmd:"" help:"Write an evidence bundle: records of a period with all that is needed to verify them."`
+	Corpus  auditCorpusCommand  `cmd:"" help:"Write the distinct requests of the log, without names: what changes of the policy are tried on elsewhere."`
 	Copy    auditCopyCommand    `cmd:"" help:"Copy the logs for an auditor, as they are at one moment, also beside a running gateway."`
 	Verify  auditVerifyCommand  `cmd:"" help:"Verify a copy of an audit directory, a live one, an evidence bundle or a proof, offline."`
 	Prove   auditProveCommand   `cmd:"" help:"Print the proof that a record is in the log."`

@@ -18,7 +18,7 @@ import (
 )
 
 type auditVerifyCommand struct {
-	Path     string   `arg:"" help:"An audit directory, an evidence bundle, or a proof that audit prove printed." type:"path"`
+	Path     string   `arg:"" help:"An audit directory, an evidence bundle, a proof that audit prove printed, or a corpus." type:"path"`
 	Trust    string   `required:"" help:"The file with the keys that are trusted, and receipts (sallyport audit trust, sallyport audit receipt)." placeholder:"FILE" type:"path"`
 	Receipt  []string `help:"A file with signed checkpoints that were kept elsewhere: the log must still hold what they say." placeholder:"FILE" type:"path"`
 	Rederive bool     `help:"Also recompute every decision from its recorded input and the policy of its digest."`
@@ -38,6 +38,9 @@ func (c *auditVerifyCommand) Run(in *invocation) error {
 	}
 	if isProof(c.Path) {
 		return in.verifyProof(c.Path, trust, c.JSON)
+	}
+	if isCorpus(c.Path) {
+		return in.verifyCorpus(c.Path, trust, c.JSON)
 	}
 	bar := newProgress(in.errOut)
 	options := verify.Options{Trust: trust, Workers: c.Workers, Progress: func(p verify.Progress) { bar.show(p.Done, p.Total, "bytes", p.Records) }}
@@ -196,14 +199,7 @@ type judge struct {
 
 // Open prepares the policy with that digest.
 func (j judge) Open(digest string, archive []byte) (verify.Decider, error) {
-	bundle, err := policy.OpenArchive(archive)
-	if err != nil {
-		return nil, err
-	}
-	if bundle.Digest != digest {
-		return nil, fmt.Errorf("the archive kept as %s has the digest %s", digest, bundle.Digest)
-	}
-	engine, err := policy.Compile(j.ctx, bundle)
+	engine, err := compileArchive(j.ctx, digest, archive)
 	if err != nil {
 		return nil, err
 	}
