@@ -44,7 +44,7 @@ type bed struct {
 const wikiHost = "wiki.corp.test"
 
 // newBed serves one app, wiki, at the address of a test server; the group staff may open it.
-func newBed(t *testing.T, app http.HandlerFunc) *bed {
+func newBed(t testing.TB, app http.HandlerFunc) *bed {
 	t.Helper()
 	origin := httptest.NewServer(app)
 	t.Cleanup(origin.Close)
@@ -61,7 +61,7 @@ func newBed(t *testing.T, app http.HandlerFunc) *bed {
 	return b
 }
 
-func wiki(t *testing.T, address string, groups ...string) route.App {
+func wiki(t testing.TB, address string, groups ...string) route.App {
 	t.Helper()
 	at := upstream.Address{Weight: 1}
 	if err := at.URL.UnmarshalText([]byte(address)); err != nil {
@@ -73,7 +73,7 @@ func wiki(t *testing.T, address string, groups ...string) route.App {
 }
 
 // spooler is room for bodies that wait.
-func spooler(t *testing.T) *spool.Spooler {
+func spooler(t testing.TB) *spool.Spooler {
 	t.Helper()
 	s, err := spool.New(spool.Config{Dir: t.TempDir(), Memory: 8 << 20, PerBody: 256 << 10, Disk: 64 << 20, BodyDisk: 64 << 20})
 	if err != nil {
@@ -87,7 +87,7 @@ func spooler(t *testing.T) *spool.Spooler {
 	return s
 }
 
-func snapshot(t *testing.T, apps ...route.App) *Snapshot {
+func snapshot(t testing.TB, apps ...route.App) *Snapshot {
 	t.Helper()
 	table, err := route.NewTable(apps)
 	if err != nil {
@@ -97,7 +97,7 @@ func snapshot(t *testing.T, apps ...route.App) *Snapshot {
 	for _, app := range table.Apps() {
 		known = append(known, app.Policy())
 	}
-	bundle, err := policy.Build(policy.Config{}, known)
+	bundle, err := policy.Build(policy.Config{Memo: true}, known)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func snapshot(t *testing.T, apps ...route.App) *Snapshot {
 }
 
 // request asks the wiki as the person behind a handle; without one, as a stranger.
-func (b *bed) request(t *testing.T, method, path, handle string, body io.Reader) *http.Request {
+func (b *bed) request(t testing.TB, method, path, handle string, body io.Reader) *http.Request {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, "https://"+wikiHost+path, body)
 	if err != nil {
@@ -128,7 +128,7 @@ func (b *bed) request(t *testing.T, method, path, handle string, body io.Reader)
 }
 
 // client reaches the bed whatever the host; protocol is "http/1.1" or "h2".
-func (b *bed) client(t *testing.T, protocol string) *http.Client {
+func (b *bed) client(t testing.TB, protocol string) *http.Client {
 	t.Helper()
 	transport := &http.Transport{ForceAttemptHTTP2: protocol == "h2",
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: wikiHost, NextProtos: []string{protocol}}}
@@ -156,7 +156,7 @@ func (b *bed) get(t *testing.T, path string) (int, string) {
 	return answerTo(t, b.client(t, "http/1.1"), b.request(t, "GET", path, "ada", nil))
 }
 
-func answerTo(t *testing.T, client *http.Client, r *http.Request) (int, string) {
+func answerTo(t testing.TB, client *http.Client, r *http.Request) (int, string) {
 	t.Helper()
 	res, err := client.Do(r)
 	if err != nil {

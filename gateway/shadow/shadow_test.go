@@ -28,10 +28,11 @@ type noted struct {
 	detail any
 }
 
-func newStage(t *testing.T, active, candidate *policy.Engine) *stage {
+func newStage(t testing.TB, active, candidate *policy.Engine) *stage {
 	t.Helper()
 	s := &stage{active: active}
 	s.Trial = New(Config{Candidate: candidate, Active: s.inForce, Record: s.record, Log: slog.New(slog.DiscardHandler)})
+	s.budget.clock = func() time.Duration { return 0 } // it never runs out, however slow the machine
 	return s
 }
 
@@ -94,7 +95,7 @@ func asks(name string, groups ...string) *policy.Input {
 	return in
 }
 
-// In a bubble, time stands still while the trial works: budgets never run out there.
+// running has the trial run until the test ends.
 func running(t *testing.T, s *stage) {
 	ctx, stop := context.WithCancel(t.Context())
 	var run sync.WaitGroup
@@ -256,23 +257,55 @@ func TestManyDifferencesStayBounded(t *testing.T) {
 	})
 }
 
-// A trial that has used its share lets decisions go until time has passed.
+// A trial that has used its share lets decisions wait until time has passed.
 func TestBudget(t *testing.T) {
-	now := time.Unix(0, 0)
+	now, used := time.Unix(0, 0), time.Duration(0)
 	b := newBudget(now, 2)
-	if b.refill(now.Add(time.Hour)); b.credit != burst {
+	b.clock = func() time.Duration { return used }
+	if b.begin(now.Add(time.Hour)); b.credit != burst || !b.left() {
 		t.Errorf("an hour saves %v, want %v", b.credit, burst)
 	}
-	if b.spend(time.Minute); b.left() || b.credit != debt {
+	used += time.Minute
+	if b.left() || b.credit != debt {
 		t.Errorf("a slow evaluation leaves %v, want %v", b.credit, debt)
 	}
-	b.refill(now.Add(time.Hour + time.Second))
-	if want := debt + 40*time.Millisecond; b.credit != want { // 2 % of two processors
+	used += time.Minute // of others
+	b.begin(now.Add(time.Hour + time.Second))
+	if want := debt + 40*time.Millisecond; b.credit != want || b.left() { // 2 % of two processors
 		t.Errorf("a second later: %v, want %v", b.credit, want)
 	}
-	if b.refill(now.Add(time.Hour + 4*time.Second)); !b.left() {
+	if b.begin(now.Add(time.Hour + 2*time.Second)); !b.left() {
 		t.Errorf("nothing is left after %v", b.credit)
 	}
+}
+
+// A candidate whose answers take long is asked less, and what is not compared is counted.
+func TestSlowCandidateIsAskedLess(t *testing.T) {
+	active := compile(t, letIn("staff"))
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, active, active)
+		var used time.Duration
+		s.budget.clock = func() time.Duration { used += 10 * time.Millisecond; return used } // for each batch
+		running(t, s)
+		in := asks("ada", "staff")
+		const offered = 100
+		for range offered {
+			for range queueLength {
+				s.decided("record", in)
+			}
+			time.Sleep(pollEvery)
+			synctest.Wait()
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		r := s.Report()
+		if most := uint64(batch * 50); r.Compared == 0 || r.Compared > most {
+			t.Errorf("compared %d, want at most %d", r.Compared, most)
+		}
+		if got := r.Compared + r.Dropped + uint64(len(s.queue)); got != offered*queueLength {
+			t.Errorf("%d of %d decisions are accounted for", got, offered*queueLength)
+		}
+	})
 }
 
 func TestPercentiles(t *testing.T) {
@@ -283,5 +316,29 @@ func TestPercentiles(t *testing.T) {
 	p := y.percentiles()
 	if p.P50 < 2*maxTimings || p.P95 <= p.P50 || p.P99 <= p.P95 || p.P99 > 3*maxTimings || len(y.list) != maxTimings {
 		t.Errorf("got %+v of the newest %d", p, len(y.list))
+	}
+}
+
+// BenchmarkTrial is what a decision costs: the request that offers it, and the trial that compares it, once the candidate
+// remembers its answer.
+func BenchmarkTrial(b *testing.B) {
+	active := compile(b, letIn("staff"))
+	quiet := func(context.Context, string, any) error { return nil }
+	trial := New(Config{Candidate: compile(b, letIn("staff", "guests")), Active: func() *policy.Engine { return active }, Record: quiet, Log: slog.New(slog.DiscardHandler)})
+	for name, in := range map[string]*policy.Input{"same": asks("ada", "staff"), "different": asks("gil", "guests")} {
+		o := Observed{Input: in, Verdict: active.Decide(b.Context(), in), Policy: active, Record: "record"}
+		b.Run("offer/"+name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				trial.Offer(o)
+				<-trial.queue
+			}
+		})
+		b.Run("compare/"+name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				trial.compare(b.Context(), o)
+			}
+		})
 	}
 }
