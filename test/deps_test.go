@@ -76,7 +76,7 @@ const picture = `
 	gateway                 < gateway/canon, gateway/headers, gateway/route, gateway/upstream, gateway/cache, gateway/spool,
 	                          gateway/compress, gateway/signin, gateway/ui, gateway/admin, gateway/shadow, policy, audit, certs, certs/keyring, authn/session, authn/token
 	gateway/config          < gateway/route, gateway/admin, gateway/listen, gateway/spool, policy, audit, audit/sink, certs, certs/keyring, authn/session, authn/oidc
-	gateway/boot            < gateway, gateway/config, policy/bundle, authn/session/sqlite, audit/search/sqlite
+	gateway/boot            < gateway, gateway/config, policy/bundle, policy/review/lint, policy/review/suite, authn/session/sqlite, audit/search/sqlite
 
 	cmd/sallyport           < gateway/boot, audit/verify, audit/report, policy/review/directory, policy/review/explain, policy/review/access, policy/review/diff, policy/review/corpus, audit/decisions
 	cmd/keyd                < certs/keyd

@@ -141,7 +141,7 @@ func operatorEvents() []Event {
 
 func gatewayEvents() []Event {
 	config := []string{"why", "config", "policy", "before"}
-	policy := []string{"why", "policy", "revision", "before", "pinned"}
+	policy := []string{"why", "policy", "revision", "review", "before", "pinned"}
 	trial := []string{"candidate", "active", "since", "compared", "dropped", "clean", "changes", "differences"}
 	return []Event{
 		{audit.TypeControl, "started", ApplicationLifecycle, 3, "Start", Informational, Success, "Gateway started", []string{"version", "config", "policy", "keys"}},

@@ -93,6 +93,7 @@ type assembly struct {
 	cache    *cache.Cache // nil: no memory for one
 	spool    *spool.Spooler
 	policies *bundle.Store // opened with the first configuration
+	repoll   chan struct{} // the configuration changed
 	server   *gateway.Server
 
 	shadowing shadowing
@@ -134,7 +135,7 @@ func Run(ctx context.Context, path string, opts Options) (err error) {
 	// From the first moment, and for good: an early or late SIGHUP would otherwise end the process.
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
-	a := &assembly{opts: opts, path: path, started: opts.Now(), metrics: prometheus.NewRegistry(), providers: map[string]*provider{}}
+	a := &assembly{opts: opts, path: path, started: opts.Now(), metrics: prometheus.NewRegistry(), providers: map[string]*provider{}, repoll: make(chan struct{}, 1)}
 	// Background work ends after the listeners are drained, not with ctx: what is being answered still needs it.
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	a.group, a.ctx = errgroup.WithContext(background)
@@ -220,6 +221,7 @@ func (a *assembly) build(ctx context.Context) (*listeners, error) {
 	a.group.Go(func() error { return a.server.Run(a.ctx) })
 	a.activate(frozen)
 	a.remember(change{why: "started"}, frozen)
+	a.group.Go(func() error { return a.pollPolicy(a.ctx) })
 	a.registerGauges()
 	if err := a.openAdmin(cfg); err != nil {
 		return nil, err

@@ -22,6 +22,7 @@ import (
 	"sallyport/gateway/signin"
 	"sallyport/gateway/spool"
 	"sallyport/policy"
+	"sallyport/policy/bundle"
 )
 
 // frozen is a configuration with everything that follows from it alone, and later what was connected for it.
@@ -71,11 +72,7 @@ func freeze(path string, choose choice) (*frozen, error) {
 	if f.chosen, err = choose(cfg, table); err != nil {
 		return f, err
 	}
-	engine, err := policy.Compile(context.Background(), f.bundle)
-	if err != nil {
-		return f, fmt.Errorf("policy: %w", err)
-	}
-	zone, err := f.bundle.Zone()
+	engine, zone, err := f.chosen.prepare(context.Background(), cfg, table, folderOf(sources))
 	if err != nil {
 		return f, err
 	}
@@ -85,7 +82,8 @@ func freeze(path string, choose choice) (*frozen, error) {
 }
 
 // ReviewPolicy returns the policy and apps of a configuration as reviewers have it: without secrets, certificates or the
-// environment it would run in. Rego, unless empty, is read in place of policy.bundle.
+// environment it would run in, and without signatures: what they look at is not signed yet. Rego, unless empty, is read in
+// place of policy.bundle.
 func ReviewPolicy(path, rego string) (*config.Config, *policy.Bundle, error) {
 	cfg, err := config.FindPolicy(path, os.LookupEnv)
 	if err != nil {
@@ -98,7 +96,12 @@ func ReviewPolicy(path, rego string) (*config.Config, *policy.Bundle, error) {
 	if rego != "" {
 		cfg.Policy.Bundle = rego
 	}
-	b, err := buildPolicy(cfg.Policy, table)
+	cfg.Policy.Verification = bundle.Verification{}
+	o, err := offered(cfg.Policy)
+	if err != nil {
+		return nil, nil, fmt.Errorf("policy: %w", err)
+	}
+	b, err := buildPolicy(cfg.Policy, table, o.files)
 	return cfg, b, err
 }
 

@@ -86,6 +86,8 @@ func (a *assembly) policyStatus(f *frozen) admin.PolicyStatus {
 	defer a.mu.Unlock()
 	if a.attempt.failure != nil {
 		s.Error, s.Failed = a.attempt.failure.Error(), a.attempt.at
+	} else if f.offer.stale != nil {
+		s.Error, s.Failed = f.offer.stale.Error(), f.loaded
 	} else if f.trouble != nil {
 		s.Error, s.Failed = fmt.Sprintf("the configured policy: %v", f.trouble), f.loaded
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,31 +24,114 @@ type chosen struct {
 	pin        *bundle.Pin // nil: the configuration's own
 	configured string      // digest of the configuration's own; empty while it cannot be told
 	trouble    error       // why it cannot be told
+	review     string      // digest of the review that the bundle names
+
+	offer    offer
+	approved bool // it was in force before, and passes the gates without being held against them
+	kept     bool // it comes from an archive of the audit directory
 }
 
 // choice chooses a policy for a configuration and its apps.
 type choice func(cfg *config.Config, table *route.Table) (chosen, error)
 
+// offer is the bundle that a configuration names.
+type offer struct {
+	files   bundle.Files    // nil: it names none
+	fetched *bundle.Fetched // nil: it is no new one of an address
+	stale   error           // why the address could not be asked; files are the last good ones
+}
+
+// offered reads the bundle, or fetches it.
+func offered(cfg policy.Config) (offer, error) {
+	if bundle.Remote(cfg.Bundle) {
+		fetched, err := bundle.Fetch(context.Background(), cfg.Bundle, string(cfg.Token), "")
+		if err != nil {
+			return offer{}, err
+		}
+		files, err := unpacked(cfg, fetched.Archive)
+		return offer{files: files, fetched: fetched}, err
+	}
+	if cfg.Bundle == "" {
+		return offer{}, nil
+	}
+	files, err := bundle.Read(cfg.Bundle)
+	return offer{files: files}, err
+}
+
+func unpacked(cfg policy.Config, archive []byte) (bundle.Files, error) {
+	files, err := bundle.Unpack(archive)
+	if err != nil {
+		return nil, fmt.Errorf("reading policy bundle %s: %w", cfg.Bundle, err)
+	}
+	return files, nil
+}
+
 // configuredPolicy chooses what the configuration leads to.
 func configuredPolicy(cfg *config.Config, table *route.Table) (chosen, error) {
-	b, err := buildPolicy(cfg.Policy, table)
+	o, err := offered(cfg.Policy)
+	if err != nil {
+		return chosen{}, &refusedPolicy{err: fmt.Errorf("policy: %w", err)}
+	}
+	return choose(cfg, table, o)
+}
+
+// choose builds the policy of an offer.
+func choose(cfg *config.Config, table *route.Table, o offer) (chosen, error) {
+	b, err := buildPolicy(cfg.Policy, table, o.files)
 	if err != nil {
 		return chosen{}, &refusedPolicy{err: err}
 	}
-	return chosen{bundle: b, configured: b.Digest}, nil
+	c := chosen{bundle: b, configured: b.Digest, offer: o}
+	if m, err := o.files.Manifest(); err == nil {
+		c.review = m.Review()
+	}
+	return c, nil
 }
 
-// buildPolicy is the effective policy of a configuration.
-func buildPolicy(cfg policy.Config, table *route.Table) (*policy.Bundle, error) {
-	apps := make([]policy.App, 0, len(table.Apps()))
-	for _, app := range table.Apps() {
-		apps = append(apps, app.Policy())
+// buildPolicy is the effective policy of a configuration with the files of its bundle.
+func buildPolicy(cfg policy.Config, table *route.Table, files bundle.Files) (b *policy.Bundle, err error) {
+	if files == nil {
+		b, err = policy.Build(cfg, policyApps(table), enforced()...)
+	} else {
+		b, err = policy.BuildFrom(cfg, files, policyApps(table), enforced()...)
 	}
-	b, err := policy.Build(cfg, apps, policy.Reauthorize)
 	if err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
 	return b, nil
+}
+
+// policyApps are the apps as the policy knows them.
+func policyApps(table *route.Table) []policy.App {
+	apps := make([]policy.App, 0, len(table.Apps()))
+	for _, app := range table.Apps() {
+		apps = append(apps, app.Policy())
+	}
+	return apps
+}
+
+// prepare compiles the policy and, unless that is known to be good, holds it against the gates.
+func (c *chosen) prepare(ctx context.Context, cfg *config.Config, table *route.Table, folder string) (*policy.Engine, *time.Location, error) {
+	engine, err := policy.Compile(ctx, c.bundle)
+	if err != nil {
+		return nil, nil, &refusedPolicy{c.bundle.Digest, fmt.Errorf("policy: %w", err)}
+	}
+	zone, err := c.bundle.Zone()
+	if err != nil {
+		return nil, nil, err
+	}
+	if c.kept {
+		folder = ""
+	}
+	g := &gated{engine: engine, config: cfg, table: table, files: c.offer.files, folder: folder}
+	pass := g.pass
+	if c.approved {
+		pass = g.smoke
+	}
+	if err := pass(ctx); err != nil {
+		return nil, nil, &refusedPolicy{c.bundle.Digest, err}
+	}
+	return engine, zone, nil
 }
 
 // refusedPolicy says that it is the policy which is at fault, and which one as far as it has a digest.
@@ -83,7 +167,7 @@ func (a *assembly) firstPolicy(cfg *config.Config, table *route.Table) (chosen, 
 
 // choosePolicy lets a pin go before the configuration, until both name the same policy.
 func (a *assembly) choosePolicy(cfg *config.Config, table *route.Table) (chosen, error) {
-	own, err := configuredPolicy(cfg, table)
+	own, err := a.configuredPolicy(cfg, table)
 	pin, unread := a.policies.Pin()
 	if unread != nil {
 		return chosen{}, &refusedPolicy{err: fmt.Errorf("policy: %w", unread)}
@@ -91,24 +175,80 @@ func (a *assembly) choosePolicy(cfg *config.Config, table *route.Table) (chosen,
 	if pin == nil || err == nil && own.configured == pin.Digest {
 		return own, err
 	}
-	pinned, unread := keptPolicy(cfg, pin.Digest)
+	pinned, unread := a.keptPolicy(cfg, pin.Digest)
 	if unread != nil {
 		return chosen{}, &refusedPolicy{pin.Digest, fmt.Errorf("the pinned policy: %w", unread)}
 	}
-	return chosen{bundle: pinned, pin: pin, configured: own.configured, trouble: err}, nil
+	pinned.pin, pinned.configured, pinned.trouble = pin, own.configured, err
+	return pinned, nil
 }
 
-// keptPolicy reads a policy from the audit directory, to be evaluated as the configuration says.
-func keptPolicy(cfg *config.Config, digest string) (*policy.Bundle, error) {
+// configuredPolicy chooses what the configuration leads to. An address that cannot be asked stands for the last good
+// bundle that it gave.
+func (a *assembly) configuredPolicy(cfg *config.Config, table *route.Table) (chosen, error) {
+	o, err := a.offered(cfg.Policy)
+	if err != nil {
+		return chosen{}, &refusedPolicy{err: fmt.Errorf("policy: %w", err)}
+	}
+	c, err := choose(cfg, table, o)
+	if err != nil {
+		return c, err
+	}
+	c.approved, err = a.wasInForce(c.bundle.Digest)
+	return c, err
+}
+
+// offered reads the bundle that the configuration names, or asks its address for another one than the last good one.
+func (a *assembly) offered(cfg policy.Config) (offer, error) {
+	if !bundle.Remote(cfg.Bundle) {
+		return offered(cfg)
+	}
+	last, err := a.policies.LastGood(cfg.Bundle)
+	if err != nil {
+		return offer{}, err
+	}
+	if last == nil {
+		return offered(cfg)
+	}
+	fetched, err := bundle.Fetch(context.Background(), cfg.Bundle, string(cfg.Token), last.ETag)
+	switch {
+	case errors.Is(err, bundle.ErrUnavailable):
+		files, unread := unpacked(cfg, last.Archive)
+		return offer{files: files, stale: err}, unread
+	case err != nil:
+		return offer{}, err
+	case fetched == nil:
+		files, err := unpacked(cfg, last.Archive)
+		return offer{files: files}, err
+	}
+	files, err := unpacked(cfg, fetched.Archive)
+	return offer{files: files, fetched: fetched}, err
+}
+
+// wasInForce tells policies that have passed the gates before.
+func (a *assembly) wasInForce(digest string) (bool, error) {
+	history, err := a.policies.History()
+	return slices.ContainsFunc(history, func(h bundle.Activation) bool { return h.Digest == digest }), err
+}
+
+// keptPolicy chooses a policy that the audit directory keeps, to be evaluated as the configuration says.
+func (a *assembly) keptPolicy(cfg *config.Config, digest string) (chosen, error) {
 	archive, err := audit.ReadPolicy(cfg.Audit.Dir, digest)
 	if err != nil {
-		return nil, err
+		return chosen{}, err
 	}
 	b, err := policy.OpenArchive(archive)
 	if err != nil {
-		return nil, err
+		return chosen{}, err
 	}
-	return b.Under(cfg.Policy), nil
+	c := chosen{bundle: b.Under(cfg.Policy), kept: true}
+	history, err := a.policies.History()
+	for _, h := range history {
+		if h.Digest == digest {
+			c.approved, c.review = true, h.Review
+		}
+	}
+	return c, err
 }
 
 // change is who wants another policy or configuration, and why.
@@ -136,19 +276,30 @@ func (a *assembly) usePolicy(ctx context.Context, digest, why string, by *audit.
 
 func (a *assembly) pinLocked(ctx context.Context, c change, digest string) error {
 	now := a.current()
-	b, err := keptPolicy(now.config, digest)
+	kept, err := a.keptPolicy(now.config, digest)
 	if err != nil {
 		return err
 	}
-	pin := &bundle.Pin{Digest: b.Digest, Why: c.why, Who: c.who(), Since: a.opts.Now()}
-	next, err := now.under(ctx, chosen{bundle: b, pin: pin, configured: now.configured, trouble: now.trouble})
+	if v := now.config.Policy.Verification; !kept.approved && len(v.Keys) > 0 && v.Required {
+		return errUnvouched
+	}
+	kept.configured, kept.trouble = now.configured, now.trouble
+	return a.pinChosenLocked(ctx, c, kept)
+}
+
+var errUnvouched = errors.New("policy.verification demands a signature, and this policy was never in force: activate its signed bundle instead")
+
+// pinChosenLocked puts a policy in force and pins it.
+func (a *assembly) pinChosenLocked(ctx context.Context, c change, kept chosen) error {
+	kept.pin = &bundle.Pin{Digest: kept.bundle.Digest, Why: c.why, Who: c.who(), Since: a.opts.Now()}
+	next, err := a.current().under(ctx, kept)
 	if err != nil {
 		return err
 	}
 	if err := a.recordPolicy(ctx, c, next); err != nil {
 		return err
 	}
-	if err := a.policies.SetPin(pin); err != nil {
+	if err := a.policies.SetPin(kept.pin); err != nil {
 		return err
 	}
 	a.enforceLocked(c, next)
@@ -171,7 +322,7 @@ func (a *assembly) releaseLocked(ctx context.Context, c change) error {
 	if now.pin == nil {
 		return errNoPin
 	}
-	own, err := configuredPolicy(now.config, now.snapshot.Routes)
+	own, err := a.configuredPolicy(now.config, now.snapshot.Routes)
 	if err != nil {
 		return err
 	}
@@ -194,11 +345,7 @@ func (a *assembly) releaseLocked(ctx context.Context, c change) error {
 
 // under is the same configuration with another policy.
 func (f *frozen) under(ctx context.Context, c chosen) (*frozen, error) {
-	engine, err := policy.Compile(ctx, c.bundle)
-	if err != nil {
-		return nil, err
-	}
-	zone, err := c.bundle.Zone()
+	engine, zone, err := c.prepare(ctx, f.config, f.snapshot.Routes, folderOf(f.sources))
 	if err != nil {
 		return nil, err
 	}
@@ -215,7 +362,7 @@ func (a *assembly) recordPolicy(ctx context.Context, c change, next *frozen) err
 		return nil
 	}
 	return a.control(ctx, "policy_activated", c.by, map[string]any{"why": c.why, "policy": next.bundle.Digest, "revision": next.bundle.Revision,
-		"before": now.bundle.Digest, "pinned": next.pin != nil})
+		"review": next.review, "before": now.bundle.Digest, "pinned": next.pin != nil})
 }
 
 // enforceLocked makes a recorded frozen configuration the current one.
@@ -225,13 +372,22 @@ func (a *assembly) enforceLocked(c change, next *frozen) {
 	a.server.Swap(next.snapshot)
 	previous.snapshot.Retire(next.snapshot)
 	a.remember(c, next)
+	select {
+	case a.repoll <- struct{}{}:
+	default: // it is about to look anyway
+	}
 }
 
-// remember notes the policy that is in force now. What cannot be noted is lacking in a list; the control log has it.
+// remember notes the policy that is in force now, and keeps its bundle. What cannot be noted is lacking in a list; the control
+// log has it.
 func (a *assembly) remember(c change, f *frozen) {
-	err := a.policies.Note(bundle.Activation{Digest: f.bundle.Digest, Revision: f.bundle.Revision, At: a.opts.Now(), Who: c.who(), Why: c.why, Pinned: f.pin != nil})
+	err := a.policies.Note(bundle.Activation{Digest: f.bundle.Digest, Revision: f.bundle.Revision, Review: f.review, At: a.opts.Now(), Who: c.who(), Why: c.why, Pinned: f.pin != nil})
 	if err != nil {
 		a.opts.Log.Error("the policy in force was not noted", "error", err)
+	}
+	a.keepFetched(f.config.Policy.Bundle, f.offer.fetched)
+	if f.offer.stale != nil {
+		a.opts.Log.Error("the last good policy bundle stays in force", "error", f.offer.stale)
 	}
 	if f.pin != nil {
 		a.opts.Log.Warn("the policy is pinned: what the configuration says about it has no effect until it is released",
@@ -239,6 +395,16 @@ func (a *assembly) remember(c change, f *frozen) {
 	}
 	if f.trouble != nil {
 		a.opts.Log.Error("the configured policy could not come into force", "error", f.trouble)
+	}
+}
+
+// keepFetched keeps a bundle for times when its address cannot be asked.
+func (a *assembly) keepFetched(address string, fetched *bundle.Fetched) {
+	if fetched == nil {
+		return
+	}
+	if err := a.policies.Keep(address, fetched, a.opts.Now()); err != nil {
+		a.opts.Log.Error("the policy bundle was not kept for times without its server", "error", err)
 	}
 }
 
