@@ -13,10 +13,10 @@ import (
 
 // What a check looks at before anything is known to compile.
 
-// ReadSources reads the operator's Rego at bundle, a folder or an archive as Config.Bundle names it, and adds the shipped
-// Rego. An empty name means the shipped Rego alone.
-func ReadSources(bundle string) ([]Source, error) {
-	own, err := readOwn(Config{Bundle: bundle})
+// ReadSources reads the operator's Rego where Config.Bundle says, and adds the shipped Rego; without a bundle it is the
+// shipped Rego alone.
+func ReadSources(cfg Config) ([]Source, error) {
+	own, err := readOwn(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -87,3 +87,6 @@ func ObligationTypes() []string { return slices.Sorted(maps.Keys(obligationField
 
 // OperatorName is the name of an operator's file within their folder; false for a file that is shipped.
 func (s Source) OperatorName() (string, bool) { return strings.CutPrefix(s.Name, operatorPrefix) }
+
+// Enforced are the types of obligation that the policy's decisions may rely on.
+func (b *Bundle) Enforced() []string { return b.contents.manifest.Obligations }

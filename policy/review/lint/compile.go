@@ -10,9 +10,16 @@ import (
 	"sallyport/policy/schema"
 )
 
+// findConfiguration tells what is wrong with the configuration that the policy belongs to.
+func findConfiguration(p *pass) {
+	for _, problem := range p.Problems {
+		p.problem(problem)
+	}
+}
+
 // findSyntax tells what does not parse.
 func findSyntax(p *pass) {
-	for _, problem := range p.problems {
+	for _, problem := range p.unparsed {
 		p.problem(problem)
 	}
 }

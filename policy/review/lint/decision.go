@@ -11,28 +11,13 @@ import (
 
 // findNoDefault tells decisions that may have no value at all.
 func findNoDefault(p *pass) {
-	for _, app := range p.ownApps() {
-		list := p.decisions(app)
+	for _, app := range p.apps {
+		list := p.answers[app]
 		if !slices.ContainsFunc(list, func(b *branch) bool { return b.Default }) && !total(list) {
 			p.at(list[0].Head.Location, `add: default decision := {"allow": false, "reasons": [{"code": "…", "user": "…"}]}, and a decision for strangers`,
 				"whoever meets none of the conditions gets no decision: people are refused without a reason")
 		}
 	}
-}
-
-// total reports whether one of the branches always has a value: it has no condition, or two have opposite ones.
-func total(list []*branch) bool {
-	for i, b := range list {
-		if unconditional(b) && len(b.Head.Ref()) == 1 {
-			return true
-		}
-		for _, other := range list[:i] {
-			if opposite(b, other) {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 func unconditional(b *branch) bool {
@@ -42,14 +27,6 @@ func unconditional(b *branch) bool {
 func isTrue(e *ast.Expr) bool {
 	t, ok := e.Terms.(*ast.Term)
 	return ok && t.Value.Compare(ast.Boolean(true)) == 0
-}
-
-// opposite reports whether one condition is the negation of the other.
-func opposite(a, b *branch) bool {
-	if len(a.Body) != 1 || len(b.Body) != 1 {
-		return false
-	}
-	return negates(a.Body[0], b.Body[0])
 }
 
 func negates(a, b *ast.Expr) bool {
@@ -84,8 +61,8 @@ func lastWord(path string) string { return path[strings.LastIndex(path, ".")+1:]
 
 // findStrangers tells defaults that refuse people who have not signed in, instead of asking them to.
 func findStrangers(p *pass) {
-	for _, app := range p.ownApps() {
-		list := p.decisions(app)
+	for _, app := range p.apps {
+		list := p.answers[app]
 		i := slices.IndexFunc(list, func(b *branch) bool { return b.Default })
 		if i < 0 || mentions(list, "unauthenticated") || p.asksAccess(list) || mentions(list, "anonymous") {
 			continue
@@ -97,7 +74,7 @@ func findStrangers(p *pass) {
 
 // asksAccess reports whether a decision without conditions on the person builds on the access rules.
 func (p *pass) asksAccess(list []*branch) bool {
-	return slices.ContainsFunc(p.grants(), func(g *grant) bool {
+	return slices.ContainsFunc(p.grants, func(g *grant) bool {
 		return g.asks && slices.Contains(list, g.at) && !g.readsAny("input.subject") && !g.readsAny("input.context")
 	})
 }
@@ -118,8 +95,8 @@ func mentions(list []*branch, word string) bool {
 
 // objects visits the objects that are the value of a decision, or of what it is called in its rule.
 func (p *pass) objects(visit func(b *branch, decision ast.Object, at *ast.Location)) {
-	for _, app := range p.ownApps() {
-		for _, b := range p.decisions(app) {
+	for _, app := range p.apps {
+		for _, b := range p.answers[app] {
 			if b.Head.Value == nil || len(b.Head.Ref()) > 1 {
 				continue
 			}
@@ -209,9 +186,9 @@ func findReasons(p *pass) {
 
 // findConflicts tells decisions that may have two values at once, which denies.
 func findConflicts(p *pass) {
-	for _, app := range p.ownApps() {
+	for _, app := range p.apps {
 		var list []*branch
-		for _, b := range p.decisions(app) {
+		for _, b := range p.answers[app] {
 			if !b.Default && len(b.Head.Ref()) == 1 && b.Head.Value != nil && b.first {
 				list = append(list, b)
 			}

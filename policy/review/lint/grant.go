@@ -37,16 +37,6 @@ func below(field, prefix string) bool {
 	return field == prefix || strings.HasPrefix(field, prefix+".")
 }
 
-// ownApps are the apps that have a package with a decision, in the order of the files.
-func (p *program) ownApps() (apps []string) {
-	for _, b := range p.branches {
-		if app, ok := b.app(); ok && !slices.Contains(apps, app) {
-			apps = append(apps, app)
-		}
-	}
-	return apps
-}
-
 // app is the app whose decision the branch makes.
 func (b *branch) app() (string, bool) {
 	path := b.module.Package.Path
@@ -58,20 +48,9 @@ func (b *branch) app() (string, bool) {
 	return string(name), ok && decision
 }
 
-// decisions are the branches of an app's decision, those of parts such as decision.allow included.
-func (p *program) decisions(app string) (list []*branch) {
-	for _, b := range p.branches {
-		if name, ok := b.app(); ok && name == app {
-			list = append(list, b)
-		}
-	}
-	return list
-}
-
-// grants are all ways for app packages to say yes that can be followed.
-func (p *program) grants() (list []*grant) {
-	for _, app := range p.ownApps() {
-		for _, b := range p.decisions(app) {
+func (p *program) findGrants() (list []*grant) {
+	for _, app := range p.apps {
+		for _, b := range p.answers[app] {
 			for _, way := range p.ways(b, allowOf(b), maxSteps) {
 				g := &grant{app: app, at: way[len(way)-1].branch}
 				r := &reader{program: p, grant: g, seen: map[visit]bool{}}
@@ -253,12 +232,10 @@ func (r *reader) function(b *branch, name *ast.Term, against bool) {
 	}
 }
 
-// rules follows the rules of a name: those called so, those below it, and the one that it lies in.
+// rules follows the rules of a name.
 func (r *reader) rules(path string, against bool) {
-	for _, b := range r.branches {
-		if below(b.path, path) || below(path, b.path) {
-			r.branch(b, against)
-		}
+	for _, b := range r.relatives(path) {
+		r.branch(b, against)
 	}
 }
 

@@ -87,9 +87,10 @@ type Subject struct {
 	Folder string
 	// Apps are all apps, with their access rules. Nil: not known.
 	Apps []policy.App
-	// Place finds a key of an access rule, or the rule itself for an empty key, in the configuration; a place below 0 is
-	// the app. Nil: positions of access rules name app and rule.
-	Place func(app string, rule int, key string) Position
+	// Problems are what is wrong with the configuration.
+	Problems policy.Problems
+	// Places are where the configuration says what. Nil: findings name app and rule alone.
+	Places *Places
 	// Directory says which groups there are. Nil: not known.
 	Directory *directory.Directory
 	// Enforced are the obligations that the gateway carries out besides step_up. Nil: not known.

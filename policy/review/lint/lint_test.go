@@ -29,7 +29,7 @@ func subject(t *testing.T, rego, apps string) Subject {
 		Enforced:  []string{policy.Reauthorize},
 		Tested:    []string{"payroll", "wiki"},
 	}
-	shipped, err := policy.ReadSources("")
+	shipped, err := policy.ReadSources(policy.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,6 +62,11 @@ func checkExample(t *testing.T, e Example) *Report {
 	s := subject(t, e.Text, exampleApps)
 	if e.Language == "yaml" {
 		s = subject(t, "", e.Text)
+	}
+	for i := range s.Apps {
+		if err := s.Apps[i].Check(); err != nil {
+			s.Problems = append(s.Problems, policy.Problem{File: "sallyport.yaml", Text: err.Error()})
+		}
 	}
 	if strings.Contains(e.Text, "time_ns") || strings.Contains(e.Text, "context.hour") { // what not-remembered is about
 		s.Engine = engineOf(t, e.Text)

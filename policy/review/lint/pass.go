@@ -17,7 +17,7 @@ type pass struct {
 	*Subject
 	ctx      context.Context
 	modules  map[string]*ast.Module // that parse, shipped ones included
-	problems policy.Problems        // why the others do not
+	unparsed policy.Problems        // why the others do not
 	names    []string               // of the operator's modules, sorted
 	answered map[string]map[int][]string
 	*program
@@ -29,7 +29,7 @@ type pass struct {
 
 func newPass(ctx context.Context, s *Subject) *pass {
 	p := &pass{Subject: s, ctx: ctx}
-	p.modules, p.problems = policy.ParseSources(s.Sources)
+	p.modules, p.unparsed = policy.ParseSources(s.Sources)
 	for _, source := range s.Sources {
 		if p.modules[source.Name] != nil && source.Operators() {
 			p.names = append(p.names, source.Name)
@@ -37,7 +37,7 @@ func newPass(ctx context.Context, s *Subject) *pass {
 	}
 	slices.Sort(p.names)
 	p.program = newProgram(p.modules, p.names)
-	p.answered = ignorances(p.modules)
+	p.answered = answers(p.modules)
 	return p
 }
 
@@ -66,8 +66,8 @@ func (p *pass) access(app *policy.App, place int, key, hint, format string, args
 		name = fmt.Sprintf("rule %s of app %s", app.Access.ID(place), app.Name)
 	}
 	f := Finding{App: app.Name, Text: name + ": " + fmt.Sprintf(format, args...), Hint: hint}
-	if p.Place != nil {
-		f.Position = p.Place(app.Name, place, key)
+	if p.Places != nil {
+		f.Position = p.Places.of(app.Name, place, key)
 	}
 	p.add(f)
 	return &p.found[len(p.found)-1]
@@ -84,19 +84,25 @@ func (p *pass) locate(f *Finding) {
 // ignoreMark begins a comment that answers a finding.
 const ignoreMark = "sallyport:ignore "
 
-// ignorances are the rules that comments ignore, by file and line of the comment.
-func ignorances(modules map[string]*ast.Module) map[string]map[int][]string {
+// answeredBy is the rule that a comment answers, with a reason; empty if it is another comment.
+func answeredBy(comment string) string {
+	said, marked := strings.CutPrefix(strings.TrimSpace(comment), ignoreMark)
+	id, why, _ := strings.Cut(said, ":")
+	if !marked || strings.TrimSpace(why) == "" {
+		return ""
+	}
+	return strings.TrimSpace(id)
+}
+
+// answers are the rules that comments in Rego answer, by file and line.
+func answers(modules map[string]*ast.Module) map[string]map[int][]string {
 	all := make(map[string]map[int][]string)
 	for name, m := range modules {
+		all[name] = make(map[int][]string)
 		for _, c := range m.Comments {
-			id, why, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(string(c.Text)), ignoreMark), ":")
-			if !strings.HasPrefix(strings.TrimSpace(string(c.Text)), ignoreMark) || strings.TrimSpace(why) == "" {
-				continue
+			if id := answeredBy(string(c.Text)); id != "" {
+				all[name][c.Location.Row] = append(all[name][c.Location.Row], id)
 			}
-			if all[name] == nil {
-				all[name] = make(map[int][]string)
-			}
-			all[name][c.Location.Row] = append(all[name][c.Location.Row], strings.TrimSpace(id))
 		}
 	}
 	return all
@@ -105,5 +111,8 @@ func ignorances(modules map[string]*ast.Module) map[string]map[int][]string {
 // ignores reports whether a comment in the line of a finding, or in the one before, answers it. Errors stand.
 func (p *pass) ignores(f *Finding) bool {
 	lines := p.answered[f.File]
-	return f.Severity != Error && (slices.Contains(lines[f.Line], f.Rule) || slices.Contains(lines[f.Line-1], f.Rule))
+	if p.Places != nil && f.File == p.Places.file {
+		lines = p.Places.answered
+	}
+	return f.Severity != Error && (contains(lines[f.Line], f.Rule) || contains(lines[f.Line-1], f.Rule))
 }

@@ -10,7 +10,7 @@ import (
 
 // findNoSubject tells grants that do not ask who it is.
 func findNoSubject(p *pass) {
-	for _, g := range p.grants() {
+	for _, g := range p.grants {
 		if !g.asks && !g.at.Default && !g.readsAny("input.subject") && !g.readsAll() {
 			p.at(g.at.Head.Location, "name a group, build on data.sallyport.authz.access, or ignore the finding with the reason for which everybody may",
 				"this lets everybody into %s, signed in or not: nothing on the way asks who it is", g.app)
@@ -41,7 +41,7 @@ func findLiteralUser(p *pass) {
 
 // findUnverified tells grants by an address that nobody vouched for.
 func findUnverified(p *pass) {
-	for _, g := range p.grants() {
+	for _, g := range p.grants {
 		if g.readsAny("input.subject.email_verified") {
 			continue
 		}
@@ -81,12 +81,12 @@ const groupsField = "input.subject.groups"
 
 // findIncomplete tells grants because of a group that somebody is not in, which do not ask whether all are known.
 func findIncomplete(p *pass) {
-	for _, g := range p.grants() {
+	for _, g := range p.grants {
 		if g.readsAny("input.subject.groups_incomplete") {
 			continue
 		}
 		for _, r := range g.reads {
-			if r.against && below(r.field, groupsField) {
+			if r.against && below(r.field, groupsField) && !leadsToYes(p.grants, g.app, r) {
 				p.at(r.at, "demand not input.subject.groups_incomplete as well", "that a group is not listed proves nothing when there are more groups than the input holds")
 				break
 			}

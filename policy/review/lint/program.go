@@ -11,6 +11,10 @@ import (
 type program struct {
 	branches []*branch            // in the order of files and lines
 	byPath   map[string][]*branch // by name, such as data.corp.people.admins
+	apps     []string             // that have a package with a decision, in that order
+	answers  map[string][]*branch // their decisions, those of parts such as decision.allow included
+	related  map[string][]*branch // filled as names are asked for
+	grants   []*grant             // all ways for app packages to say yes that can be followed
 }
 
 // branch is one way for a rule to have a value: a definition of it, or an else of one.
@@ -30,7 +34,7 @@ type binding struct {
 }
 
 func newProgram(modules map[string]*ast.Module, names []string) *program {
-	p := &program{byPath: make(map[string][]*branch)}
+	p := &program{byPath: make(map[string][]*branch), answers: make(map[string][]*branch), related: make(map[string][]*branch)}
 	packages := packageNames(modules)
 	for _, name := range names {
 		m := modules[name]
@@ -39,12 +43,39 @@ func newProgram(modules map[string]*ast.Module, names []string) *program {
 			path := rulePath(m, r)
 			for part, first := r, true; part != nil; part, first = part.Else, false {
 				b := &branch{Rule: part, module: m, path: path, first: first, names: scope, locals: locals(part, scope)}
-				p.branches = append(p.branches, b)
-				p.byPath[path] = append(p.byPath[path], b)
+				p.add(b)
 			}
 		}
 	}
+	p.grants = p.findGrants()
 	return p
+}
+
+func (p *program) add(b *branch) {
+	p.branches = append(p.branches, b)
+	p.byPath[b.path] = append(p.byPath[b.path], b)
+	app, decides := b.app()
+	if !decides {
+		return
+	}
+	if p.answers[app] == nil {
+		p.apps = append(p.apps, app)
+	}
+	p.answers[app] = append(p.answers[app], b)
+}
+
+// relatives are the branches of the rules called so, of those below the name, and of the one that it lies in.
+func (p *program) relatives(path string) []*branch {
+	list, known := p.related[path]
+	if !known {
+		for _, b := range p.branches {
+			if below(b.path, path) || below(path, b.path) {
+				list = append(list, b)
+			}
+		}
+		p.related[path] = list
+	}
+	return list
 }
 
 // rulePath is the rule's name as far as it is constant: data.corp.labels for corp.labels[x].

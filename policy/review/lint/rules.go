@@ -17,6 +17,7 @@ type rule struct {
 
 // rules are all rules, the gravest first.
 var rules = []rule{
+	{"configuration", Error, findConfiguration},
 	{"syntax", Error, findSyntax},
 	{"compile", Error, findCompile},
 	{"type", Error, findTypes},

@@ -27,8 +27,8 @@ func findShape(p *pass) {
 	p.objects(func(b *branch, decision ast.Object, at *ast.Location) {
 		p.fits(b, "decision", ast.NewTerm(decision), want, at)
 	})
-	for _, app := range p.ownApps() {
-		for _, b := range p.decisions(app) {
+	for _, app := range p.apps {
+		for _, b := range p.answers[app] {
 			p.fitsPart(b, want)
 		}
 	}

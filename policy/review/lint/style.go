@@ -121,8 +121,8 @@ func findScans(p *pass) {
 
 // undocumentedPackages tells app packages of which nobody is told what they are for.
 func (p *pass) undocumentedPackages() {
-	for _, app := range p.ownApps() {
-		list := p.decisions(app)
+	for _, app := range p.apps {
+		list := p.answers[app]
 		described, owned := false, p.owner(app) != ""
 		for _, b := range list {
 			for _, a := range b.module.Annotations {
@@ -174,9 +174,9 @@ func findUntested(p *pass) {
 	if p.Tested == nil {
 		return
 	}
-	for _, app := range p.ownApps() {
+	for _, app := range p.apps {
 		if !contains(p.Tested, app) {
-			p.at(p.decisions(app)[0].module.Package.Location, "add a table in tables/, or a *_test.rego", "no test and no table tries the policy of %s", app)
+			p.at(p.answers[app][0].module.Package.Location, "add a table in tables/, or a *_test.rego", "no test and no table tries the policy of %s", app)
 		}
 	}
 }
@@ -192,7 +192,7 @@ func findForgotten(p *pass) {
 			continue
 		}
 		said := fmt.Sprintf("answers for %s are not remembered, and each request is evaluated: %v", app, err)
-		switch list := p.decisions(app); {
+		switch list := p.answers[app]; {
 		case len(list) > 0:
 			p.at(p.volatile(list), "", "%s", said)
 		default:

@@ -10,7 +10,7 @@ var chosen = []struct{ place, what, hint string }{
 
 // findHeaderTrust tells grants that rest on what the request says of itself.
 func findHeaderTrust(p *pass) {
-	for _, g := range p.grants() {
+	for _, g := range p.grants {
 		for _, c := range chosen {
 			for _, r := range g.reads {
 				if !r.against && below(r.field, c.place) {
@@ -24,7 +24,7 @@ func findHeaderTrust(p *pass) {
 
 // findQueryTrust tells grants that rest on the query of the address.
 func findQueryTrust(p *pass) {
-	for _, g := range p.grants() {
+	for _, g := range p.grants {
 		for _, r := range g.reads {
 			if !r.against && below(r.field, "input.resource.query") {
 				p.at(r.at, "rely on input.subject, or on the path", "this lets somebody in because of the query, which whoever asks can write as they like")

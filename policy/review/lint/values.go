@@ -2,6 +2,7 @@ package lint
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -12,12 +13,13 @@ import (
 // findUnknowns tells conditions that hold just because something is not known.
 func findUnknowns(p *pass) {
 	known := schema.InputFields()
-	for _, g := range p.grants() {
+	for _, g := range p.grants {
 		told := map[string]bool{}
 		for _, r := range g.reads {
 			place := strings.TrimPrefix(r.field, "input.")
 			claim := strings.HasPrefix(place, "subject.claims.")
-			if !r.against || r.bare || told[r.field] || !known[place].Optional && !claim || g.asserts(r.field) {
+			if !r.against || r.bare || told[r.field] || !known[place].Optional && !claim || g.asserts(r.field) ||
+				leadsToYes(p.grants, g.app, r) {
 				continue
 			}
 			told[r.field] = true
@@ -35,6 +37,16 @@ func (g *grant) asserts(field string) bool {
 		}
 	}
 	return false
+}
+
+// leadsToYes reports whether the same condition, not negated, lets people into the app as well: its absence is then no
+// advantage.
+func leadsToYes(grants []*grant, app string, negated reading) bool {
+	return slices.ContainsFunc(grants, func(g *grant) bool {
+		return g.app == app && slices.ContainsFunc(g.reads, func(r reading) bool {
+			return !r.against && r.field == negated.field && r.at == negated.at
+		})
+	})
 }
 
 // findImpossible tells comparisons with values that a place of input never has.
