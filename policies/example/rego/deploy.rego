@@ -16,9 +16,7 @@ decision := {
 	"reasons": [{"code": "allow", "rule": "pipeline"}],
 } if {
 	pipeline
-}
-
-decision := {
+} else := {
 	"allow": false,
 	"reasons": [{
 		"code": "device",
@@ -28,12 +26,7 @@ decision := {
 	}],
 } if {
 	risky
-}
-
-decision := authz.access if {
-	not pipeline
-	not risky
-}
+} else := authz.access
 
 # pipeline: a service that releases.
 pipeline if {
@@ -45,7 +38,6 @@ pipeline if {
 
 # risky: the access rules would let somebody change something, and we do not trust the device.
 risky if {
-	not pipeline
 	authz.access.allow
 	input.action.name != "read"
 	not device.trusted

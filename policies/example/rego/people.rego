@@ -13,9 +13,7 @@ decision := {
 	"reasons": [{"code": "allow", "rule": "own-page"}],
 } if {
 	own_page
-}
-
-decision := authz.access if not own_page
+} else := authz.access
 
 # own_page: /people/ada@corp.example, read by ada@corp.example. Only an address that was verified names somebody.
 own_page if {

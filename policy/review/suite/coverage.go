@@ -123,14 +123,19 @@ func (s *Suite) regoRules(b *policy.Bundle, covered *cover.Cover) ([]Rule, error
 	var rules []Rule
 	for _, name := range slices.Sorted(maps.Keys(own)) {
 		for _, r := range own[name].Rules {
-			rules = append(rules, regoRule(shown[name], r, report.Files[name]))
+			for ; r != nil; r = r.Else {
+				rules = append(rules, regoRule(shown[name], r, report.Files[name]))
+			}
 		}
 	}
 	return rules, nil
 }
 
-func regoRule(file string, r *ast.Rule, report *cover.FileReport) Rule {
-	rule := Rule{ID: strings.TrimPrefix(r.Path().String(), "data."), File: file, Line: r.Location.Row}
+// regoRule is one rule, or one branch of it: what stands after else counts for itself.
+func regoRule(file string, branch *ast.Rule, report *cover.FileReport) Rule {
+	r := *branch
+	r.Else = nil
+	rule := Rule{ID: strings.TrimPrefix(branch.Path().String(), "data."), File: file, Line: branch.Location.Row}
 	missed := func(at *ast.Location) bool {
 		start := cover.Position{Row: at.Row, Col: at.Col}
 		return slices.ContainsFunc(report.NotCovered, func(n cover.Range) bool { return n.Start == start })
@@ -143,11 +148,8 @@ func regoRule(file string, r *ast.Rule, report *cover.FileReport) Rule {
 			rule.Lines = append(rule.Lines, at.Row)
 		}
 	}
-	ast.WalkRules(r, func(r *ast.Rule) bool {
-		look(r.Head.Location)
-		return false
-	})
-	ast.WalkExprs(r, func(x *ast.Expr) bool {
+	look(r.Head.Location)
+	ast.WalkExprs(&r, func(x *ast.Expr) bool {
 		if _, declares := x.Terms.(*ast.SomeDecl); !declares && x.Location.HasFile() {
 			look(x.Location)
 		}
