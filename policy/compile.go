@@ -150,6 +150,9 @@ func Compile(ctx context.Context, b *Bundle) (*Engine, error) {
 	if e.txn, err = e.store.NewTransaction(ctx); err != nil {
 		return nil, fmt.Errorf("preparing the policy: %w", err)
 	}
+	if e.documents, err = documentsOf(ctx, e.store, e.txn); err != nil {
+		return nil, fmt.Errorf("reading the policy's data: %w", err)
+	}
 	return e, nil
 }
 

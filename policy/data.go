@@ -22,12 +22,11 @@ type appData struct {
 	Labels      map[string]string `json:"labels"`
 	Own         bool              `json:"own"` // an app package decides
 	Rules       []ruleData        `json:"rules"`
+	Routing     routingData       `json:"routing"`
 }
 
 type ruleData struct {
 	ID       string          `json:"id"`
-	After    []int           `json:"after"`          // the rules that come first
-	Any      bool            `json:"any,omitzero"`   // no Methods and no Paths
 	Plain    bool            `json:"plain,omitzero"` // no Hours, no Networks, no StepUp
 	Public   bool            `json:"public,omitzero"`
 	Methods  map[string]bool `json:"methods,omitempty"`
@@ -86,23 +85,19 @@ func (a *App) data(own bool) appData {
 	for i := range a.Access {
 		d.Rules[i] = a.Access[i].data(i)
 	}
+	d.Routing = routingOf(d.Rules)
 	return d
 }
 
 func (r *Rule) data(place int) ruleData {
 	d := ruleData{
 		ID:      r.id(place),
-		After:   make([]int, place),
-		Any:     len(r.Methods)+len(r.Paths) == 0,
 		Plain:   !r.restricts(),
 		Public:  r.Public,
 		Methods: methodsData(r.Methods),
 		Paths:   pathsData(r.Paths),
 		Groups:  sortedSet(r.Groups),
 		Emails:  lowerSet(r.Emails),
-	}
-	for i := range d.After {
-		d.After[i] = i
 	}
 	for _, domain := range r.Domains {
 		d.Domains = append(d.Domains, "@"+strings.ToLower(domain))

@@ -19,7 +19,7 @@ import (
 //
 // What an app's own package reads, and all rules it leads to, is taken from the text of the rules: every reference to
 // input in any of them counts, whether a given request gets there or not. What data.sallyport.authz.access reads is
-// taken from its partial evaluation with the app's id and data, which leaves out the conditions that the app's rules do
+// taken from the partial evaluation of its parts with the app's id and data, which leaves out the conditions that the app's rules do
 // not have. Dropping branches may also drop an error that they would have raised; the shipped Rego, which alone is
 // treated so, is written and tested to raise none.
 //
@@ -107,8 +107,10 @@ func (a *analyst) dependenciesLocked(ctx context.Context, app string, own bool) 
 	}
 	if !own || d.access {
 		d.compiler, d.own = a.shipped, false
-		if err := a.partialLocked(ctx, app, d); err != nil {
-			return nil, fmt.Errorf("the policy cannot be evaluated in part: %w", err)
+		for _, part := range partsOfAccess {
+			if err := a.partialLocked(ctx, app, part, d); err != nil {
+				return nil, fmt.Errorf("the policy cannot be evaluated in part: %w", err)
+			}
 		}
 	}
 	if d.err != nil {
@@ -130,9 +132,13 @@ func memorable(list []field) error {
 // partialLimit bounds the partial evaluation for one app.
 const partialLimit = 5_000_000 // polls of the evaluator
 
-// partialLocked evaluates data.sallyport.authz.access as far as the app's name and data lead, and walks what is left.
-func (a *analyst) partialLocked(ctx context.Context, app string, d *dependencies) error {
-	query, err := a.shipped.QueryCompiler().Compile(ast.MustParseBody("data.sallyport.authz.access"))
+// partsOfAccess are what data.sallyport.authz.access is made of. Itself it cannot be evaluated in part, since OPA leaves
+// rules with else as they are.
+var partsOfAccess = [...]string{"data.sallyport.authz.granted", "data.sallyport.authz.refused"}
+
+// partialLocked evaluates a part as far as the app's name and data lead, and walks what is left.
+func (a *analyst) partialLocked(ctx context.Context, app, part string, d *dependencies) error {
+	query, err := a.shipped.QueryCompiler().Compile(ast.MustParseBody(part))
 	if err != nil {
 		return err
 	}

@@ -13,16 +13,17 @@ import (
 
 // Engine answers under one bundle. It is safe for concurrent use.
 type Engine struct {
-	bundle   *Bundle
-	compiler *ast.Compiler
-	query    ast.Body
-	builtins map[string]*topdown.Builtin
-	store    storage.Store
-	txn      storage.Transaction // one for all: nothing is ever written
-	deadline time.Duration
-	plans    map[string]*plan // by app
-	analyst  *analyst
-	memo     *memo // nil: nothing is remembered
+	bundle    *Bundle
+	compiler  *ast.Compiler
+	query     ast.Body
+	builtins  map[string]*topdown.Builtin
+	store     storage.Store
+	txn       storage.Transaction // one for all: nothing is ever written
+	documents *documents          // what the store holds
+	deadline  time.Duration
+	plans     map[string]*plan // by app
+	analyst   *analyst
+	memo      *memo // nil: nothing is remembered
 }
 
 // Digest names the policy in records.
@@ -146,6 +147,7 @@ func (e *Engine) evaluate(ctx context.Context, in *Input, limit time.Duration, t
 		WithCompiler(e.compiler).
 		WithStore(e.store).
 		WithTransaction(e.txn).
+		WithBaseCache(e.documents).
 		WithBuiltins(e.builtins).
 		WithStrictBuiltinErrors(true).
 		WithMetrics(metrics.NoOp()).

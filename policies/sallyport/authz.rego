@@ -14,37 +14,24 @@ app := data.sallyport.config.apps[input.resource.id]
 
 # A page of another origin cannot open a WebSocket in its reader's name: browsers send cookies with the handshake and
 # leave it to the server to look at Origin (RFC 6455 §10.2). No app package can allow it; an app's websocket_origins can.
-decision := denial("cross_origin", "", say.cross_origin(app.name), say.cross_origin_admin) if hijacking
-
-decision := access if {
-	not hijacking
-	not app.own
-}
-
-decision := data.sallyport.app[input.resource.id].decision if {
-	not hijacking
-	app.own
-}
-
-# An app package that has no answer for a stranger asks them to sign in; for anybody else no answer means no.
-decision := unauthenticated if {
-	not hijacking
-	app.own
-	input.subject.type == "anonymous"
-	not answered
-}
-
-hijacking if {
+decision := denial("cross_origin", "", say.cross_origin(app.name), say.cross_origin_admin) if {
 	input.action.name == "connect"
 	input.context.request.cross_origin
+} else := granted if {
+	app.own == false
+} else := refused if {
+	not app.own
+} else := data.sallyport.app[input.resource.id].decision if {
+	app.own
+} else := unauthenticated if {
+	# An app package that has no answer for a stranger asks them to sign in; for anybody else no answer means no.
+	input.subject.type == "anonymous"
 }
 
-answered if is_object(data.sallyport.app[input.resource.id].decision)
-
-# access is what the app's access rules say.
-access := granted
-
-access := refused if not granted
+# access is what the app's access rules say. What it can depend on is worked out of granted and refused, app by app.
+access := decided if {
+	decided := granted
+} else := refused
 
 granted := {
 	"allow": true,
@@ -55,17 +42,34 @@ granted := {
 	condition.met(rule)
 }
 
-# deciding is the first rule whose methods and paths match. Each rule knows the places of those that precede it.
-deciding := rule if {
-	some rule in app.rules
-	condition.matches(rule)
-	not preceded(rule)
+# deciding is the first rule whose methods and paths match: app.routing says at which place of the list that is. Only apps
+# with rules for methods or paths look at them.
+deciding := here.rules[place(here.routing.by, here.routing)] if here := app
+
+place("nothing", routing) := routing.elsewhere["*"]
+
+place("method", routing) := object.get(places, input.action.method, places["*"]) if places := routing.elsewhere
+
+place("path", routing) := object.get(routing.exact, input.resource.path, routing.elsewhere)["*"] if {
+	not strings.any_prefix_match(input.resource.path, routing.folders)
 }
 
-preceded(rule) if {
-	some i in rule.after
-	condition.matches(app.rules[i])
+place("path", routing) := object.get(routing.exact, input.resource.path, innermost(routing))["*"] if {
+	strings.any_prefix_match(input.resource.path, routing.folders)
 }
+
+place("both", routing) := object.get(places, input.action.method, places["*"]) if {
+	not strings.any_prefix_match(input.resource.path, routing.folders)
+	places := object.get(routing.exact, input.resource.path, routing.elsewhere)
+}
+
+place("both", routing) := object.get(places, input.action.method, places["*"]) if {
+	strings.any_prefix_match(input.resource.path, routing.folders)
+	places := object.get(routing.exact, input.resource.path, innermost(routing))
+}
+
+# innermost are the places for the path's folder, the longest that there is.
+innermost(routing) := [b.places | some b in routing.below; startswith(input.resource.path, b.folder)][0]
 
 refused := unauthenticated if {
 	input.subject.type == "anonymous"

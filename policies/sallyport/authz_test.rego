@@ -4,47 +4,78 @@ import data.sallyport.authz
 
 # Apps the tests ask about, in the form in which the gateway writes data.sallyport.config.
 config := {"timezone": "Europe/Berlin", "apps": {
-	"wiki": {"name": "wiki", "own": false, "rules": [{"id": "access/1", "after": [], "any": true, "plain": true, "groups": ["staff"]}]},
-	"closed": {"name": "closed", "own": false, "rules": []},
-	"site": {"name": "site", "own": false, "rules": [
-		{"id": "open", "after": [], "plain": true, "public": true, "methods": {"GET": true, "HEAD": true}, "paths": {
+	"wiki": {"name": "wiki", "own": false, "routing": everywhere, "rules": [{"id": "access/1", "plain": true, "groups": ["staff"]}]},
+	"closed": {"name": "closed", "own": false, "routing": nowhere, "rules": []},
+	"site": {"name": "site", "own": false, "routing": site_routing, "rules": [
+		{"id": "open", "plain": true, "public": true, "methods": {"GET": true, "HEAD": true}, "paths": {
 			"exact": {"/robots.txt": true, "/public": true},
 			"below": ["/public/"],
 		}},
-		{"id": "shut", "after": [0], "plain": true, "paths": {"exact": {"/old": true}, "below": ["/old/"]}},
-		{"id": "rest", "after": [0, 1], "any": true, "plain": true, "emails": {"ada@corp.example": true}, "domains": ["@partner.example"]},
+		{"id": "shut", "plain": true, "paths": {"exact": {"/old": true}, "below": ["/old/"]}},
+		{"id": "rest", "plain": true, "emails": {"ada@corp.example": true}, "domains": ["@partner.example"]},
 	]},
-	"payroll": {"name": "payroll", "own": false, "rules": [{
-		"id": "access/1", "after": [], "any": true, "groups": ["finance"],
+	"payroll": {"name": "payroll", "own": false, "routing": everywhere, "rules": [{
+		"id": "access/1", "groups": ["finance"],
 		"step_up": {"type": "step_up", "mfa": true, "acr": ["gold", "platinum"], "max_age_s": 900},
 		"demands": ["with more than one factor", "less than 15 minutes ago"],
 	}]},
-	"shop": {"name": "shop", "own": false, "rules": [{
-		"id": "access/1", "after": [], "any": true, "groups": ["a", "b", "c", "d", "e", "f", "g"],
+	"shop": {"name": "shop", "own": false, "routing": everywhere, "rules": [{
+		"id": "access/1", "groups": ["a", "b", "c", "d", "e", "f", "g"],
 		"hours": {"text": "mon-fri 08:00-18:00", "by_hour": {"mon": [[8, 12], [13, 18]]}},
 		"networks": ["10.0.0.0/8", "2001:db8::/32"],
 	}]},
-	"late": {"name": "late", "own": false, "rules": [{
-		"id": "access/1", "after": [], "any": true, "public": true,
+	"late": {"name": "late", "own": false, "routing": everywhere, "rules": [{
+		"id": "access/1", "public": true,
 		"hours": {"text": "22:30-24:00", "by_minute": {"sun": [["22:30", "24:00"]]}},
 	}]},
-	"fenced": {"name": "fenced", "own": false, "rules": [{
-		"id": "access/1", "after": [], "any": true, "public": true, "networks": ["10.0.0.0/8"],
+	"fenced": {"name": "fenced", "own": false, "routing": everywhere, "rules": [{
+		"id": "access/1", "public": true, "networks": ["10.0.0.0/8"],
 	}]},
-	"mail": {"name": "mail", "own": false, "rules": [{"id": "access/1", "after": [], "any": true, "plain": true, "domains": ["@corp.example"]}]},
-	"mfa": {"name": "mfa", "own": false, "rules": [{
-		"id": "access/1", "after": [], "any": true, "groups": ["staff"],
+	"mail": {"name": "mail", "own": false, "routing": everywhere, "rules": [{"id": "access/1", "plain": true, "domains": ["@corp.example"]}]},
+	"mfa": {"name": "mfa", "own": false, "routing": everywhere, "rules": [{
+		"id": "access/1", "groups": ["staff"],
 		"step_up": {"type": "step_up", "mfa": true}, "demands": ["with more than one factor"],
 	}]},
-	"fresh": {"name": "fresh", "own": false, "rules": [{
-		"id": "access/1", "after": [], "any": true, "groups": ["staff"],
+	"fresh": {"name": "fresh", "own": false, "routing": everywhere, "rules": [{
+		"id": "access/1", "groups": ["staff"],
 		"step_up": {"type": "step_up", "max_age_s": 60}, "demands": ["less than 1 minutes ago"],
 	}]},
-	"forms": {"name": "forms", "own": false, "rules": [{
-		"id": "access/1", "after": [], "plain": true, "public": true, "methods": {"POST": true},
+	"forms": {"name": "forms", "own": false, "routing": {"by": "method", "elsewhere": {"POST": 0, "*": -1}}, "rules": [{
+		"id": "access/1", "plain": true, "public": true, "methods": {"POST": true},
 	}]},
-	"own": {"name": "own", "own": true, "rules": [{"id": "access/1", "after": [], "any": true, "plain": true, "groups": ["staff"]}]},
+	"docs": {"name": "docs", "own": false, "routing": docs_routing, "rules": [
+		{"id": "board", "plain": true, "groups": ["board"], "paths": {"exact": {"/team/board": true}, "below": ["/team/board/"]}},
+		{"id": "team", "plain": true, "groups": ["team"], "paths": {"exact": {"/team": true, "/team/faq": true}, "below": ["/team/"]}},
+	]},
+	"own": {"name": "own", "own": true, "routing": everywhere, "rules": [{"id": "access/1", "plain": true, "groups": ["staff"]}]},
 }}
+
+everywhere := {"by": "nothing", "elsewhere": {"*": 0}}
+
+nowhere := {"by": "nothing", "elsewhere": {"*": -1}}
+
+site_routing := {
+	"by": "both",
+	"exact": {
+		"/robots.txt": {"GET": 0, "HEAD": 0, "*": 2},
+		"/public": {"GET": 0, "HEAD": 0, "*": 2},
+		"/old": {"*": 1},
+	},
+	"folders": ["/public/", "/old/"],
+	"below": [
+		{"folder": "/public/", "places": {"GET": 0, "HEAD": 0, "*": 2}},
+		{"folder": "/old/", "places": {"*": 1}},
+	],
+	"elsewhere": {"*": 2},
+}
+
+docs_routing := {
+	"by": "path",
+	"exact": {"/team": {"*": 1}, "/team/faq": {"*": 1}, "/team/board": {"*": 0}},
+	"folders": ["/team/board/", "/team/"],
+	"below": [{"folder": "/team/board/", "places": {"*": 0}}, {"folder": "/team/", "places": {"*": 1}}],
+	"elsewhere": {"*": -1},
+}
 
 ask(request) := decision if {
 	decision := authz.decision with input as request with data.sallyport.config as config
@@ -133,6 +164,18 @@ test_first_matching_rule_decides_alone if {
 	admin(with_path(person("site", []), "/old")) == "shut admits nobody"
 	ask(with_path(person("site", []), "/older")).allow
 	rule(with_path(person("site", []), "/public")) == "open"
+}
+
+test_innermost_folder_decides if {
+	every path in ["/team", "/team/", "/team/faq", "/team/x", "/team/boardroom"] {
+		rule(with_path(person("docs", ["team"]), path)) == "team"
+	}
+	every path in ["/team/board", "/team/board/", "/team/board/x"] {
+		rule(with_path(person("docs", ["board"]), path)) == "board"
+	}
+	every path in ["/", "/teams", "/x/team/"] {
+		code(with_path(person("docs", ["team"]), path)) == "no_rule"
+	}
 }
 
 test_email_is_compared_without_case if ask(person("site", [])).allow
@@ -251,6 +294,8 @@ test_app_package_answers_strangers_too if {
 test_app_package_can_ask_the_access_rules if {
 	d := authz.access with input as person("own", ["staff"]) with data.sallyport.config as config
 	d.allow
+	e := authz.access with input as person("own", ["sales"]) with data.sallyport.config as config
+	e.reasons[0].code == "not_listed"
 }
 
 test_silent_app_package_asks_strangers_to_sign_in if {
@@ -284,7 +329,7 @@ test_foreign_page_may_be_opened if {
 
 test_no_app_package_opens_a_websocket_to_foreign_pages if {
 	d := authz.decision with input as socket("own")
-		with data.sallyport.config as {"timezone": "UTC", "apps": {"own": {"name": "own", "own": true, "rules": []}}}
+		with data.sallyport.config as {"timezone": "UTC", "apps": {"own": {"name": "own", "own": true, "routing": nowhere, "rules": []}}}
 		with data.sallyport.app as {"own": {"decision": {"allow": true}}}
 	d.reasons[0].code == "cross_origin"
 }

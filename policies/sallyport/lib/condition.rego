@@ -7,28 +7,6 @@
 #   without hours does not depend on the time.
 package sallyport.lib.condition
 
-# matches: the rule decides the request.
-matches(rule) if rule.any
-
-matches(rule) if {
-	rule.paths.exact[input.resource.path]
-	method(rule)
-}
-
-matches(rule) if {
-	strings.any_prefix_match(input.resource.path, rule.paths.below)
-	method(rule)
-}
-
-matches(rule) if {
-	not rule.paths
-	rule.methods[input.action.method]
-}
-
-method(rule) if not rule.methods
-
-method(rule) if rule.methods[input.action.method]
-
 # listed: the rule names the person, or everybody.
 listed(rule) if {
 	some group in rule.groups
