@@ -9,15 +9,24 @@ import (
 // term is the input as the evaluator reads it, built without the detour over JSON. It is the same document as
 // AppendJSON's, field for field and byte for byte.
 func (in *Input) term() *ast.Term {
-	t := &slab{free: make([]ast.Term, 96+len(in.Subject.Groups))}
+	t := &slab{free: make([]ast.Term, 40)}
 	return object(4).
-		add(keys.subject, in.Subject.term(t)).
+		add(keys.subject, in.Subject.term()).
 		add(keys.action, in.Action.term(t)).
 		add(keys.resource, in.Resource.term(t)).
 		add(keys.context, in.Context.term(t)).done(t)
 }
 
-func (s *Subject) term(t *slab) *ast.Term {
+// term is shared by the requests of a prepared subject: evaluation changes no term that it is given.
+func (s *Subject) term() *ast.Term {
+	if p := s.ready(); p != nil {
+		return p.term()
+	}
+	return s.newTerm()
+}
+
+func (s *Subject) newTerm() *ast.Term {
+	t := &slab{free: make([]ast.Term, 24+len(s.Groups))}
 	grants := make([]*ast.Term, len(s.Grants))
 	for i := range s.Grants {
 		grants[i] = s.Grants[i].term(t)
@@ -174,7 +183,7 @@ func (s *Shield) term(t *slab) *ast.Term {
 		add(keys.timeout, ast.InternedTerm(s.Timeout)).done(t)
 }
 
-// slab hands out terms from one allocation: an input has a hundred of them, and they live and die together.
+// slab hands out terms from one allocation: an input has dozens of them, and they live and die together.
 type slab struct{ free []ast.Term }
 
 func (t *slab) term(v ast.Value) *ast.Term {

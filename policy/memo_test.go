@@ -481,3 +481,26 @@ func TestHitsDoNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// TestUnknownAppDependsOnLittle: decisions on an app that the policy does not know agree where its projection does.
+func TestUnknownAppDependsOnLittle(t *testing.T) {
+	e := memoApps(t)
+	p, err := e.Projection(t.Context(), "nowhere")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := make(map[string]string)
+	r := random(t)
+	for range rounds(300) {
+		in := randomInput(r, "nowhere")
+		v := e.Decide(t.Context(), in)
+		key := string(p.Append(nil, in))
+		if before, asked := answers[key]; asked && before != v.Reason {
+			t.Fatalf("%s and %s for %s", before, v.Reason, in.AppendJSON(nil))
+		}
+		answers[key] = v.Reason
+	}
+	if len(answers) < 6 {
+		t.Errorf("%d different requests", len(answers))
+	}
+}

@@ -3,6 +3,9 @@ package policy
 import (
 	"crypto/sha256"
 	"reflect"
+	"sync"
+
+	"github.com/open-policy-agent/opa/v1/ast"
 )
 
 // prepared is what of a Subject need not be worked out again for each of its requests.
@@ -11,6 +14,7 @@ type prepared struct {
 	json   []byte            // as AppendJSON writes it
 	groups [sha256.Size]byte // stands for the groups in a projection
 	small  int               // the size of its small documents
+	term   func() *ast.Term  // as the evaluator reads it, made when it is first asked for
 }
 
 // Prepared is s made ready to be part of many inputs: bounded as Bound would, its JSON written and its groups digested
@@ -27,6 +31,7 @@ func (s Subject) Prepared() Subject {
 	p.json = p.of.appendJSON(nil)
 	p.groups = sha256.Sum256(appendTexts(nil, p.of.Groups))
 	p.small = len(p.of.appendSmall(nil))
+	p.term = sync.OnceValue(p.of.newTerm)
 	s = p.of
 	s.prepared = p
 	return s

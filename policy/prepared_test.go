@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 )
@@ -125,5 +126,24 @@ func BenchmarkRequest(b *testing.B) {
 				e.Decide(b.Context(), c.in)
 			}
 		})
+	}
+}
+
+// TestPreparedIsEvaluatedAtOnce: requests of one prepared subject are evaluated side by side, the first ones too.
+func TestPreparedIsEvaluatedAtOnce(t *testing.T) {
+	e := newEngine(t, Config{}, company(), nil)
+	for range rounds(20) {
+		subject := employee("app-05").Subject.Prepared()
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				in := employee("app-05")
+				in.Subject = subject
+				if v := e.Decide(t.Context(), in); !v.Allow {
+					t.Errorf("got %s", v.JSON)
+				}
+			})
+		}
+		wg.Wait()
 	}
 }

@@ -5,14 +5,21 @@ import "context"
 // Projection is what the decisions on one app can depend on: requests that agree in it get the same answer.
 type Projection struct{ fields []field }
 
-// Projection tells what decisions on app depend on. The error says why that cannot be told: all of the input counts.
+// Projection tells what decisions on app depend on, on one that the policy does not know too. The error says why that
+// cannot be told: all of the input counts.
 func (e *Engine) Projection(ctx context.Context, app string) (*Projection, error) {
+	if e.plans[app] == nil {
+		return &Projection{readOfUnknown[:]}, nil
+	}
 	r, err := e.planned(ctx, app)
 	if err != nil {
 		return nil, err
 	}
 	return &Projection{r.fields}, nil
 }
+
+// readOfUnknown is what decisions on an app without rules can depend on: strangers are asked to sign in.
+var readOfUnknown = [...]field{fieldSubjectType, fieldActionName, fieldResourceID, fieldCrossOrigin}
 
 // WholeInput is the projection of a policy of which nothing better is known.
 func WholeInput() *Projection {
