@@ -75,7 +75,7 @@ type Trial struct {
 func New(cfg Config) *Trial {
 	now := time.Now()
 	return &Trial{cfg: cfg, started: now, queue: make(chan Observed, queueLength),
-		budget: newBudget(now, runtime.GOMAXPROCS(0)), recording: recordsPerSummary, tally: newTally(cfg.Active(), now)}
+		budget: newBudget(now, runtime.GOMAXPROCS(0)), recording: recordsPerSummary, tally: newTally(cfg.Active(), cfg.Candidate, now)}
 }
 
 // Offer hands over a decision. It never waits.
@@ -87,21 +87,23 @@ func (t *Trial) Offer(o Observed) {
 	}
 }
 
-// Run compares until ctx ends, and then what still waits.
+// Run compares until ctx ends, and then what still waits, as far as the budget goes.
 func (t *Trial) Run(ctx context.Context) {
 	runtime.LockOSThread() // whose processor time is the budget's
 	defer runtime.UnlockOSThread()
+	work := context.WithoutCancel(ctx) // an evaluation that is cut short would be a difference
 	poll, summary := time.NewTicker(pollEvery), time.NewTicker(summaryEvery)
 	defer poll.Stop()
 	defer summary.Stop()
 	for {
 		select {
 		case <-poll.C:
-			t.drain(ctx)
+			t.drain(work)
 		case <-summary.C:
-			t.summarise(ctx)
+			t.summarise(work)
 		case <-ctx.Done():
-			t.drain(context.WithoutCancel(ctx))
+			t.drain(work)
+			t.dropped.Add(uint64(len(t.queue)))
 			return
 		}
 	}
@@ -132,7 +134,7 @@ func (t *Trial) follow(ctx context.Context) {
 		"candidate", t.cfg.Candidate.Digest(), "active", active.Digest(), "before", t.tally.active.Digest())
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.tally = newTally(active, time.Now())
+	t.tally = newTally(active, t.cfg.Candidate, time.Now())
 	t.tally.droppedBefore = t.dropped.Load()
 }
 
@@ -141,7 +143,7 @@ func (t *Trial) compare(ctx context.Context, o Observed) {
 	if o.Policy.Digest() != t.tally.active.Digest() {
 		return // decided just before, or after, another policy came into force
 	}
-	verdict := t.cfg.Candidate.Decide(ctx, o.Input)
+	verdict := t.cfg.Candidate.Decide(ctx, t.tally.asCandidateSees(o.Input))
 	change := review.Compare(o.Verdict, verdict)
 	t.mu.Lock()
 	found := t.tally.add(o, verdict, change, t.recording > 0)
@@ -167,7 +169,7 @@ func (t *Trial) time(ctx context.Context, in *policy.Input) {
 	began := time.Now()
 	t.tally.active.Trace(ctx, in)
 	between := time.Now()
-	t.cfg.Candidate.Trace(ctx, in)
+	t.cfg.Candidate.Trace(ctx, t.tally.asCandidateSees(in))
 	ended := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strconv"
 	"sync"
 	"testing"
@@ -68,9 +69,11 @@ func (s *stage) decided(record string, in *policy.Input) {
 }
 
 // compile is a policy of one app, wiki.
-func compile(t testing.TB, access policy.Access) *policy.Engine {
+func compile(t testing.TB, access policy.Access) *policy.Engine { return compileIn(t, "UTC", access) }
+
+func compileIn(t testing.TB, zone string, access policy.Access) *policy.Engine {
 	t.Helper()
-	bundle, err := policy.Build(policy.Config{Memo: true}, []policy.App{{Name: "wiki", Access: access}})
+	bundle, err := policy.Build(policy.Config{Memo: true, Timezone: zone}, []policy.App{{Name: "wiki", Access: access}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,6 +213,28 @@ func TestEndComparesWhatWaits(t *testing.T) {
 	s.Run(ctx)
 	if r := s.Report(); r.Compared != 10 {
 		t.Errorf("compared %d of 10", r.Compared)
+	}
+}
+
+// Hours are the candidate's, in its own zone: as they would be were it in force.
+func TestCandidateTellsTheTimeInItsZone(t *testing.T) {
+	open := policy.Access{{ID: "members", Groups: []string{"staff"}, Hours: &policy.Hours{From: "08:00", To: "10:00"}}}
+	active, candidate := compileIn(t, "UTC", open), compileIn(t, "Asia/Tokyo", open)
+	s := newStage(t, active, candidate)
+	early, late := asks("ada", "staff"), asks("ada", "staff")
+	early.Context.SetTime(time.Date(2026, 11, 30, 0, 30, 0, 0, time.UTC), time.UTC) // 09:30 in Tokyo
+	late.Context.SetTime(time.Date(2026, 11, 30, 9, 30, 0, 0, time.UTC), time.UTC)
+	was := early.Context
+	s.decided("early", early)
+	s.decided("late", late)
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	s.Run(ctx)
+	if r := s.Report(); r.Changes[review.Gained] != 1 || r.Changes[review.Revoked] != 1 {
+		t.Errorf("got %+v", r)
+	}
+	if !reflect.DeepEqual(was, early.Context) {
+		t.Errorf("the input was changed to %+v", early.Context)
 	}
 }
 

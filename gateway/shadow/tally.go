@@ -23,6 +23,7 @@ const (
 // the trial's mutex.
 type tally struct {
 	active *policy.Engine
+	zone   *time.Location // in which the candidate tells the time; nil: as the policy in force does
 	since  time.Time
 
 	compared      uint64
@@ -67,8 +68,28 @@ type Answer struct {
 	Error  string `json:"error,omitzero"` // with error, timeout and unknown_obligation: what happened
 }
 
-func newTally(active *policy.Engine, now time.Time) *tally {
-	return &tally{active: active, since: now, changes: map[review.Change]uint64{}, kinds: map[kind]*seen{}}
+func newTally(active, candidate *policy.Engine, now time.Time) *tally {
+	return &tally{active: active, zone: otherZone(active, candidate), since: now, changes: map[review.Change]uint64{}, kinds: map[kind]*seen{}}
+}
+
+// otherZone is the candidate's zone where it is another one. Both were loaded before they came here.
+func otherZone(active, candidate *policy.Engine) *time.Location {
+	was, unknown := active.Bundle().Zone()
+	zone, err := candidate.Bundle().Zone()
+	if unknown != nil || err != nil || was.String() == zone.String() {
+		return nil
+	}
+	return zone
+}
+
+// asCandidateSees is the input that the gateway would make of the same request were the candidate in force.
+func (t *tally) asCandidateSees(in *policy.Input) *policy.Input {
+	if t.zone == nil {
+		return in
+	}
+	seen := *in
+	seen.Context.SetTime(time.Unix(0, in.Context.TimeNS), t.zone)
+	return &seen
 }
 
 // Found is the first difference of its kind that a person met.
