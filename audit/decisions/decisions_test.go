@@ -76,7 +76,7 @@ func randomRecord(r *rand.Rand, i int, first []string) *audit.Record {
 	rec := &audit.Record{
 		Type: audit.TypeDecision, App: pick(r, "wiki", "crm", "\"decision\":\\\x00é"), Effect: pick(r, audit.Allow, audit.Deny), Reason: pick(r, "allow", "policy"),
 		Policy: audit.Policy{Digest: digest, Revision: pick(r, "", "r\"1")}, Decision: json.RawMessage(`{"allow":true,"labels":{"input":"{\"}"}}`),
-		Input: json.RawMessage(fmt.Sprintf(`{"subject":{"type":"reevaluated","claims":{"time":"x","a":[1,{"b":"]}\\\""}]}},"n":%d}`, i)),
+		Input: json.RawMessage(fmt.Sprintf(`{"subject":{"type":"reevaluated","claims":{"time":"x","input_digest":%q,"a":[1,{"b":"]}\\\""}]}},"n":%d}`, pick(r, "", "sha256:"), i)),
 	}
 	switch k := r.IntN(10); {
 	case k == 0:
