@@ -15,13 +15,15 @@ import (
 	"sallyport/policy/review/diff"
 	"sallyport/policy/review/directory"
 	"sallyport/policy/review/matrix"
+	"sallyport/policy/review/replay"
 )
 
 // policyDiffCommand tells whose access a change of policy changes.
 type policyDiffCommand struct {
-	From     string `help:"The policy there is: ${policy}" default:"active" placeholder:"POLICY"`
-	To       string `help:"The one that may replace it: as --from. Default: that of the configuration." placeholder:"POLICY"`
-	Matrix   string `help:"Ask both about everybody in this directory file. Without it: about people made up from what the policies name." placeholder:"DIRECTORY" type:"path"`
+	From   string `help:"The policy there is: ${policy}" default:"active" placeholder:"POLICY"`
+	To     string `help:"The one that may replace it: as --from. Default: that of the configuration." placeholder:"POLICY"`
+	Matrix string `help:"Ask both about everybody in this directory file. Without it, and without --replay: about people made up from what the policies name." placeholder:"DIRECTORY" type:"path"`
+	replayFlags
 	FailOn   string `help:"Exit with 1 when a finding meets this condition (CEL), such as 'gained && resource.sensitivity == \"high\"'." placeholder:"CONDITION"`
 	ExitCode bool   `help:"Exit with 1 when somebody gains or loses access, or the like: on any finding but reason_only."`
 	Reasons  bool   `help:"List also what has another reason or rule, and the same answer. JSON always has it."`
@@ -81,11 +83,32 @@ func (c *policyDiffCommand) compare(in *invocation, from, to *reviewed) (*diff.R
 	if err != nil {
 		return nil, no{err}
 	}
-	if err := c.addMatrix(in, r, d, from, to); err != nil {
-		return nil, err
+	if c.Replay == "" || d != nil {
+		if err := c.addMatrix(in, r, d, from, to); err != nil {
+			return nil, err
+		}
+	}
+	if c.Replay != "" {
+		if err := c.addReplay(in, r, d, from, to); err != nil {
+			return nil, err
+		}
 	}
 	r.Finish()
 	return r, nil
+}
+
+func (c *policyDiffCommand) addReplay(in *invocation, r *diff.Report, d *directory.Directory, from, to *reviewed) error {
+	recorded, err := in.openRecorded("policy diff", c.replayFlags)
+	if err != nil {
+		return err
+	}
+	defer recorded.Close()
+	result, err := replay.Run(in.ctx, recorded.config(in.ctx, from.Engine, to.Engine))
+	if err != nil {
+		return err
+	}
+	r.AddReplay(result, recorded.Name, d)
+	return nil
 }
 
 func (c *policyDiffCommand) directory() (*directory.Directory, error) {
@@ -237,6 +260,9 @@ func introduction(r *diff.Report) []string {
 		}
 		lines = append(lines, fmt.Sprintf("matrix: %s, %d apps of which %d are decided as before, %d evaluations", who, m.Apps, m.Unchanged, m.Evaluations))
 	}
+	if r.Replay != nil {
+		lines = append(lines, replayLines(r.Replay)...)
+	}
 	for _, why := range r.Incomplete {
 		lines = append(lines, "INCOMPLETE: "+why)
 	}
@@ -253,6 +279,29 @@ func introduction(r *diff.Report) []string {
 		lines = append(lines, "nothing changes for anybody")
 	}
 	return lines
+}
+
+// replayLines say what was replayed, and whether the old policy's answers came out again: if not, what the replay found
+// says little.
+func replayLines(p *diff.Replay) []string {
+	t := &p.Totals
+	lines := []string{fmt.Sprintf("replay: %s: %d requests, %d distinct, %d replayed", p.Source, t.Requests, t.Distinct, t.Replayed)}
+	switch {
+	case p.Parity.Different > 0:
+		lines = append(lines, fmt.Sprintf("PARITY FAILS: %d of %d recorded answers do not come out again, such as that of %s", p.Parity.Different, p.Parity.Checked, p.Parity.Examples[0].Record))
+	case p.Parity.Checked > 0:
+		lines = append(lines, fmt.Sprintf("parity: all of %d recorded answers come out again", p.Parity.Checked))
+	default:
+		lines = append(lines, "parity: no recorded answer could be compared")
+	}
+	if p.Parity.Unchecked > 0 {
+		lines = append(lines, fmt.Sprintf("parity: %d answers not compared: another policy gave them, and it is not at hand", p.Parity.Unchecked))
+	}
+	for _, n := range p.NotReplayable {
+		lines = append(lines, fmt.Sprintf("not replayable: %d requests: %s", n.Requests, n.Reason))
+	}
+	return append(lines, fmt.Sprintf("evaluation: p50 %v, p95 %v, p99 %v before; p50 %v, p95 %v, p99 %v now",
+		p.From.P50, p.From.P95, p.From.P99, p.To.P50, p.To.P95, p.To.P99))
 }
 
 func counted(n int, one, many string) string {
