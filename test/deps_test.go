@@ -78,7 +78,7 @@ const picture = `
 	gateway/config          < gateway/route, gateway/admin, gateway/listen, gateway/spool, policy, audit, audit/sink, certs, certs/keyring, authn/session, authn/oidc
 	gateway/boot            < gateway, gateway/config, policy/bundle, policy/review/lint, policy/review/suite, authn/session/sqlite, audit/search/sqlite
 
-	cmd/sallyport           < gateway/boot, audit/verify, audit/report, policy/review/directory, policy/review/explain, policy/review/access, policy/review/diff, policy/review/corpus, audit/decisions
+	cmd/sallyport           < gateway/boot, audit/verify, audit/report, policy/review/directory, policy/review/lint, policy/review/explain, policy/review/access, policy/review/diff, policy/review/corpus, audit/decisions
 	cmd/keyd                < certs/keyd
 	cmd/demo/apps, cmd/demo/provider < nothing
 	cmd/demo                < cmd/demo/apps, cmd/demo/provider

@@ -1,7 +1,6 @@
 package lint
 
 import (
-	"maps"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -45,10 +44,40 @@ func (p *pass) compilerSays(codes ...string) {
 	for _, e := range p.compiled().errors {
 		for _, code := range codes {
 			if e.Code == code && !p.deniedBuiltin(e) {
-				p.problem(policy.ProblemOf(e))
+				p.compilerError(e)
 			}
 		}
 	}
+}
+
+// compilerError tells an error of the compiler, with the nearest name where one does not exist.
+func (p *pass) compilerError(e *ast.Error) {
+	said := policy.ProblemOf(e)
+	f := Finding{Position: Position{said.File, said.Line, said.Column}, Text: said.Text}
+	if d, ok := e.Details.(*ast.RefErrInvalidDetail); ok && d.Pos < len(d.Ref) {
+		f.Hint = nearestField(d)
+	}
+	p.add(f)
+}
+
+// nearestField suggests what a reference may have meant.
+func nearestField(d *ast.RefErrInvalidDetail) string {
+	word, ok := text(d.Ref[d.Pos])
+	if !ok {
+		return ""
+	}
+	var known []string
+	for _, v := range d.OneOf {
+		if name, ok := v.(ast.String); ok {
+			known = append(known, string(name))
+		}
+	}
+	near := nearest(word, known)
+	if near == "" {
+		return ""
+	}
+	meant := d.Ref[:d.Pos].Append(ast.StringTerm(near))
+	return "did you mean " + meant.String() + "?"
 }
 
 // deniedBuiltin reports whether an error is one that findBuiltins tells better.
@@ -86,34 +115,6 @@ func (p *pass) compiled() *compiled {
 		}
 	}
 	return p.outcome
-}
-
-// compileAll compiles and, since a compiler stops after the stage in which it finds something, compiles what remains
-// without the modules at fault, until there is nothing to find any more. What only follows from the absence of those
-// modules is not told.
-func compileAll(modules map[string]*ast.Module, strict bool) (all ast.Errors) {
-	modules = maps.Clone(modules)
-	for first := true; ; first = false {
-		compiler := policy.ReviewCompiler().SetErrorLimit(0).WithStrict(strict)
-		compiler.WithSchemas(schemas())
-		compiler.Compile(modules)
-		if !compiler.Failed() {
-			return all
-		}
-		dropped := false
-		for _, e := range compiler.Errors {
-			if first || !strings.HasPrefix(e.Message, "undefined function data.") {
-				all = append(all, e)
-			}
-			if e.Location != nil && modules[e.Location.File] != nil {
-				delete(modules, e.Location.File)
-				dropped = true
-			}
-		}
-		if !dropped {
-			return all
-		}
-	}
 }
 
 // schemas give input its type.

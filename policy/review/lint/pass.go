@@ -47,6 +47,9 @@ func (p *pass) add(f Finding) {
 	if f.Severity == "" {
 		f.Severity = p.rule.Severity
 	}
+	if f.Line > 0 {
+		f.Column = max(f.Column, 1) // the end of a file has none
+	}
 	p.found = append(p.found, f)
 }
 
