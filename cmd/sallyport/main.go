@@ -8,7 +8,7 @@
 //	sallyport backup             copy the running gateway's state
 //	sallyport config schema|show
 //	sallyport session list|revoke
-//	sallyport policy check|show|list|rollback|shadow|unpin|diff
+//	sallyport policy activate|build|check|diff|list|rollback|shadow|show|unpin|verify
 //	sallyport audit tail|query|export|bundle|copy|verify|prove|receipt|trust|tiles|report|review|reindex
 //	sallyport version
 //

@@ -8,6 +8,8 @@ import (
 
 // policyCommand is everything about the policy: what it says, who it lets in, and what a change of it would change.
 type policyCommand struct {
+	Activate policyActivateCommand `cmd:"" help:"Put a policy in force beside the configuration, and pin it."`
+	Build    policyBuildCommand    `cmd:"" help:"Pack a policy into a bundle, and sign it."`
 	Check    policyCheckCommand    `cmd:"" help:"Tell what is wrong with a policy, whether it compiles or not."`
 	Diff     policyDiffCommand     `cmd:"" help:"Tell whose access a change of policy changes."`
 	Explain  policyExplainCommand  `cmd:"" help:"Tell why a request is answered as it is, and what would be allowed."`
@@ -16,6 +18,7 @@ type policyCommand struct {
 	Unpin    policyUnpinCommand    `cmd:"" help:"Let the configured policy come into force again."`
 	Shadow   policyShadowCommand   `cmd:"" help:"Try a candidate policy on live traffic."`
 	Show     policyShowCommand     `cmd:"" help:"What a policy consists of."`
+	Verify   policyVerifyCommand   `cmd:"" help:"Hold a bundle against its signature."`
 	Test     policyTestCommand     `cmd:"" help:"Run a policy's tests and tables, and tell which rules they try."`
 }
 

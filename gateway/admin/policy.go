@@ -14,6 +14,10 @@ type PolicyUse struct {
 	// Digest is that of a policy which the gateway keeps; its first twelve digits will do. Empty: the one that was in
 	// force before.
 	Digest string `json:"digest,omitzero"`
+	// Bundle is a bundle in the form of Open Policy Agent's, to stand in for the configured one; Name is what it is
+	// called.
+	Bundle []byte `json:"bundle,omitempty"`
+	Name   string `json:"name,omitzero"`
 	Why    string `json:"why,omitzero"`
 }
 
@@ -48,7 +52,7 @@ type KeptPolicy struct {
 type Policies interface {
 	// Policies lists the policies that are kept, the last used first.
 	Policies(ctx context.Context) ([]KeptPolicy, error)
-	// UsePolicy puts a kept policy in force and pins it.
+	// UsePolicy puts a kept policy, or one that follows from a bundle, in force and pins it.
 	UsePolicy(ctx context.Context, by *audit.Actor, what PolicyUse) error
 	// ReleasePolicy ends the pin and puts the configured policy in force.
 	ReleasePolicy(ctx context.Context, by *audit.Actor, what PolicyRelease) error
@@ -70,7 +74,11 @@ func (s *operatorServer) policies(w http.ResponseWriter, r *http.Request) {
 
 func (s *operatorServer) usePolicy(w http.ResponseWriter, r *http.Request) {
 	var what PolicyUse
-	if !read(w, r, &what) || !sayable(w, what.Why) {
+	if !readUpTo(w, r, maxArchive, &what) || !sayable(w, what.Why) {
+		return
+	}
+	if len(what.Bundle) > 0 && what.Digest != "" {
+		fail(w, http.StatusBadRequest, "a policy is named by its digest or brought as a bundle, not both")
 		return
 	}
 	p, _ := peerFrom(r)

@@ -43,8 +43,11 @@ func (p policies) Policies(context.Context) ([]admin.KeptPolicy, error) {
 
 var errNothingBefore = errors.New("no policy is remembered from before the one in force: name a digest of sallyport policy list")
 
-// UsePolicy pins a policy that is kept.
+// UsePolicy pins a policy that is kept, or made of a bundle.
 func (p policies) UsePolicy(ctx context.Context, by *audit.Actor, what admin.PolicyUse) error {
+	if len(what.Bundle) > 0 {
+		return p.useBundle(ctx, change{what.Why, by}, what.Name, what.Bundle)
+	}
 	digest, err := p.find(what.Digest)
 	if err != nil {
 		return err

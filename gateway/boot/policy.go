@@ -296,6 +296,9 @@ func (a *assembly) pinChosenLocked(ctx context.Context, c change, kept chosen) e
 	if err != nil {
 		return err
 	}
+	if err := a.audit.KeepPolicy(next.bundle.Digest, next.bundle.Archive()); err != nil {
+		return err
+	}
 	if err := a.recordPolicy(ctx, c, next); err != nil {
 		return err
 	}
@@ -304,6 +307,29 @@ func (a *assembly) pinChosenLocked(ctx context.Context, c change, kept chosen) e
 	}
 	a.enforceLocked(c, next)
 	return nil
+}
+
+// useBundle is usePolicy for the policy that the running configuration would lead to with this bundle in place of its own.
+func (a *assembly) useBundle(ctx context.Context, c change, name string, archive []byte) error {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
+	return a.settleLocked(ctx, c, "", a.pinBundleLocked(ctx, c, name, archive))
+}
+
+func (a *assembly) pinBundleLocked(ctx context.Context, c change, name string, archive []byte) error {
+	now := a.current()
+	as := *now.config
+	as.Policy.Bundle = name
+	files, err := unpacked(as.Policy, archive)
+	if err != nil {
+		return err
+	}
+	own, err := choose(&as, now.snapshot.Routes, offer{files: files})
+	if err != nil {
+		return err
+	}
+	own.configured, own.trouble = now.configured, now.trouble
+	return a.pinChosenLocked(ctx, c, own)
 }
 
 // releasePolicy ends the pin: the policy that the configuration file leads to now comes into force, with the rest of the
@@ -410,6 +436,9 @@ func (a *assembly) keepFetched(address string, fetched *bundle.Fetched) {
 
 // settleLocked tells everybody how an attempt at another policy ended.
 func (a *assembly) settleLocked(ctx context.Context, c change, digest string, err error) error {
+	if refused, ok := errors.AsType[*refusedPolicy](err); ok {
+		digest = cmp.Or(refused.digest, digest)
+	}
 	a.notePolicy(err)
 	if err == nil {
 		a.opts.Log.Info("policy changed", "why", c.why, "by", c.who(), "policy", a.current().bundle.Digest)
