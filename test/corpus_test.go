@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"sallyport/policy/review/corpus"
+	"sallyport/policy/review/replay"
 	"sallyport/test/harness"
 )
 
@@ -31,9 +32,11 @@ func TestCorpusOfRecordedTraffic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(string(text), "127.0.0.1") || bytes.Contains(text, []byte("example|")) {
+	if strings.Contains(string(text), "127.0.0.1") || strings.Contains(string(text), "ines") {
 		t.Errorf("it shows who asked:\n%s", text)
 	}
+	wantParity(a, "all", header.Requests)
+	wantParity(a, file, header.Requests)
 	for _, at := range []int{len(text) / 3, len(text) / 2, len(text) - 20} {
 		changed := bytes.Clone(text)
 		changed[at] ^= 1
@@ -47,5 +50,22 @@ func TestCorpusOfRecordedTraffic(t *testing.T) {
 	}
 	if err := p.Stop(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// wantParity replays what was recorded and wants every answer to come out again.
+func wantParity(a *auditor, recorded string, requests int64) {
+	a.t.Helper()
+	var report struct {
+		Complete bool
+		Findings []json.RawMessage
+		Replay   struct{ Parity replay.Parity }
+	}
+	if err := json.Unmarshal([]byte(a.must("policy", "diff", "--from", "active", "--to", "active", "--replay", recorded, "--json")), &report); err != nil {
+		a.t.Fatal(err)
+	}
+	p := report.Replay.Parity
+	if !p.Holds() || p.Checked < requests || p.Unchecked != 0 || !report.Complete || len(report.Findings) != 0 {
+		a.t.Errorf("%s: got %+v, want all of %d answers to come out again, and nothing else", recorded, report, requests)
 	}
 }

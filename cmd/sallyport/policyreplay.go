@@ -281,7 +281,7 @@ func recordsOf(batch decisions.Batch) replay.Batch {
 		for d := range batch {
 			r := replay.Record{
 				ID: d.ID, Time: d.Time, App: d.App, Policy: d.Policy, Input: d.Input, Changed: d.Changed,
-				Allow: d.Allow, Reason: d.Reason, Decision: d.Decision, Unusable: d.Unusable,
+				Allow: d.Allow, Reason: d.Reason, Decision: d.Decision, Unusable: d.Unusable, Refused: d.Unusable == decisions.Unasked,
 			}
 			if !yield(r) {
 				return

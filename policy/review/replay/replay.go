@@ -39,6 +39,7 @@ type Record struct {
 	Decision []byte
 
 	Weight   int64  // how many requests it stands for; 0 for one
+	Refused  bool   // before a policy was asked: there is nothing to decide again
 	Unusable string // why it cannot be decided again, in words that many records share; empty: it can
 }
 

@@ -272,6 +272,17 @@ func TestNotReplayable(t *testing.T) {
 	}
 }
 
+func TestRequestsThatNoPolicyWasAskedAbout(t *testing.T) {
+	e := engine(t, policy.Config{}, "")
+	result, err := Run(t.Context(), Config{From: e, To: e, Source: Of(Record{ID: "1", Refused: true, Unusable: "no input", Weight: 2})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if totals := result.Totals; totals.Refused != 2 || totals.NotReplayable != 0 || totals.Requests != 2 {
+		t.Errorf("got %+v, want 2 refused", totals)
+	}
+}
+
 func TestSourceThatFails(t *testing.T) {
 	e := engine(t, policy.Config{}, "")
 	broken := errors.New("broken")

@@ -54,6 +54,7 @@ type Totals struct {
 	Requests      int64                   `json:"requests"`
 	Replayed      int64                   `json:"replayed"` // under both policies
 	NotReplayable int64                   `json:"not_replayable"`
+	Refused       int64                   `json:"refused"`        // before a policy was asked
 	Distinct      int64                   `json:"distinct"`       // kinds of request that were told apart and decided
 	Changed       map[review.Change]int64 `json:"changed"`        // requests by how their answer changed
 	ByPolicy      map[string]int64        `json:"by_policy"`      // requests by the digest of the policy that decided them
@@ -125,6 +126,7 @@ func (t *Totals) add(other *Totals) {
 	t.Requests += other.Requests
 	t.Replayed += other.Replayed
 	t.NotReplayable += other.NotReplayable
+	t.Refused += other.Refused
 	t.Distinct += other.Distinct
 	for change, n := range other.Changed {
 		t.Changed[change] += n

@@ -103,6 +103,10 @@ func (w *worker) work(ctx context.Context, batches <-chan Batch) error {
 // take replays one record.
 func (w *worker) take(ctx context.Context, r *Record) {
 	w.count(r)
+	if r.Refused {
+		w.totals.Refused += r.weight()
+		return
+	}
 	if why := w.replay(ctx, r); why != "" {
 		w.totals.NotReplayable += r.weight()
 		addUnusable(w.unusable, why, r.weight(), r.ID)
