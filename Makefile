@@ -8,7 +8,7 @@ BUILD   := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 RACE_PACKAGES := ./audit/... ./authn/session/... ./certs/... ./gateway/...
 FUZZTIME ?= 10s
 
-.PHONY: build demo test check fuzz bench bench-audit soak clean
+.PHONY: build demo test check fuzz bench bench-audit bench-policy soak clean
 
 build: ## static binaries in bin/
 	$(BUILD) -o bin/ ./cmd/...
@@ -30,6 +30,9 @@ bench: build ## ratios against a bare httputil.ReverseProxy and other proxies in
 
 bench-audit: build ## the audit log and what auditors do with it; SALLYPORT_RECORDS=N for a smaller one
 	test/run bench-audit
+
+bench-policy: ## decisions, and what reviewers do with policies; SALLYPORT_RECORDS=N for a smaller replay
+	test/run bench-policy
 
 soak: ## the full counts of the crash, power-cut and reload tests, and ten minutes of full load
 	test/run soak
