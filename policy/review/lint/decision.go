@@ -59,15 +59,23 @@ func findDefaultAllow(p *pass) {
 
 func lastWord(path string) string { return path[strings.LastIndex(path, ".")+1:] }
 
-// findStrangers tells defaults that refuse people who have not signed in, instead of asking them to.
+// findStrangers tells decisions that refuse people who have not signed in, instead of asking them to.
 func findStrangers(p *pass) {
 	for _, app := range p.apps {
 		list := p.answers[app]
-		i := slices.IndexFunc(list, func(b *branch) bool { return b.Default })
-		if i < 0 || mentions(list, "unauthenticated") || p.asksAccess(list) || mentions(list, "anonymous") {
+		says := slices.ContainsFunc(list, func(b *branch) bool { return allowOf(b) != nil })
+		if !says || mentions(list, "unauthenticated") || mentions(list, "anonymous") {
 			continue
 		}
-		p.at(list[i].Head.Location, `add: decision := authz.access if input.subject.type == "anonymous"`,
+		at := list[0]
+		switch i := slices.IndexFunc(list, func(b *branch) bool { return b.Default }); {
+		case i >= 0 && !p.asksAccess(list):
+			at = list[i]
+		case i < 0 && total(list) && !slices.ContainsFunc(p.grants, func(g *grant) bool { return g.app == app && g.asks }):
+		default:
+			continue
+		}
+		p.at(at.Head.Location, `add: decision := authz.access if input.subject.type == "anonymous"`,
 			"people who have not signed in are refused for good, not asked to sign in: no rule gives an answer for strangers")
 	}
 }

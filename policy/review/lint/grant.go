@@ -188,6 +188,9 @@ func (r *reader) term(b *branch, t *ast.Term, against, bare bool) {
 		case *ast.ObjectComprehension:
 			r.body(b, v.Body, against)
 		case ast.Call:
+			if got := b.field(t); strings.HasPrefix(got, "input.") { // object.get
+				r.note(got, t.Location, against, bare)
+			}
 			r.function(b, v[0], against)
 			for _, operand := range v[1:] {
 				r.term(b, operand, against, false)
@@ -210,19 +213,23 @@ func (r *reader) reference(b *branch, t *ast.Term, against, bare bool) {
 	ref, ok := t.Value.(ast.Ref)
 	if !ok {
 		if v, variable := t.Value.(ast.Var); variable && v.Equal(ast.InputRootDocument.Value) {
-			r.grant.reads = append(r.grant.reads, reading{"input", t.Location, against, false})
+			r.note("input", t.Location, against, false)
 		}
 		return
 	}
 	path := strings.TrimSuffix(pathText(ref), ".")
 	switch {
 	case strings.HasPrefix(path, "input."):
-		r.grant.reads = append(r.grant.reads, reading{path, t.Location, against, bare})
+		r.note(path, t.Location, against, bare)
 	case below(path, "data.sallyport.authz"):
 		r.grant.asks = true
 	case strings.HasPrefix(path, "data."):
 		r.rules(path, against)
 	}
+}
+
+func (r *reader) note(field string, at *ast.Location, against, bare bool) {
+	r.grant.reads = append(r.grant.reads, reading{strings.TrimSuffix(field, "."), at, against, bare})
 }
 
 // function follows a function of the operator's.

@@ -10,6 +10,7 @@ package lint
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 
 	"sallyport/policy"
@@ -113,10 +114,19 @@ func Check(ctx context.Context, s Subject) *Report {
 	return p.report()
 }
 
+// run lets one rule look. A rule that fails is a fault of ours, which must not take a gateway down that checks a policy.
 func (p *pass) run(r *rule) {
 	p.rule = r
+	defer func() {
+		if fault := recover(); fault != nil {
+			p.add(Finding{Severity: Note, Text: fmt.Sprintf("%s: %v", brokenRule, fault)})
+		}
+	}()
 	r.find(p)
 }
+
+// brokenRule begins the finding about a rule that failed.
+const brokenRule = "BUG: the rule could not be applied"
 
 // report orders the findings and drops what comments answer and what is there twice.
 func (p *pass) report() *Report {

@@ -209,6 +209,9 @@ func (b *branch) step(t *ast.Term) *ast.Term {
 	case ast.Var:
 		return b.follow(v, nil, t)
 	case ast.Ref:
+		if len(v) == 0 {
+			return nil
+		}
 		if name, ok := v[0].Value.(ast.Var); ok {
 			return b.follow(name, v[1:], t)
 		}
@@ -309,7 +312,7 @@ func (p *program) valuesWithin(b *branch, t *ast.Term, left int) []*ast.Term {
 			return p.valuesWithin(b, v[1], left-1)
 		}
 	case ast.Ref:
-		if last := v[len(v)-1]; !isConstant(last) {
+		if last := v[len(v)-1]; len(v) > 1 && !isConstant(last) {
 			return p.elementsWithin(b, located(v[:len(v)-1].Copy(), t), left-1)
 		}
 		return p.ruleValues(v, left-1)

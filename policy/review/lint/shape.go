@@ -52,7 +52,7 @@ func (p *pass) fitsPart(b *branch, want *shape) {
 	switch {
 	case len(ref) == 1 && b.Head.Value != nil && (isScalar(b.resolve(b.Head.Value)) || isList(b.resolve(b.Head.Value))):
 		p.at(b.Head.Location, `write {"allow": true}`, "the decision is %s, and denies: it has to be an object with allow", kindOf(b.resolve(b.Head.Value)))
-	case len(ref) == 2 && b.Head.Key == nil:
+	case len(ref) == 2:
 		name, ok := text(ref[1])
 		part, known := want.Properties[name]
 		switch {

@@ -106,7 +106,7 @@ func findScans(p *pass) {
 		for i, a := range c.args {
 			list, other := c.field(a), c.args[1-i]
 			switch {
-			case !strings.HasSuffix(list, "."):
+			case !c.iterates(a):
 			case strings.HasPrefix(list, "data.") && strings.HasPrefix(c.field(other), "input."):
 				p.at(c.at, fmt.Sprintf("make %s an object with what is compared as its keys, and look it up", strings.TrimSuffix(list, ".")),
 					"each evaluation goes through all of %s to find one", strings.TrimSuffix(list, "."))
@@ -116,6 +116,15 @@ func findScans(p *pass) {
 				return
 			}
 		}
+	})
+}
+
+// iterates reports whether a term goes through the elements of a list: its last part is any of them, or below one.
+func (b *branch) iterates(t *ast.Term) bool {
+	ref, ok := b.resolve(t).Value.(ast.Ref)
+	return ok && slices.ContainsFunc(ref[min(1, len(ref)):], func(part *ast.Term) bool {
+		_, variable := part.Value.(ast.Var)
+		return variable && !isScalar(b.resolve(part))
 	})
 }
 
