@@ -8,7 +8,7 @@
 //	sallyport backup             copy the running gateway's state
 //	sallyport config schema|show
 //	sallyport session list|revoke
-//	sallyport policy activate|build|check|diff|list|rollback|shadow|show|unpin|verify
+//	sallyport policy activate|build|check|diff|explain|list|rollback|shadow|show|test|unpin|verify|what-can|who-can
 //	sallyport audit tail|query|export|bundle|copy|verify|prove|receipt|trust|tiles|report|review|reindex
 //	sallyport version
 //

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"reflect"
 	"regexp"
 	"strconv"
@@ -162,9 +163,7 @@ func fieldsOf(v reflect.Value) map[string]reflect.Value {
 		key, option, _ := strings.Cut(v.Type().Field(i).Tag.Get("yaml"), ",")
 		switch {
 		case option == "inline":
-			for name, field := range fieldsOf(v.Field(i)) {
-				fields[name] = field
-			}
+			maps.Copy(fields, fieldsOf(v.Field(i)))
 		case key == "":
 			key, _, _ = strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
 		}

@@ -135,7 +135,7 @@ func (s *Suite) regoRules(b *policy.Bundle, covered *cover.Cover) ([]Rule, error
 func regoRule(file string, branch *ast.Rule, report *cover.FileReport) Rule {
 	r := *branch
 	r.Else = nil
-	rule := Rule{ID: strings.TrimPrefix(branch.Path().String(), "data."), File: file, Line: branch.Location.Row}
+	rule := Rule{ID: strings.TrimPrefix(branch.Ref().GroundPrefix().String(), "data."), File: file, Line: branch.Location.Row}
 	missed := func(at *ast.Location) bool {
 		start := cover.Position{Row: at.Row, Col: at.Col}
 		return slices.ContainsFunc(report.NotCovered, func(n cover.Range) bool { return n.Start == start })

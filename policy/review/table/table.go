@@ -16,7 +16,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -168,15 +167,6 @@ func AnswerOf(v *policy.Verdict) Answer {
 		return Deny
 	}
 	return NoAnswer
-}
-
-// Load reads a file of rows.
-func Load(name string) (*Table, error) {
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return nil, fmt.Errorf("reading table: %w", err)
-	}
-	return Parse(name, text)
 }
 
 // Parse reads the text of a file of rows. What is wrong with it is policy.Problems.
