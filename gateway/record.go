@@ -91,22 +91,9 @@ func (x *exchange) verdictRefusal() error {
 
 // reasonsFor are the policy's words to add to a refusal; strangers are told none, which would tell them what exists.
 func (x *exchange) reasonsFor(refusal *Refusal) []string {
-	if refusal.SignIn {
+	denied, is := refusal.Page.(ui.Denied)
+	if refusal.SignIn || !is {
 		return nil
 	}
-	return x.userReasons()
-}
-
-// userReasons are the policy's own words for people.
-func (x *exchange) userReasons() []string {
-	if x.verdict == nil || x.verdict.Allow {
-		return nil
-	}
-	var words []string
-	for _, reason := range x.verdict.Decision.Reasons {
-		if reason.User != "" {
-			words = append(words, reason.User)
-		}
-	}
-	return words
+	return denied.Reasons
 }

@@ -81,6 +81,7 @@ type Server struct {
 	connections *connections
 	swapped     chan struct{}
 	answering   time.Duration
+	whys        whys
 
 	snapshot atomic.Pointer[Snapshot]
 	trial    atomic.Pointer[shadow.Trial] // nil: no candidate policy is tried
@@ -93,7 +94,7 @@ func New(opts Options, first *Snapshot) *Server {
 	s := &Server{
 		decisions: opts.Decisions, sessions: opts.Sessions, assertions: opts.Assertions, cache: opts.Cache, spool: opts.Spool, buffers: newBufferPool(), clientKeys: opts.ClientKeys, pages: opts.Pages,
 		metrics: newMetrics(opts.Metrics), log: opts.Log, now: opts.Now, streams: newStreams(),
-		swapped: make(chan struct{}, 1), answering: answering,
+		swapped: make(chan struct{}, 1), answering: answering, whys: newWhys(),
 	}
 	if s.now == nil {
 		s.now = time.Now

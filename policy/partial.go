@@ -20,19 +20,30 @@ type Remainder struct {
 	Support []*ast.Module
 }
 
+// Parts evaluates a policy in part. It is not safe for concurrent use.
+type Parts struct {
+	contents *contents
+	compiler *ast.Compiler // its own: evaluating in part rewrites the terms it meets
+}
+
+// Parts prepares to evaluate the policy in part.
+func (b *Bundle) Parts() (*Parts, error) {
+	compiler, err := b.contents.compile()
+	if err != nil {
+		return nil, err
+	}
+	return &Parts{contents: &b.contents, compiler: compiler}, nil
+}
+
 // Remains evaluates an app's own package as far as known leads, a part of the input such as {"subject": {...}}: what is
 // left when the places under input that unknown names, such as context or subject.authn, may be anything. What is neither
 // known nor unknown is absent.
-func (b *Bundle) Remains(ctx context.Context, app string, known map[string]any, unknown []string) (*Remainder, error) {
+func (p *Parts) Remains(ctx context.Context, app string, known map[string]any, unknown []string) (*Remainder, error) {
 	input, err := ast.InterfaceToValue(known)
 	if err != nil {
 		return nil, fmt.Errorf("evaluating the policy in part: %w", err)
 	}
-	compiler, err := b.contents.compile() // its own: evaluating in part rewrites the terms it meets
-	if err != nil {
-		return nil, err
-	}
-	store, err := storeWith(b.contents.data, b.contents.own)
+	store, err := storeWith(p.contents.data, p.contents.own)
 	if err != nil {
 		return nil, fmt.Errorf("evaluating the policy in part: %w", err)
 	}
@@ -46,13 +57,13 @@ func (b *Bundle) Remains(ctx context.Context, app string, known map[string]any, 
 		terms = append(terms, ast.MustParseTerm("input."+place))
 	}
 	allowed := append(refApp.Copy(), ast.StringTerm(app), ast.StringTerm("decision"), ast.StringTerm("allow"))
-	query, err := compiler.QueryCompiler().Compile(ast.NewBody(ast.Equality.Expr(ast.NewTerm(allowed), ast.BooleanTerm(true))))
+	query, err := p.compiler.QueryCompiler().Compile(ast.NewBody(ast.Equality.Expr(ast.NewTerm(allowed), ast.BooleanTerm(true))))
 	if err != nil {
 		return nil, fmt.Errorf("evaluating the policy in part: %w", err)
 	}
 	r := new(Remainder)
 	r.Ways, r.Support, err = topdown.NewQuery(query).
-		WithCompiler(compiler).
+		WithCompiler(p.compiler).
 		WithStore(store).
 		WithTransaction(txn).
 		WithBuiltins(guardedBuiltins()).

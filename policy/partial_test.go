@@ -18,6 +18,10 @@ decision := authz.access if {
 	"partners" in input.subject.groups
 	input.context.hour < 18
 }`)
+	parts, err := e.Bundle().Parts()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		groups []any
 		want   string // ways, by line
@@ -26,7 +30,7 @@ decision := authz.access if {
 		{[]any{"partners"}, `lt(input.context.hour, 18); data.sallyport.authz.access.allow = true`},
 		{[]any{"nobody"}, ""},
 	} {
-		r, err := e.Bundle().Remains(t.Context(), "wiki", map[string]any{"subject": map[string]any{"groups": c.groups}}, []string{"context", "subject.authn"})
+		r, err := parts.Remains(t.Context(), "wiki", map[string]any{"subject": map[string]any{"groups": c.groups}}, []string{"context", "subject.authn"})
 		if err != nil {
 			t.Fatal(err)
 		}

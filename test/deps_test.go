@@ -74,7 +74,7 @@ const picture = `
 	gateway/shadow          < policy/review
 	gateway/admin           < audit/report, authn/session, gateway/shadow
 	gateway                 < gateway/canon, gateway/headers, gateway/route, gateway/upstream, gateway/cache, gateway/spool,
-	                          gateway/compress, gateway/signin, gateway/ui, gateway/admin, gateway/shadow, policy, audit, certs, certs/keyring, authn/session, authn/token
+	                          gateway/compress, gateway/signin, gateway/ui, gateway/admin, gateway/shadow, policy/review/explain, policy, audit, certs, certs/keyring, authn/session, authn/token
 	gateway/config          < gateway/route, gateway/admin, gateway/listen, gateway/spool, policy, audit, audit/sink, certs, certs/keyring, authn/session, authn/oidc
 	gateway/boot            < gateway, gateway/config, policy/bundle, policy/review/lint, policy/review/suite, authn/session/sqlite, audit/search/sqlite
 

@@ -8,6 +8,8 @@ import (
 
 // policyCommand is everything about the policy: what it says, who it lets in, and what a change of it would change.
 type policyCommand struct {
+	WhoCan   policyWhoCanCommand   `cmd:"" help:"Tell who may open an app, and under which conditions."`
+	WhatCan  policyWhatCanCommand  `cmd:"" help:"Tell what somebody may open, and under which conditions."`
 	Activate policyActivateCommand `cmd:"" help:"Put a policy in force beside the configuration, and pin it."`
 	Build    policyBuildCommand    `cmd:"" help:"Pack a policy into a bundle, and sign it."`
 	Check    policyCheckCommand    `cmd:"" help:"Tell what is wrong with a policy, whether it compiles or not."`

@@ -54,6 +54,31 @@ func (s *Subject) Reach(ctx context.Context, in *policy.Input, may func(field st
 	return s.nearest(ctx, in, v, may)
 }
 
+// ReachBy is Reach by way of one access rule of the app, by its place from 0, which must then be the one that decides.
+func (s *Subject) ReachBy(ctx context.Context, in *policy.Input, place int, may func(field string) bool) *Nearest {
+	start := &trial{in: in}
+	if s.opens(ctx, in, place) {
+		return &Nearest{Rule: s.app.Access.ID(place), Input: in, Changes: []Change{}}
+	}
+	for _, changes := range s.openings(place, in, may) {
+		if t := start.with(changes, may); t != nil && s.opens(ctx, t.in, place) {
+			return &Nearest{Rule: s.app.Access.ID(place), Input: t.in, Changes: t.changes}
+		}
+	}
+	return nil
+}
+
+// opens reports whether a request is allowed and an access rule decides it.
+func (s *Subject) opens(ctx context.Context, in *policy.Input, place int) bool {
+	return s.deciding(in) == place && s.decide(ctx, in).Allow
+}
+
+// CanDecide reports whether an access rule decides any request that differs in no more than may accepts.
+func (s *Subject) CanDecide(in *policy.Input, place int, may func(field string) bool) bool {
+	_, found := s.scope(place, in, may)
+	return found
+}
+
 // nearest searches from the request outwards: what each failing rule would have to have is tried, and what then still
 // fails, the smallest changes first.
 func (s *Subject) nearest(ctx context.Context, in *policy.Input, v *policy.Verdict, may func(field string) bool) *Nearest {
@@ -71,7 +96,7 @@ func (s *Subject) nearest(ctx context.Context, in *policy.Input, v *policy.Verdi
 				return s.least(ctx, in, t.changes)
 			}
 		}
-		for _, more := range s.proposals(ctx, t.in, v) {
+		for _, more := range s.proposals(ctx, t.in, v, may) {
 			if next := t.with(more, may); next != nil && !seen[next.key()] {
 				seen[next.key()] = true
 				heap.Push(queue, next)
@@ -110,9 +135,12 @@ func (s *Subject) applied(ctx context.Context, in *policy.Input, changes []Chang
 // with is the request changed further; nil if that is not allowed, or would change one thing twice.
 func (t *trial) with(more []Change, may func(field string) bool) *trial {
 	changed := *t.in
+	if !permitted(more, may) {
+		return nil
+	}
 	next := &trial{in: &changed, changes: slices.Clone(t.changes), weight: t.weight}
 	for _, c := range more {
-		if may != nil && !may(c.Field) || slices.ContainsFunc(next.changes, func(had Change) bool { return had.Field == c.Field && had.To == c.To }) {
+		if slices.ContainsFunc(next.changes, func(had Change) bool { return had.Field == c.Field && had.To == c.To }) {
 			return nil
 		}
 		next.changes = append(next.changes, c)
@@ -147,7 +175,7 @@ func grantedBy(v *policy.Verdict) string {
 }
 
 // proposals are sets of changes, each of which may let the request pass or bring it nearer.
-func (s *Subject) proposals(ctx context.Context, in *policy.Input, v *policy.Verdict) [][]Change {
+func (s *Subject) proposals(ctx context.Context, in *policy.Input, v *policy.Verdict, may func(field string) bool) [][]Change {
 	var list [][]Change
 	if v.Reason == policy.ReasonStepUp {
 		list = append(list, steps(v))
@@ -162,7 +190,7 @@ func (s *Subject) proposals(ctx context.Context, in *policy.Input, v *policy.Ver
 	}
 	for i := range s.app.Access {
 		if access {
-			list = append(list, s.openings(i, in)...)
+			list = append(list, s.openings(i, in, may)...)
 		}
 	}
 	if in.Subject.Type == policy.TypeAnonymous {
@@ -209,9 +237,9 @@ func strengthen(mfa bool, acr []string, fresh bool) []Change {
 
 // openings are what would have to change for an access rule to admit the request: one set of changes for each way to
 // be named by it and to be a request that it decides.
-func (s *Subject) openings(place int, in *policy.Input) [][]Change {
+func (s *Subject) openings(place int, in *policy.Input, may func(field string) bool) [][]Change {
 	rule := &s.app.Access[place]
-	scope, ok := s.scope(place, in)
+	scope, ok := s.scope(place, in, may)
 	if !ok {
 		return nil
 	}
@@ -292,7 +320,7 @@ func (s *Subject) belong(rule *policy.Rule) []Change {
 
 // scope is what makes an access rule decide the request: nothing, or another method and path. False: no such request
 // was found.
-func (s *Subject) scope(place int, in *policy.Input) ([]Change, bool) {
+func (s *Subject) scope(place int, in *policy.Input, may func(field string) bool) ([]Change, bool) {
 	rule := &s.app.Access[place]
 	methods := rule.Methods
 	if len(methods) == 0 {
@@ -302,8 +330,9 @@ func (s *Subject) scope(place int, in *policy.Input) ([]Change, bool) {
 		for _, method := range append([]string{in.Action.Method}, methods...) {
 			asked := *in
 			asked.Resource.Path, asked.Action.Method = path, method
-			if s.deciding(&asked) == place {
-				return scopeChanges(in, method, path), true
+			changes := scopeChanges(in, method, path)
+			if s.deciding(&asked) == place && permitted(changes, may) {
+				return changes, true
 			}
 		}
 	}
@@ -312,6 +341,10 @@ func (s *Subject) scope(place int, in *policy.Input) ([]Change, bool) {
 
 // commonMethods are tried for a rule that is for all methods, of which earlier rules may have taken some.
 var commonMethods = []string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
+func permitted(changes []Change, may func(field string) bool) bool {
+	return may == nil || !slices.ContainsFunc(changes, func(c Change) bool { return !may(c.Field) })
+}
 
 // samples are paths that those of a rule cover.
 func samples(paths []string) []string {

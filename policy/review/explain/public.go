@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"context"
 	"slices"
 	"strings"
 
@@ -11,6 +12,19 @@ import (
 // kinds of things would have to be otherwise. It names no other people, no networks, no groups that are not the
 // policy's to tell, and nothing of how rules are written. It is empty when the request is allowed.
 func (x *Explanation) Public() []string { return x.public }
+
+// Why is Public of a verdict that was given already, without the rest of an explanation: what a page may say to the person.
+// It takes as long as ctx lasts at most, and then says less.
+func Why(ctx context.Context, e *policy.Engine, in *policy.Input, v *policy.Verdict) []string {
+	if v.Allow {
+		return nil
+	}
+	var nearest *Nearest
+	if s, err := About(e, in.Resource.ID, Options{}); err == nil {
+		nearest = s.nearest(ctx, in, v, nil)
+	}
+	return public(v, nearest)
+}
 
 // Fallback is Public of a policy of which nothing better can be said.
 const Fallback = "No rule of the access policy allows this request."

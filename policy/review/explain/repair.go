@@ -150,10 +150,8 @@ func argument(a *asked, v ast.Var) *ast.Term {
 func (r *repairer) operand(t *ast.Term) operand {
 	ref, is := t.Value.(ast.Ref)
 	switch {
-	case !is && !t.IsGround():
-		return operand{}
 	case !is:
-		return operand{value: t.Value}
+		return operand{value: r.plugged(t)}
 	case ref.HasPrefix(ast.InputRootRef):
 		field := name(ref)
 		return operand{field: field, element: strings.Count(field, ".")+2 < len(ref)}
@@ -161,6 +159,24 @@ func (r *repairer) operand(t *ast.Term) operand {
 		return operand{value: r.lookup(ref)}
 	}
 	return operand{}
+}
+
+// plugged is a value with its variables filled in; nil if one of them had no value.
+func (r *repairer) plugged(t *ast.Term) ast.Value {
+	if t.IsGround() {
+		return t.Value
+	}
+	x, err := ast.TransformVars(t.Copy(), func(v ast.Var) (ast.Value, error) {
+		if value := r.asked.local(v); value != nil {
+			return value, nil
+		}
+		return v, nil
+	})
+	filled, is := x.(*ast.Term)
+	if err != nil || !is || !filled.IsGround() {
+		return nil
+	}
+	return filled.Value
 }
 
 // expression finds what would make a condition hold.
