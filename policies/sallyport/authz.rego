@@ -14,7 +14,8 @@ app := data.sallyport.config.apps[input.resource.id]
 
 # A page of another origin cannot open a WebSocket in its reader's name: browsers send cookies with the handshake and
 # leave it to the server to look at Origin (RFC 6455 §10.2). No app package can allow it; an app's websocket_origins can.
-decision := denial("cross_origin", "", say.cross_origin(app.name), say.cross_origin_admin) if {
+# The denial names the app as the request does: were its sentence ever undefined, what follows would be asked.
+decision := denial("cross_origin", "", say.cross_origin(input.resource.id), say.cross_origin_admin) if {
 	input.action.name == "connect"
 	input.context.request.cross_origin
 } else := granted if {

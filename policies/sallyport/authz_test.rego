@@ -317,6 +317,11 @@ test_foreign_page_opens_no_websocket if {
 	d.reasons[0].code == "cross_origin"
 }
 
+test_foreign_page_opens_no_websocket_to_an_unknown_app if {
+	d := authz.decision with input as socket("nowhere") with data.sallyport.config as config
+	d.reasons[0].code == "cross_origin"
+}
+
 test_own_page_opens_a_websocket if {
 	own := json.patch(socket("wiki"), [{"op": "replace", "path": "/context/request/cross_origin", "value": false}])
 	authz.decision.allow with input as own with data.sallyport.config as config
