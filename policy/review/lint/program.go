@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"maps"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -135,9 +136,7 @@ func packageNames(modules map[string]*ast.Module) map[string]map[ast.Var]ast.Ref
 
 func moduleNames(m *ast.Module, packages map[string]map[ast.Var]ast.Ref) map[ast.Var]ast.Ref {
 	names := make(map[ast.Var]ast.Ref)
-	for name, ref := range packages[m.Package.Path.String()] {
-		names[name] = ref
-	}
+	maps.Copy(names, packages[m.Package.Path.String()])
 	for _, i := range m.Imports {
 		if ref, ok := i.Path.Value.(ast.Ref); ok {
 			names[i.Name()] = ref
