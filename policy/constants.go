@@ -51,9 +51,10 @@ type Span struct {
 type Constants struct {
 	Strings []string
 	Numbers []int64
-	Reads   []string // places under input, as deep as they are written: subject.claims.team
+	Reads   []string // places under input, as deep as they are written: subject.claims.team, resource.segments.0
 	Calls   []string // the built-in functions
 	Members bool     // of subject.groups it only asks whether texts among Strings are in it
+	Relates bool     // it may hold the path against who asks: everybody's own page
 	Access  bool     // it asks data.sallyport.authz.access
 	All     bool     // it reads input in a way that does not tell which part
 }
@@ -216,6 +217,7 @@ type gatherer struct {
 	calls     map[string]bool
 	documents map[string]string // data that is no rule, by reference
 	loose     bool              // subject.groups is used for more than asking what is in it
+	relates   bool              // the path is held against who asks
 	access    bool
 	all       bool
 	err       error
@@ -231,76 +233,8 @@ func newGatherer(ctx context.Context, e *Engine) *gatherer {
 func (g *gatherer) constants() *Constants {
 	return &Constants{
 		Strings: sortedNames(g.strings), Numbers: slices.Sorted(maps.Keys(g.numbers)), Reads: sortedNames(g.reads),
-		Calls: sortedNames(g.calls), Members: !g.loose && !g.all && !g.reads["subject"], Access: g.access, All: g.all,
+		Calls: sortedNames(g.calls), Members: !g.loose && !g.all && !g.reads["subject"], Relates: g.relates, Access: g.access, All: g.all,
 	}
-}
-
-var refGroups = ast.MustParseRef("input.subject.groups")
-
-// asksMembersOnly reports whether a rule uses the person's groups in no way but to ask whether a text is one of them:
-// "staff" in input.subject.groups, as it is or by way of a variable that serves nothing else.
-func asksMembersOnly(r *ast.Rule) bool {
-	names, uses, member := map[ast.Var]int{}, 0, 0
-	count := func(t *ast.Term, n *int) {
-		if v, named := t.Value.(ast.Var); named && names[v] > 0 {
-			names[v]--
-			return
-		}
-		if ref, ok := t.Value.(ast.Ref); ok && ref.Equal(refGroups) {
-			*n++
-		}
-	}
-	ast.WalkExprs(r, func(e *ast.Expr) bool { // bindings come to light first
-		if v, bound := boundToGroups(e); bound {
-			member++
-			names[v] = 0
-		}
-		return false
-	})
-	ast.WalkVars(r, func(v ast.Var) bool {
-		if _, of := names[v]; of {
-			names[v]++
-		}
-		return false
-	})
-	for v := range names {
-		names[v]-- // where it is bound
-	}
-	ast.WalkExprs(r, func(e *ast.Expr) bool {
-		if e.IsCall() && e.Operator().String() == ast.Member.Name && len(e.Operands()) == 2 {
-			if _, text := e.Operand(0).Value.(ast.String); text {
-				count(e.Operand(1), &member)
-			}
-		}
-		return false
-	})
-	ast.WalkRefs(r, func(ref ast.Ref) bool {
-		if ref.HasPrefix(refGroups) {
-			uses++
-		}
-		return false
-	})
-	for _, left := range names {
-		if left != 0 {
-			return false
-		}
-	}
-	return uses == member
-}
-
-// boundToGroups is the variable that an expression makes a name for the person's groups.
-func boundToGroups(e *ast.Expr) (ast.Var, bool) {
-	if !e.IsEquality() && !e.IsAssignment() || e.Negated {
-		return "", false
-	}
-	for i := range 2 {
-		v, named := e.Operand(i).Value.(ast.Var)
-		ref, ok := e.Operand(1 - i).Value.(ast.Ref)
-		if named && ok && ref.Equal(refGroups) {
-			return v, true
-		}
-	}
-	return "", false
 }
 
 // texts are the rules as they are written, with their packages, in an order of their own.
@@ -391,11 +325,11 @@ func (g *gatherer) reference(r ast.Ref) {
 func (g *gatherer) read(r ast.Ref) {
 	var names []string
 	for _, t := range r[1:] {
-		name, constant := t.Value.(ast.String)
+		name, constant := placeName(t)
 		if !constant {
 			break
 		}
-		names = append(names, string(name))
+		names = append(names, name)
 	}
 	if len(names) == 0 {
 		g.all = true
@@ -403,19 +337,32 @@ func (g *gatherer) read(r ast.Ref) {
 	g.reads[strings.Join(names, ".")] = true
 }
 
+// placeName is the name of a field, or the number of an element.
+func placeName(t *ast.Term) (string, bool) {
+	switch v := t.Value.(type) {
+	case ast.String:
+		return string(v), true
+	case ast.Number:
+		return v.String(), true
+	}
+	return "", false
+}
+
 // data follows a reference to rules, or reads what it names.
 func (g *gatherer) data(r ast.Ref) {
 	rules := g.engine.compiler.GetRulesDynamicWithOpts(r, ast.RulesOptions{IncludeHiddenModules: true})
 	for _, rule := range rules {
+		// by_method.GET asks for what by_method[input.action.method] holds
+		for _, t := range r[min(len(r), len(rule.Module.Package.Path)+1):] {
+			if s, constant := t.Value.(ast.String); constant {
+				g.strings[string(s)] = true
+			}
+		}
 		if !g.visited[rule] {
 			g.visited[rule] = true
 			g.walk(rule)
 			g.loose = g.loose || !asksMembersOnly(rule)
-		}
-	}
-	for _, t := range r[1:] { // by_method.GET asks for what by_method[input.action.method] holds
-		if s, constant := t.Value.(ast.String); constant {
-			g.strings[string(s)] = true
+			g.relates = g.relates || relates(rule)
 		}
 	}
 	g.document(r.ConstantPrefix())

@@ -30,7 +30,8 @@ var (
 	testACRs     = []string{"gold", "silver"}
 
 	probePaths = []string{"/", "/a", "/a/", "/ab", "/a/b", "/a/b/", "/a/bc", "/a/b/c", "/a/b/c/d", "/a/c", "/admin", "/admin/", "/admin/x", "/adminx",
-		"/api", "/api/", "/api/v1", "/api/v1/", "/api/v1/users", "/api/v2", "/apix", "/zzz", "/reports/q1.pdf", "/a/b/x.pdf", "/public"}
+		"/api", "/api/", "/api/v1", "/api/v1/", "/api/v1/users", "/api/v2", "/apix", "/zzz", "/reports/q1.pdf", "/a/b/x.pdf", "/public",
+		"/people/ada@corp.example", "/people/bob@corp.example", "/people/ada/x", "/home/eve/y/z", "/home/eve@partner.example", "/people/nobody"}
 	probeMethods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PURGE", "PROPFIND", "FOO"}
 	probeIPs     = []string{"10.0.0.1", "10.1.2.3", "10.255.255.255", "11.0.0.0", "192.0.2.0", "192.0.2.255", "192.0.3.0", "203.0.113.9", "2001:db8::7", "2001:db9::1"}
 	probeACRs    = []string{"", "gold", "silver", "bronze"}
@@ -143,6 +144,8 @@ var ownRules = []ownRule{
 	{"decision := {\"allow\": true} if count(input.subject.groups) > %s", []string{"0", "1", "2"}},
 	{"decision := {\"allow\": true} if {\n\tinput.resource.segments[0] == %s\n\tsome g in input.subject.groups\n\tg in {\"ops\", \"audit\"}\n}", []string{`"admin"`, `"api"`, `"a"`}},
 	{"decision := {\"allow\": true} if {\n\tinput.subject.authn.age_s < %s\n\tdata.corp.methods[input.action.method]\n}", []string{"300", "900"}},
+	{"decision := {\"allow\": true} if input.resource.segments == [%s, lower(input.subject.email)]", []string{`"people"`, `"home"`}},
+	{"decision := {\"allow\": true} if startswith(input.resource.path, concat(\"/\", [\"\", %s, split(input.subject.email, \"@\")[0], \"\"]))", []string{`"people"`, `"home"`}},
 	{"decision := {\"allow\": true} if regex.match(%s, input.resource.path)", []string{"`^/a/.*$`", "`^/(api|admin)/`", "`\\.pdf$`"}},
 }
 
@@ -519,7 +522,7 @@ func TestEveryDifferenceIsFound(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(result.Incomplete) > 0 {
-			t.Errorf("round %d: incomplete: %v", round, result.Incomplete)
+			t.Errorf("round %d: incomplete: %v\n%q\n%q", round, result.Incomplete, e.from.own, e.to.own)
 		}
 		got := e.tally(t, result, true)
 		all.add(got)

@@ -1,6 +1,8 @@
 package matrix
 
 import (
+	"fmt"
+	"maps"
 	"regexp/syntax"
 	"slices"
 	"strings"
@@ -14,13 +16,17 @@ func ownGlobs(c *policy.Constants) []string {
 	calls := func(names ...string) bool {
 		return slices.ContainsFunc(names, func(n string) bool { return slices.Contains(c.Calls, n) })
 	}
-	inside := calls("contains", "endswith", "strings.any_suffix_match", "indexof", "indexof_n", "replace", "trim_suffix", "trim_prefix", "trim",
-		"split", "substring", "strings.count", "strings.reverse", "concat", "sprintf", "lower", "upper")
+	reworks := calls("replace", "split", "substring", "concat", "sprintf", "lower", "upper", "trim", "strings.reverse", "strings.replace_n")
+	ends := reworks || calls("endswith", "strings.any_suffix_match", "trim_suffix")
+	middles := reworks || calls("contains", "indexof", "indexof_n", "strings.count")
 	regex := calls("regex.match", "regex.find_n", "regex.split", "regex.replace", "regex.find_all_string_submatch_n")
-	segments := c.All || slices.ContainsFunc(c.Reads, func(r string) bool { return strings.HasPrefix(r, "resource.segments") })
-	var globs, begins, ends []string
+	first := readsPlace(c, "resource.segments.0")
+	others := c.All || slices.ContainsFunc(c.Reads, func(r string) bool {
+		return strings.HasPrefix(r, "resource.segments") && r != "resource.segments.0" || r == "resource"
+	})
+	var globs []string
 	for _, text := range c.Strings {
-		if text == "" || len(text) > 256 || strings.Contains(text, " ") {
+		if text == "" || len(text) > 256 || strings.Contains(text, " ") || decisionWords[text] {
 			continue
 		}
 		if regex && strings.ContainsAny(text, `\^$.|?*+()[]{}`) {
@@ -39,25 +45,23 @@ func ownGlobs(c *policy.Constants) []string {
 			if folder != "" {
 				globs = append(globs, folder)
 			}
-			begins = append(begins, text)
 		}
 		word := strings.Trim(text, "/")
-		if segments && word != "" {
-			globs = append(globs, "/"+word, "/"+word+"/*", "/*/"+word, "/*/"+word+"/*")
+		if first && word != "" {
+			globs = append(globs, "/"+word, "/"+word+"/*")
 		}
-		if inside {
-			ends = append(ends, text)
+		if others && word != "" {
+			globs = append(globs, "/*/"+word, "/*/"+word+"/*")
+		}
+		if ends {
+			globs = append(globs, "/*"+text)
+		}
+		if middles {
 			globs = append(globs, "/*"+text+"*", "/"+strings.TrimPrefix(text, "/")+"*")
 		}
 	}
-	if segments {
-		globs = append(globs, "/*/*", "/*/*/*", "/*/")
-	}
-	for _, end := range ends {
-		globs = append(globs, "/*"+end)
-		for _, begin := range begins {
-			globs = append(globs, begin+"*"+end)
-		}
+	if others {
+		globs = append(globs, "/*/*", "/*/*/*")
 	}
 	for i := range globs {
 		for strings.Contains(globs[i], "**") {
@@ -65,6 +69,73 @@ func ownGlobs(c *policy.Constants) []string {
 		}
 	}
 	return slices.DeleteFunc(globs, func(g string) bool { return !strings.HasPrefix(g, "/") })
+}
+
+// mostRelated bounds the paths that are made of people's own words.
+const mostRelated = 600
+
+// relatedGlobs are paths that name people, for packages that hold the path against who asks.
+func (s *survey) relatedGlobs() []string {
+	globs := map[string]bool{}
+	for _, p := range s.sides {
+		if p.own == nil || !p.own.Relates {
+			continue
+		}
+		begins := beginnings(p.own)
+		for i := range s.people {
+			for _, word := range wordsOf(&s.people[i].subject, p.own) {
+				for _, begin := range begins {
+					globs[begin+word], globs[begin+word+"/*"] = true, true
+				}
+			}
+		}
+	}
+	list := slices.Sorted(maps.Keys(globs))
+	if len(list) > mostRelated {
+		s.incomplete = append(s.incomplete, fmt.Sprintf("app %s: its package holds paths against who asks; %d of %d paths that name people were tried", s.app.Name, mostRelated, len(list)))
+		list = list[:mostRelated]
+	}
+	return list
+}
+
+// beginnings are what may precede a person's word in a path.
+func beginnings(c *policy.Constants) []string {
+	begins := []string{"/"}
+	for _, text := range c.Strings {
+		text, _, _ = strings.Cut(text, "%")
+		text = strings.Trim(text, "/")
+		if plausibleWord(strings.ReplaceAll(text, "/", "")) && !decisionWords[text] {
+			begins = append(begins, "/"+text+"/")
+		}
+	}
+	return begins
+}
+
+// decisionWords stand in every package that decides, and are hardly part of a path.
+var decisionWords = map[string]bool{"allow": true, "reasons": true, "decision": true, "obligations": true, "sallyport": true}
+
+// wordsOf are texts of a person that a path may hold.
+func wordsOf(p *policy.Subject, c *policy.Constants) []string {
+	var words []string
+	if readsPlace(c, "subject.email") && p.Email != "" {
+		local, _, _ := strings.Cut(p.Email, "@")
+		words = append(words, p.Email, strings.ToLower(p.Email), local)
+	}
+	if readsPlace(c, "subject.id") && p.ID != "" {
+		_, sub, _ := strings.Cut(p.ID, "|")
+		words = append(words, p.ID, sub)
+	}
+	if readsPlace(c, "subject.groups") {
+		words = append(words, p.Groups...)
+	}
+	if readsPlace(c, "subject.claims") {
+		for _, claim := range p.Claims {
+			if text, ok := claim.(string); ok {
+				words = append(words, strings.Trim(text, "/"))
+			}
+		}
+	}
+	return slices.DeleteFunc(words, func(w string) bool { return w == "" || strings.ContainsAny(w, "*") })
 }
 
 // regexGlobs are globs for the texts that a regular expression matches, as far as a glob can say it, and else a text that

@@ -7,8 +7,8 @@
 // policy can tell apart are asked about once, and the answers stand for all of them; a random sample of the others is
 // asked about as well, and an answer that differs from the one that was to stand for it makes the result incomplete.
 //
-// What it does not see: conditions that hold one part of the input against another (a path that begins with the
-// person's name), and regular expressions beyond a few texts that match them.
+// What it sees in part only: of conditions that hold one part of the input against another, those on paths that name the
+// person; of regular expressions, a few texts that match them.
 package matrix
 
 import (
@@ -65,7 +65,7 @@ const (
 type Result struct {
 	Apps        []App
 	Findings    []Finding
-	Incomplete  []string // why differences may be missing; empty when none can be, as far as the package comment goes
+	Incomplete  []string // why differences may be missing; empty when none can be, but for what the package comment says
 	Evaluations int64    // of either policy
 	People      int      // strangers included
 }

@@ -166,6 +166,7 @@ func (s *survey) check(r *rand.Rand) {
 			at[i] = r.IntN(len(s.all[i].values))
 		}
 		var answers [2]*policy.Verdict
+		var path string
 		seed := r.Uint64()
 		for i, p := range s.sides {
 			in := s.input(at, p)
@@ -174,12 +175,12 @@ func (s *survey) check(r *rand.Rand) {
 					vary(in, p.zone, seed)
 				}
 			}
-			answers[i] = s.answer(in, p)
+			answers[i], path = s.answer(in, p), in.Resource.Path
 		}
 		want := s.changeOf(answers[0], answers[1])
 		if got := s.found(at); got != want {
 			s.incomplete = append(s.incomplete, fmt.Sprintf("app %s: a request taken at random (%s) is %s and was to be %s: the policies tell apart more than was seen",
-				s.app.Name, s.describePoint(at), nameOf(want), nameOf(got)))
+				s.app.Name, s.describePoint(at, path), nameOf(want), nameOf(got)))
 			return
 		}
 	}
@@ -203,6 +204,6 @@ func nameOf(c review.Change) string {
 	return string(c)
 }
 
-func (s *survey) describePoint(at point) string {
-	return fmt.Sprintf("%s %s %s", s.all[whoAxis].values[at[whoAxis]].label, s.all[methodAxis].values[at[methodAxis]].label, s.all[pathAxis].values[at[pathAxis]].label)
+func (s *survey) describePoint(at point, path string) string {
+	return fmt.Sprintf("%s %s %s of %s", s.all[whoAxis].values[at[whoAxis]].label, s.all[methodAxis].values[at[methodAxis]].label, path, s.all[pathAxis].values[at[pathAxis]].label)
 }

@@ -2,6 +2,7 @@ package matrix
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -103,14 +104,25 @@ func (s *survey) pathsAxis() axis {
 			}
 		}
 	}
+	for _, g := range s.relatedGlobs() {
+		globs[g] = true
+	}
+	if left := combine(globs); left {
+		s.incomplete = append(s.incomplete, fmt.Sprintf("app %s: its packages look into paths in more than %d ways; not all of their combinations were tried", s.app.Name, mostGlobs))
+	}
 	s.paths = classes(slices.Collect(maps.Keys(globs)))
+	words := fillers(s.paths)
 	a := axis{name: "path"}
 	for i := range s.paths {
 		p := &s.paths[i]
 		v := value{label: p.glob, set: func(in *policy.Input, _ *time.Location) { setPath(in, p.example) }}
 		if strings.Contains(p.glob, "*") {
 			v.vary = func(in *policy.Input, _ *time.Location, n uint64) {
-				if path := fill(p.glob, "v"+strconv.FormatUint(n%100_000, 36)); classOf(s.paths, path) == i {
+				word := words[n%uint64(len(words))] + strconv.FormatUint(n%100_000, 36)
+				if n%3 == 0 {
+					word = words[n%uint64(len(words))]
+				}
+				if path := fill(p.glob, word); classOf(s.paths, path) == i {
 					setPath(in, path)
 				}
 			}
@@ -118,6 +130,59 @@ func (s *survey) pathsAxis() axis {
 		a.values = append(a.values, v)
 	}
 	return a
+}
+
+// mostGlobs bounds the classes of paths of one app.
+const mostGlobs = 2_000
+
+// combine adds what paths look like that belong to two classes neither of which lies in the other: below a folder and with
+// an end. It reports whether some are left out.
+func combine(globs map[string]bool) (left bool) {
+	var begins, wild []string
+	for _, g := range slices.Sorted(maps.Keys(globs)) {
+		if begin, open := strings.CutSuffix(g, "*"); open && begin != "/" {
+			begins = append(begins, begin)
+		}
+		if strings.HasPrefix(g, "/*") && g != "/*" {
+			wild = append(wild, g[len("/*"):])
+		}
+	}
+	for _, first := range wild {
+		if !strings.HasSuffix(first, "*") || strings.HasPrefix(first, "/") {
+			continue
+		}
+		for _, second := range wild[:len(wild):len(wild)] {
+			if first != second && !strings.HasPrefix(second, "/") && len(wild) < mostGlobs {
+				wild = append(wild, first+second)
+				globs["/*"+first+second] = true
+			}
+		}
+	}
+	for _, begin := range begins {
+		for _, end := range wild {
+			if len(globs) >= mostGlobs {
+				return true
+			}
+			globs[begin+"*"+end] = true
+			if strings.HasSuffix(begin, "/") && strings.HasPrefix(end, "/") {
+				globs[begin+end[1:]] = true
+			}
+		}
+	}
+	return false
+}
+
+// fillers are texts that a star may stand for and that could matter: the fixed parts of all patterns, or anything.
+func fillers(list []pattern) []string {
+	words := []string{"v", "x/y", ""}
+	for _, p := range list {
+		for part := range strings.SplitSeq(p.glob, "*") {
+			if part = strings.TrimPrefix(part, "/"); part != "" {
+				words = append(words, part, "v"+part)
+			}
+		}
+	}
+	return words
 }
 
 func setPath(in *policy.Input, path string) {
