@@ -1,5 +1,7 @@
 package main
 
+import "fmt"
+
 type reloadCommand struct{}
 
 func (c *reloadCommand) Run(in *invocation) error {
@@ -12,5 +14,12 @@ func (c *reloadCommand) Run(in *invocation) error {
 		return answered(err)
 	}
 	in.say("The new configuration is in effect.")
+	status, err := gateway.Status(in.ctx)
+	if err != nil {
+		return err
+	}
+	if status.Policy.Pinned != nil {
+		fmt.Fprintln(in.errOut, inert("Its policy is not, if it is another one. In force: "+policyLine(status.Policy)+". sallyport policy unpin lets it go."))
+	}
 	return nil
 }

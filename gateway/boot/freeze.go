@@ -51,7 +51,7 @@ func Check(path string) (*config.Config, error) {
 // Policy returns the configuration at path and the policy that follows from it, for those who explain them. Nothing is
 // connected.
 func Policy(ctx context.Context, path string) (*config.Config, *policy.Engine, error) {
-	f, err := freeze(path, configuredPolicy)
+	f, err := freeze(path, describedPolicy)
 	if err != nil {
 		return nil, nil, err
 	}

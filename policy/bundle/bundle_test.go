@@ -99,7 +99,7 @@ func signed(t testing.TB, f Files, key SigningKey) Files {
 }
 
 func TestSignedBundlesVerify(t *testing.T) {
-	for _, algorithm := range []string{"RS256", "PS384", "ES256", "EdDSA", "HS256"} {
+	for _, algorithm := range []string{"ES256", "EdDSA", "HS256"} {
 		private, public := pair(t, algorithm)
 		f := signed(t, bundled(t), SigningKey{ID: "ci", Algorithm: algorithm, Private: private})
 		if err := f.Verify(trust("ci", algorithm, public)); err != nil {
@@ -245,12 +245,12 @@ func TestOpenPolicyAgentVerifiesOurs(t *testing.T) {
 
 // What Open Policy Agent signs, we accept.
 func TestWeVerifyOpenPolicyAgents(t *testing.T) {
-	private, public := pair(t, "RS256")
+	private, public := pair(t, "ES256")
 	b, err := opa.NewCustomReader(opa.NewTarballLoaderWithBaseURL(bytes.NewReader(must(t, bundled(t).Pack)), "")).Read()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.GenerateSignature(opa.NewSigningConfig(private, "RS256", ""), "ci", false); err != nil {
+	if err := b.GenerateSignature(opa.NewSigningConfig(private, "ES256", ""), "ci", false); err != nil {
 		t.Fatal(err)
 	}
 	var packed bytes.Buffer
@@ -261,11 +261,11 @@ func TestWeVerifyOpenPolicyAgents(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Verify(trust("ci", "RS256", public)); err != nil {
+	if err := f.Verify(trust("ci", "ES256", public)); err != nil {
 		t.Error(err)
 	}
 	f["wiki.rego"] = append(f["wiki.rego"], '\n')
-	if err := f.Verify(trust("ci", "RS256", public)); !errors.Is(err, ErrSignature) {
+	if err := f.Verify(trust("ci", "ES256", public)); !errors.Is(err, ErrSignature) {
 		t.Errorf("changed: %v", err)
 	}
 }
