@@ -28,9 +28,20 @@ type Parts struct {
 
 // Parts prepares to evaluate the policy in part.
 func (b *Bundle) Parts() (*Parts, error) {
-	compiler, err := b.contents.compile()
+	modules, err := b.contents.parse()
 	if err != nil {
 		return nil, err
+	}
+	for _, m := range modules {
+		unchain(m)
+	}
+	caps, err := capabilities(b.contents.capabilities)
+	if err != nil {
+		return nil, err
+	}
+	compiler := newCompiler(caps)
+	if compiler.Compile(modules); compiler.Failed() {
+		return nil, problemsOf(compiler.Errors)
 	}
 	return &Parts{contents: &b.contents, compiler: compiler}, nil
 }
@@ -79,6 +90,23 @@ func (p *Parts) Remains(ctx context.Context, app string, known map[string]any, u
 		return nil, fmt.Errorf("evaluating the policy in part: %w", err)
 	}
 	return r, nil
+}
+
+// Denies is what a negated condition denies, where that is rules of Support: their bodies, one of which would do. Nil: it
+// is no such condition.
+func (r *Remainder) Denies(e *ast.Expr) (bodies []ast.Body) {
+	t, is := e.Terms.(*ast.Term)
+	if !is || !e.Negated {
+		return nil
+	}
+	for _, m := range r.Support {
+		for _, rule := range m.Rules {
+			if len(rule.Head.Args) == 0 && rule.Ref().GroundPrefix().Equal(t.Value) {
+				bodies = append(bodies, rule.Body)
+			}
+		}
+	}
+	return bodies
 }
 
 // Text is a condition of a remainder as Rego.

@@ -17,7 +17,15 @@ decision := {"allow": true} if {
 decision := authz.access if {
 	"partners" in input.subject.groups
 	input.context.hour < 18
-}`)
+}
+
+decision := {"allow": true} if {
+	"chain" in input.subject.groups
+	level(input.context.client.zone) == 2
+}
+
+level(zone) := 1 if zone == "out" else := 2 if zone == "in"
+`)
 	parts, err := e.Bundle().Parts()
 	if err != nil {
 		t.Fatal(err)
@@ -28,6 +36,7 @@ decision := authz.access if {
 	}{
 		{[]any{"staff"}, `input.subject.authn.mfa; net.cidr_contains("10.0.0.0/8", input.context.client.ip)`},
 		{[]any{"partners"}, `lt(input.context.hour, 18); data.sallyport.authz.access.allow = true`},
+		{[]any{"chain"}, `"in" = input.context.client.zone; not "in" = "out"`},
 		{[]any{"nobody"}, ""},
 	} {
 		r, err := parts.Remains(t.Context(), "wiki", map[string]any{"subject": map[string]any{"groups": c.groups}}, []string{"context", "subject.authn"})

@@ -195,7 +195,7 @@ func TestWhoCanNamesExactlyThoseWhomThePolicyAllows(t *testing.T) {
 	r := random(t)
 	var apps []policy.App
 	modules := map[string]string{}
-	for i := range rounds(20) {
+	for i := range rounds(12) {
 		app := policy.App{Name: fmt.Sprint("app-", i), Access: randomRules(r)}
 		if i%2 == 1 {
 			modules[app.Name+".rego"] = randomPackage(r, app.Name)

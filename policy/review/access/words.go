@@ -14,6 +14,9 @@ const byAccessRule = "an access rule of the app admits them"
 
 // sentence says a condition that a partial evaluation left: in words where it is a common one, as Rego otherwise.
 func sentence(e *ast.Expr, r *policy.Remainder) string {
+	if denied := r.Denies(e); denied != nil {
+		return "not (" + alternatives(denied, r) + ")"
+	}
 	text := readable(r.Text(e))
 	said := strings.TrimPrefix(text, "not ")
 	for _, p := range phrases {
@@ -29,6 +32,19 @@ func sentence(e *ast.Expr, r *policy.Remainder) string {
 		}
 	}
 	return text
+}
+
+// alternatives are bodies of a rule, in words.
+func alternatives(bodies []ast.Body, r *policy.Remainder) string {
+	said := make([]string, len(bodies))
+	for i, body := range bodies {
+		parts := make([]string, len(body))
+		for j, e := range body {
+			parts[j] = sentence(e, r)
+		}
+		said[i] = strings.Join(parts, " and ")
+	}
+	return strings.Join(said, ", or ")
 }
 
 // phrases are conditions that have plain words.
