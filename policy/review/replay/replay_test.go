@@ -29,9 +29,37 @@ func randomScene(t *testing.T, r *rand.Rand) *scene {
 	s := &scene{from: randomEngine(t, r), to: randomEngine(t, r), older: randomEngine(t, r)}
 	for _, e := range []*policy.Engine{s.from, s.from, s.older} {
 		g := newTraffic(t, r, e)
-		for range 40 {
+		for range 25 {
 			s.records = append(s.records, g.record())
 		}
+	}
+	s.want = s.brute(t)
+	return s
+}
+
+// simple are scenes in each of which one thing changes: the time zone in which an app is open, how sensitive an app is,
+// and who may.
+func simple(t *testing.T, r *rand.Rand) []*scene {
+	t.Helper()
+	hours := policy.App{Name: "wiki", Access: policy.Access{{Public: true, Hours: &policy.Hours{From: "08:00", To: "17:00"}}}}
+	staff := policy.App{Name: "wiki", Access: policy.Access{{Groups: []string{"staff"}}}}
+	sales := policy.App{Name: "wiki", Access: policy.Access{{Groups: []string{"sales"}}}}
+	low, high := policy.App{Name: "own", Sensitivity: "low"}, policy.App{Name: "own", Sensitivity: "high"}
+	low.Labels, high.Labels = map[string]string{"team": "a"}, map[string]string{"team": "a"}
+	rego := fmt.Sprintf(own, "staff")
+	return []*scene{
+		between(t, r, engine(t, policy.Config{Timezone: "UTC"}, "", hours), engine(t, policy.Config{Timezone: "Asia/Tokyo"}, "", hours)),
+		between(t, r, engine(t, policy.Config{}, rego, low), engine(t, policy.Config{}, rego, high)),
+		between(t, r, engine(t, policy.Config{}, "", staff), engine(t, policy.Config{}, "", sales)),
+	}
+}
+
+func between(t *testing.T, r *rand.Rand, from, to *policy.Engine) *scene {
+	t.Helper()
+	s := &scene{from: from, to: to, older: from}
+	g := newTraffic(t, r, from)
+	for range 100 {
+		s.records = append(s.records, g.record())
 	}
 	s.want = s.brute(t)
 	return s
@@ -166,10 +194,7 @@ func TestReplayFaultsAreCaught(t *testing.T) {
 		},
 	}
 	random := random(t)
-	var scenes []*scene
-	for range 6 {
-		scenes = append(scenes, randomScene(t, random))
-	}
+	scenes := simple(t, random)
 	for name, fault := range faults {
 		t.Run(name, func(t *testing.T) {
 			for _, s := range scenes {
