@@ -178,3 +178,15 @@ func TestPublicTellsKindsAndNoNames(t *testing.T) {
 		t.Errorf("got %q", public)
 	}
 }
+
+func TestNearestKnowsPathsMadeOfThePerson(t *testing.T) {
+	e := engine(t, []policy.App{{Name: "people"}}, map[string]string{"people.rego": `package sallyport.app.people
+
+decision := {"allow": true} if input.resource.segments == ["people", lower(input.subject.email)]
+`})
+	x, text := explained(t, e, person("people"))
+	wantLines(t, text, "- ask for /people/ada@corp.example")
+	if x.Nearest == nil {
+		t.Error("no nearest")
+	}
+}

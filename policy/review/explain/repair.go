@@ -161,22 +161,30 @@ func (r *repairer) operand(t *ast.Term) operand {
 	return operand{}
 }
 
-// plugged is a value with its variables filled in; nil if one of them had no value.
+// plugged is a value, or a list of values, with its variables filled in; nil if one of them had no value.
 func (r *repairer) plugged(t *ast.Term) ast.Value {
 	if t.IsGround() {
 		return t.Value
 	}
-	x, err := ast.TransformVars(t.Copy(), func(v ast.Var) (ast.Value, error) {
-		if value := r.asked.local(v); value != nil {
-			return value, nil
-		}
-		return v, nil
-	})
-	filled, is := x.(*ast.Term)
-	if err != nil || !is || !filled.IsGround() {
-		return nil
+	list, is := t.Value.(*ast.Array)
+	if !is {
+		return r.asked.local(varOf(t))
 	}
-	return filled.Value
+	filled := make([]*ast.Term, list.Len())
+	for i := range filled {
+		value := r.plugged(list.Elem(i))
+		if value == nil {
+			return nil
+		}
+		filled[i] = ast.NewTerm(value)
+	}
+	return ast.NewArray(filled...)
+}
+
+// varOf is a variable, or none.
+func varOf(t *ast.Term) ast.Var {
+	v, _ := t.Value.(ast.Var)
+	return v
 }
 
 // expression finds what would make a condition hold.
