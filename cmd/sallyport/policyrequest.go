@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -72,9 +73,7 @@ func (a *asker) subject(in *invocation, d *directory.Directory, now time.Time) (
 	s = p.Subject(now)
 	if len(a.Claims) > 0 {
 		claims := map[string]any{}
-		for name, value := range s.Claims {
-			claims[name] = value
-		}
+		maps.Copy(claims, s.Claims)
 		for name, value := range a.Claims {
 			claims[name] = value
 		}
