@@ -104,6 +104,7 @@ func runWith(ctx context.Context, t *testing.T, cfg Config, f *fault) *Result {
 
 // TestFaultsAreCaught seeds faults into the comparison: holding it against requests at random must catch each.
 func TestFaultsAreCaught(t *testing.T) {
+	t.Parallel()
 	const seed, most = 7, 60
 	left := slices.Clone(faults)
 	left = append(left, fault{name: "an app with changed rules is taken for unchanged"})
