@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -160,9 +161,7 @@ func (w *world) copied() *world {
 	for i := range c.apps {
 		c.apps[i].Access = slices.Clone(c.apps[i].Access)
 	}
-	for k, v := range w.own {
-		c.own[k] = v
-	}
+	maps.Copy(c.own, w.own)
 	return c
 }
 
