@@ -3,6 +3,7 @@ package policy
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -48,9 +49,7 @@ func TestDataOfTheBundleIsData(t *testing.T) {
 func TestDataIsCanonical(t *testing.T) {
 	digest := func(changes map[string]string) string {
 		files := map[string]string{"wiki.rego": datedModules["wiki.rego"]}
-		for name, content := range changes {
-			files[name] = content
-		}
+		maps.Copy(files, changes)
 		return mustBuild(t, Config{Bundle: writeFolder(t, files)}, wikiApp).Digest
 	}
 	want := digest(map[string]string{"data.json": `{"corp": {"a": 1, "b": [1.5, null]}}`})

@@ -70,11 +70,11 @@ func (s *Subject) set(field string, value any) (Change, bool) {
 		return askFor(c.To), true
 	case "resource.segments":
 		list, _ := value.([]any)
-		path := ""
+		var path strings.Builder
 		for _, segment := range list {
-			path += "/" + words(segment)
+			path.WriteString("/" + words(segment))
 		}
-		return askFor(path), true
+		return askFor(path.String()), true
 	case "action.method":
 		return useMethod(c.To), true
 	case "subject.authn.mfa":
