@@ -45,6 +45,14 @@ func TestDemoInABrowser(t *testing.T) {
 	})
 	t.Run("pages need no scripts", func(t *testing.T) { browser.play(t, "withoutScripts", nil) })
 	t.Run("problems are told plainly", func(t *testing.T) { browser.play(t, "problems", nil) })
+	t.Run("a policy without words says what kind of thing is missing", func(t *testing.T) {
+		d.silenceInspect(t)
+		var told struct{ Why string }
+		browser.play(t, "silent", &told)
+		if !strings.Contains(told.Why, "device") || strings.Contains(told.Why, "corp-laptops") {
+			t.Errorf("the page says %q: want the device, and nothing that only the policy knows", told.Why)
+		}
+	})
 	t.Run("app that does not answer", func(t *testing.T) {
 		d.breakPayroll(t)
 		var told struct{ Reference string }

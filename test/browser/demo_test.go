@@ -218,15 +218,43 @@ func (d *demo) breakPayroll(t *testing.T) {
 	}
 	dead := listener.Addr().String()
 	listener.Close()
+	d.configure(t, regexp.MustCompile(`(host: payroll\.sallyport\.localhost\n\s+upstreams: )\[.*\]`), fmt.Sprintf(`${1}["http://%s"]`, dead))
+}
+
+// silenceInspect gives inspect a package of its own that wants a device which nobody has, and says nothing about it.
+func (d *demo) silenceInspect(t *testing.T) {
+	t.Helper()
+	rego := filepath.Join(d.dir, "rego")
+	if err := os.Mkdir(rego, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const silent = `package sallyport.app["inspect"]
+
+default decision := {"allow": false}
+
+decision := {"allow": true} if {
+	input.subject.type == "user"
+	input.subject.device.managed
+	input.subject.device.source == "corp-laptops"
+}
+`
+	if err := os.WriteFile(filepath.Join(rego, "inspect.rego"), []byte(silent), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d.configure(t, regexp.MustCompile(`(?m)^apps:`), "policy: { bundle: rego }\napps:")
+}
+
+// configure changes the configuration and puts it into force.
+func (d *demo) configure(t *testing.T, old *regexp.Regexp, replacement string) {
+	t.Helper()
 	path := filepath.Join(d.dir, "sallyport.yaml")
 	config, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	payroll := regexp.MustCompile(`(host: payroll\.sallyport\.localhost\n\s+upstreams: )\[.*\]`)
-	changed := payroll.ReplaceAll(config, fmt.Appendf(nil, `${1}["http://%s"]`, dead))
+	changed := old.ReplaceAll(config, []byte(replacement))
 	if bytes.Equal(changed, config) {
-		t.Fatal("the demo's configuration has no upstream of payroll to change")
+		t.Fatalf("the demo's configuration has no %v to change", old)
 	}
 	if err := os.WriteFile(path, changed, 0o600); err != nil {
 		t.Fatal(err)

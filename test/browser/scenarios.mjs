@@ -227,6 +227,17 @@ export async function unavailable(stage) {
   return { reference: await reference(page) };
 }
 
+// silent: an app whose own policy refuses without a word. The Go test has made inspect one that wants a managed device.
+export async function silent(stage) {
+  const person = await stage.person();
+  const page = await person.newPage();
+  await page.goto(stage.origin("inspect") + "/");
+  await signIn(page, "ines");
+  await heading(page, "Inspect is not open to you");
+  await stage.picture(page, "denied-silently");
+  return { why: await page.locator("main").innerText() };
+}
+
 async function tiles(page) {
   return (await page.locator(".tile .app").allInnerTexts()).map((text) => text.trim()).sort();
 }
