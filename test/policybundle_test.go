@@ -135,6 +135,9 @@ func (p *publisher) command(t testing.TB, want int, args ...string) string {
 	return out
 }
 
+// failingTable expects what no bundle here grants.
+const failingTable = "cases:\n  - { who: anonymous, app: wiki, expect: allow }\n"
+
 // badBundles is every kind of them, with what must be said of each.
 func badBundles(t testing.TB, p *publisher) map[string]struct {
 	packed []byte
@@ -165,7 +168,7 @@ func badBundles(t testing.TB, p *publisher) map[string]struct {
 		"too slow":            {p.sign(t, with(good, "wiki.rego", slow)), "too slow"},
 		"half a download":     {whole[:len(whole)/2], "unexpected EOF"},
 		"a failing test":      {p.sign(t, with(good, "wiki_test.rego", "package wiki_test\n\ntest_staff if data.sallyport.app.wiki.decision.allow with input as {\"subject\": {\"type\": \"user\", \"groups\": [\"staff\"]}}\n")), "test_staff"},
-		"a failing table":     {p.sign(t, with(good, "tables/wiki.yaml", "tests:\n  - { who: anonymous, app: wiki, expect: allow }\n")), "tables/wiki.yaml"},
+		"a failing table":     {p.sign(t, with(good, "tables/wiki.yaml", failingTable)), "want allow, got deny"},
 	}
 }
 
@@ -207,6 +210,10 @@ func TestABadBundleNeverBecomesActive(t *testing.T) {
 	p.command(t, 0, "reload")
 	if now := p.status(t); now.Revision != "better" || now.Error != "" {
 		t.Errorf("after a good one: %+v", now)
+	}
+	p.put(t, p.sign(t, with(readersBundle("staff", "good"), "tables/wiki.yaml", failingTable)))
+	if out := p.command(t, 1, "reload"); !strings.Contains(out, "want allow, got deny") || p.status(t).Revision != "better" {
+		t.Errorf("what was in force before, with a test that fails: %s", out)
 	}
 	refused := 0
 	for _, r := range readLog(t, p.stand, audit.ControlLog, audit.Filter{}) {
@@ -264,6 +271,29 @@ func TestARolledBackPolicyStays(t *testing.T) {
 	p.command(t, 0, "reload")
 	expect("configured too", http.StatusOK, "three", false)
 	recomputeAll(t, p.stand, 3)
+}
+
+// A pin that ended because a restart found the configuration leading to it does not come back.
+func TestAPinEndsWithARestart(t *testing.T) {
+	p := newPublisher(t, "DIR/bundle.tar.gz")
+	p.put(t, p.sign(t, readersBundle("staff", "one")))
+	gw := p.stand.Start(t)
+	p.put(t, p.sign(t, readersBundle("finance", "two")))
+	p.command(t, 0, "reload")
+	p.command(t, 0, "policy", "rollback")
+	p.put(t, p.sign(t, readersBundle("staff", "one")))
+	if err := gw.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	p.stand.Start(t)
+	if now := p.status(t); now.Revision != "one" || now.Pinned != nil {
+		t.Errorf("restarted: %+v", now)
+	}
+	p.put(t, p.sign(t, readersBundle("finance", "three")))
+	p.command(t, 0, "reload")
+	if now := p.status(t); now.Revision != "three" || now.Pinned != nil {
+		t.Errorf("reloaded: %+v", now)
+	}
 }
 
 // Policies change while people work, and nobody notices but by the answers.
@@ -332,6 +362,13 @@ func TestBundlesFromAnAddress(t *testing.T) {
 	serve := func(packed []byte) { serving.Store(&packed) }
 	serve(p.sign(t, readersBundle("staff", "one")))
 	gw := p.stand.Start(t)
+	restart := func() {
+		t.Helper()
+		if err := gw.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		gw = p.stand.Start(t)
+	}
 	eventually := func(what string, holds func(admin.PolicyStatus) bool) {
 		t.Helper()
 		harness.Eventually(t, 20*time.Second, what, func() bool { return holds(p.status(t)) })
@@ -346,12 +383,11 @@ func TestBundlesFromAnAddress(t *testing.T) {
 	down.Store(true)
 	p.command(t, 0, "reload")
 	eventually("word of the server", func(s admin.PolicyStatus) bool { return s.Revision == "second" && strings.Contains(s.Error, "502") })
-	if err := gw.Stop(); err != nil {
-		t.Fatal(err)
-	}
-	p.stand.Start(t)
+	restart()
 	eventually("the last good bundle", func(s admin.PolicyStatus) bool { return s.Revision == "second" && strings.Contains(s.Error, "502") })
-	serve(p.sign(t, readersBundle("staff", "fourth-one")))
 	down.Store(false)
+	restart()
+	eventually("the last good bundle beside half a one", func(s admin.PolicyStatus) bool { return s.Revision == "second" && strings.Contains(s.Error, "EOF") })
+	serve(p.sign(t, readersBundle("staff", "fourth-one")))
 	eventually("the server again", func(s admin.PolicyStatus) bool { return s.Revision == "fourth-one" && s.Error == "" })
 }

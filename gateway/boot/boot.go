@@ -173,7 +173,7 @@ func (a *assembly) inherit() (err error) {
 
 // build makes every part, in reading order.
 func (a *assembly) build(ctx context.Context) (*listeners, error) {
-	frozen, err := freeze(a.path, a.firstPolicy)
+	frozen, err := a.first()
 	if err != nil {
 		return nil, err
 	}
@@ -220,7 +220,7 @@ func (a *assembly) build(ctx context.Context) (*listeners, error) {
 	a.sessions.OnEnd(a.server.SessionEnded)
 	a.group.Go(func() error { return a.server.Run(a.ctx) })
 	a.activate(frozen)
-	a.remember(change{why: "started"}, frozen)
+	a.began(ctx, frozen)
 	a.group.Go(func() error { return a.pollPolicy(a.ctx) })
 	a.registerGauges()
 	if err := a.openAdmin(cfg); err != nil {

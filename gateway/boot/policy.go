@@ -27,7 +27,7 @@ type chosen struct {
 	review     string      // digest of the review that the bundle names
 
 	offer    offer
-	approved bool // it was in force before: the smoke test is enough
+	approved bool // it passed the gates before: the smoke test is enough
 	proven   bool // nothing is to be held against the gates
 	kept     bool // it comes from an archive of the audit directory
 }
@@ -39,7 +39,7 @@ type choice func(cfg *config.Config, table *route.Table) (chosen, error)
 type offer struct {
 	files   bundle.Files    // nil: it names none
 	fetched *bundle.Fetched // nil: it is no new one of an address
-	stale   error           // why the address could not be asked; files are the last good ones
+	stale   error           // why the address could not be asked, or gave nothing good; files are the last good ones
 }
 
 // offered reads the bundle, or fetches it.
@@ -168,6 +168,23 @@ func policyStore(cfg *config.Config) string {
 	return cmp.Or(cfg.Policy.Store, filepath.Join(filepath.Dir(cfg.State.SQLite), "policy"))
 }
 
+// first freezes the configuration of a gateway that starts. A bad bundle at an address does not keep it from starting with
+// the last good one, unless an operator pinned another policy.
+func (a *assembly) first() (*frozen, error) {
+	f, err := freeze(a.path, a.firstPolicy)
+	if _, policys := errors.AsType[*refusedPolicy](err); !policys || !bundle.Remote(f.config.Policy.Bundle) {
+		return f, err
+	}
+	if pin, unread := a.policies.Pin(); pin != nil || unread != nil {
+		return f, err
+	}
+	good, none := freeze(a.path, func(cfg *config.Config, table *route.Table) (chosen, error) { return a.lastGood(cfg, table, err) })
+	if none != nil {
+		return f, err
+	}
+	return good, nil
+}
+
 // firstPolicy is choosePolicy for a gateway that starts.
 func (a *assembly) firstPolicy(cfg *config.Config, table *route.Table) (chosen, error) {
 	if err := a.openPolicies(cfg); err != nil {
@@ -176,6 +193,45 @@ func (a *assembly) firstPolicy(cfg *config.Config, table *route.Table) (chosen, 
 	c, err := a.choosePolicy(cfg, table)
 	c.proven = c.approved // a machine that is busy starting must not stand in the way of what served yesterday
 	return c, err
+}
+
+var errNoneGood = errors.New("no good bundle of the address is kept")
+
+// lastGood chooses the last good bundle of an address, because of what is wrong with the one that it gives now.
+func (a *assembly) lastGood(cfg *config.Config, table *route.Table, wrong error) (chosen, error) {
+	last, err := a.policies.LastGood(cfg.Policy.Bundle)
+	if err == nil && last == nil {
+		err = errNoneGood
+	}
+	if err != nil {
+		return chosen{}, err
+	}
+	files, err := unpacked(cfg.Policy, last.Archive)
+	if err != nil {
+		return chosen{}, err
+	}
+	c, err := choose(cfg, table, offer{files: files, stale: wrong})
+	if err != nil {
+		return chosen{}, err
+	}
+	c.proven, err = a.passed(c.bundle.Digest)
+	return c, err
+}
+
+// began notes the policy that a gateway starts with, and puts on record why it is not the one that its address gives. A
+// pin that the configuration leads to has ended.
+func (a *assembly) began(ctx context.Context, f *frozen) {
+	c := change{why: "started"}
+	a.remember(c, f)
+	if refused, ok := errors.AsType[*refusedPolicy](f.offer.stale); ok {
+		a.refusePolicy(ctx, c, refused.digest, refused)
+	}
+	if f.pin != nil {
+		return
+	}
+	if err := a.policies.SetPin(nil); err != nil {
+		a.opts.Log.Error("the pin of a policy that is configured now was not taken away", "error", err)
+	}
 }
 
 // choosePolicy lets a pin go before the configuration, until both name the same policy.
@@ -207,7 +263,7 @@ func (a *assembly) configuredPolicy(cfg *config.Config, table *route.Table) (cho
 	if err != nil {
 		return c, err
 	}
-	c.approved, err = a.wasInForce(c.bundle.Digest)
+	c.approved, err = a.passed(c.bundle.Digest)
 	return c, err
 }
 
@@ -238,8 +294,12 @@ func (a *assembly) offered(cfg policy.Config) (offer, error) {
 	return offer{files: files, fetched: fetched}, err
 }
 
-// wasInForce tells policies that have passed the gates before.
-func (a *assembly) wasInForce(digest string) (bool, error) {
+// passed tells policies that passed the gates: the one in force, and, for a gateway that starts, those that ever were. What
+// was in force earlier passes them again with the tests that have come since.
+func (a *assembly) passed(digest string) (bool, error) {
+	if now := a.current(); now != nil {
+		return now.bundle.Digest == digest, nil
+	}
 	history, err := a.policies.History()
 	return slices.ContainsFunc(history, func(h bundle.Activation) bool { return h.Digest == digest }), err
 }
