@@ -11,7 +11,7 @@ import (
 
 // markdownMarks are what GitHub and GitLab read as more than text, and how they show it as text.
 var markdownMarks = func() *strings.Replacer {
-	pairs := []string{"&", "&amp;", "<", "&lt;", ">", "&gt;", "@", "&#64;", ":", "&#58;", "/", "&#47;", "~", "&#126;", "$", "&#36;"}
+	pairs := []string{"&", "&amp;", "<", "&lt;", ">", "&gt;", "@", "&#64;", ":", "&#58;", "/", "&#47;", "~", "&#126;", "$", "&#36;", "www.", "www&#46;"}
 	for _, mark := range "\\`*_{}[]()#+-!|" {
 		pairs = append(pairs, string(mark), `\`+string(mark))
 	}

@@ -176,8 +176,11 @@ func unusable(s *lint.Subject, file, rego string, why error) error {
 // checkedRego is Rego as it lies there.
 func checkedRego(cfg policy.Config) (s *lint.Subject, err error) {
 	s = &lint.Subject{Folder: folderOf(cfg)}
+	if strings.HasSuffix(cfg.Bundle, ".rego") {
+		return nil, fmt.Errorf("%s: %w", nearer(cfg.Bundle), errOneModule)
+	}
 	if s.Sources, err = policy.ReadSources(cfg); err != nil {
-		return nil, no{err}
+		return nil, err
 	}
 	return s, nil
 }

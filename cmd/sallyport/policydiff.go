@@ -24,12 +24,12 @@ type policyDiffCommand struct {
 	To     string `help:"The one that may replace it: as --from. Default: that of the configuration." placeholder:"POLICY"`
 	Matrix string `help:"Ask both about everybody in this directory file. Without it, and without --replay: about people made up from what the policies name." placeholder:"DIRECTORY" type:"path"`
 	replayFlags
-	FailOn   string `help:"Exit with 1 when a finding meets this condition (CEL), such as 'gained && resource.sensitivity == \"high\"'." placeholder:"CONDITION"`
-	ExitCode bool   `help:"Exit with 1 when somebody gains or loses access, or the like: on any finding but reason_only."`
-	Reasons  bool   `help:"List also what has another reason or rule, and the same answer. JSON always has it."`
-	By       string `help:"Sum up by people, groups, apps or rules in place of listing findings." enum:",people,groups,apps,rules" default:""`
-	JSON     bool   `help:"Print JSON." xor:"form"`
-	Markdown bool   `help:"Print Markdown for a pull request." xor:"form"`
+	FailOn   *string `help:"Exit with 1 when a finding meets this condition (CEL), such as 'gained && resource.sensitivity == \"high\"'." placeholder:"CONDITION"`
+	ExitCode bool    `help:"Exit with 1 when somebody gains or loses access, or the like: on any finding but reason_only."`
+	Reasons  bool    `help:"List also what has another reason or rule, and the same answer. JSON always has it."`
+	By       string  `help:"Sum up by people, groups, apps or rules in place of listing findings." enum:",people,groups,apps,rules" default:""`
+	JSON     bool    `help:"Print JSON." xor:"form"`
+	Markdown bool    `help:"Print Markdown for a pull request." xor:"form"`
 }
 
 // Help is what the command's own help adds.
@@ -48,6 +48,9 @@ The exit code is 1 when a condition is met, and when differences may be missing 
 
 // Run compares, prints and judges.
 func (c *policyDiffCommand) Run(in *invocation) error {
+	if c.Replay == "" && (c.Where != "" || c.Trust != "") {
+		return errors.New("--where and --trust are about recorded requests: say which with --replay")
+	}
 	condition, err := c.condition()
 	if err != nil {
 		return err
@@ -71,17 +74,17 @@ func (c *policyDiffCommand) Run(in *invocation) error {
 }
 
 func (c *policyDiffCommand) condition() (*diff.Condition, error) {
-	if c.FailOn == "" {
+	if c.FailOn == nil {
 		return nil, nil
 	}
-	return diff.Compile(c.FailOn)
+	return diff.Compile(*c.FailOn) // an empty one is no condition that could be met
 }
 
 func (c *policyDiffCommand) compare(in *invocation, from, to *reviewed) (*diff.Report, error) {
 	r := diff.New(describePolicy(from), describePolicy(to))
 	d, err := c.directory()
 	if err != nil {
-		return nil, no{err}
+		return nil, err
 	}
 	if c.Replay == "" || d != nil {
 		if err := c.addMatrix(in, r, d, from, to); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -91,8 +92,8 @@ func (a *asker) find(in *invocation, d *directory.Directory) (directory.Person, 
 		if p, found := d.Find(a.User); found {
 			return *p, nil
 		}
-		if a.Directory != "" {
-			return directory.Person{}, no{fmt.Errorf("%s knows no %q", a.Directory, a.User)}
+		if a.Directory != "" || !strings.ContainsAny(a.User, "@|") && len(a.Groups) == 0 {
+			return directory.Person{}, no{fmt.Errorf("%s knows no %q", cmp.Or(a.Directory, "directory.yaml"), a.User)}
 		}
 	}
 	if strings.Contains(a.User, "|") {
@@ -139,16 +140,8 @@ func (c *circumstances) now(zone *time.Location) time.Time {
 
 // apply makes somebody ask under the circumstances.
 func (c *circumstances) apply(request *policy.Input, d *directory.Directory, now time.Time, zone *time.Location) error {
-	request.Context.SetTime(now, zone)
-	request.Context.Client = policy.Client{IP: c.IP, Zone: c.Zone, Country: c.Country}
-	if d != nil {
-		if place, known := d.Places[c.IP]; known {
-			request.Context.Client = policy.Client{IP: place.IP, Zone: cmp.Or(c.Zone, place.Zone), Country: cmp.Or(c.Country, place.Country)}
-		}
-	}
-	request.Context.Request.Headers = map[string]string{}
-	for name, value := range c.Header {
-		request.Context.Request.Headers[strings.ToLower(name)] = value
+	if err := c.surround(&request.Context, d, now, zone); err != nil {
+		return err
 	}
 	if request.Subject.Authn == nil {
 		if c.MFA != nil || c.ACR != "" || c.SignedIn != nil {
@@ -158,6 +151,27 @@ func (c *circumstances) apply(request *policy.Input, d *directory.Directory, now
 	}
 	c.signIn(request.Subject.Authn, now)
 	return c.device(&request.Subject)
+}
+
+// surround says when, from where and with which headers. A place is one of the directory's, if there is one.
+func (c *circumstances) surround(around *policy.Context, d *directory.Directory, now time.Time, zone *time.Location) error {
+	around.SetTime(now, zone)
+	around.Client = policy.Client{IP: c.IP, Zone: c.Zone, Country: c.Country}
+	if d != nil {
+		if place, known := d.Places[c.IP]; known {
+			around.Client = policy.Client{IP: place.IP, Zone: cmp.Or(c.Zone, place.Zone), Country: cmp.Or(c.Country, place.Country)}
+		}
+	}
+	if ip := around.Client.IP; ip != "" {
+		if _, err := netip.ParseAddr(ip); err != nil {
+			return fmt.Errorf("--ip %q: it is no address, and no place of the directory file", ip)
+		}
+	}
+	around.Request.Headers = map[string]string{}
+	for name, value := range c.Header {
+		around.Request.Headers[strings.ToLower(name)] = value
+	}
+	return nil
 }
 
 func (c *circumstances) signIn(authn *policy.Authn, now time.Time) {

@@ -34,13 +34,17 @@ const policyHelp = `"active" (what the running gateway enforces), a digest that 
 // openPolicy finds the policy called spec: active, a digest, a folder or file, or a Git revision. A folder with a
 // sallyport.yaml is a policy of its own; one with Rego alone, or a bundle, stands in for policy.bundle of the configuration.
 func (in *invocation) openPolicy(spec string) (*reviewed, error) {
+	name := "the policy"
+	if spec != "" {
+		name = "policy " + spec
+	}
 	r, err := in.findPolicy(spec)
 	if err != nil {
-		return nil, fmt.Errorf("policy %s: %w", spec, err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	r.Name = spec
 	if r.Engine, err = policy.Compile(in.ctx, r.Bundle); err != nil {
-		return nil, no{fmt.Errorf("policy %s: %w", spec, err)}
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return r, nil
 }
@@ -80,7 +84,7 @@ func (in *invocation) policyOnDisk(name string, info fs.FileInfo) (*reviewed, er
 		if own := filepath.Join(name, configName); exists(own) {
 			return configured(own, "")
 		}
-		return configured(in.file, name)
+		return in.standIn(name)
 	}
 	if strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, ".yml") {
 		return configured(name, "")
@@ -92,8 +96,22 @@ func (in *invocation) policyOnDisk(name string, info fs.FileInfo) (*reviewed, er
 	if b, err := policy.OpenArchive(data); err == nil {
 		return &reviewed{Bundle: b}, nil
 	}
-	return configured(in.file, name)
+	return in.standIn(name)
 }
+
+// standIn is the configuration's policy with a folder of Rego, or a bundle, in place of its policy.bundle.
+func (in *invocation) standIn(rego string) (*reviewed, error) {
+	if strings.HasSuffix(rego, ".rego") {
+		return nil, errOneModule
+	}
+	if !exists(in.file) {
+		return nil, fmt.Errorf("it is Rego alone, and its apps stand in the configuration (-c): there is no %s", in.file)
+	}
+	return configured(in.file, rego)
+}
+
+// errOneModule is that a policy was named by one of its modules.
+var errOneModule = errors.New("it is one file of a policy's Rego: name the folder")
 
 // configName is what a folder's configuration is called.
 const configName = "sallyport.yaml"
@@ -145,7 +163,7 @@ func (in *invocation) policyAt(revision string) (*reviewed, error) {
 		return nil, err
 	}
 	if file, err = filepath.EvalSymlinks(file); err != nil {
-		return nil, fmt.Errorf("it is no policy in force or kept and no file; to find it in Git: %w", err)
+		return nil, fmt.Errorf("it is no policy in force or kept and no file, and Git is asked about the configuration (-c or SALLYPORT_CONFIG), which is not there: %w", err)
 	}
 	git := func(args ...string) ([]byte, error) { return gitOutput(in.ctx, filepath.Dir(file), args...) }
 	top, err := git("rev-parse", "--show-toplevel")
@@ -154,7 +172,7 @@ func (in *invocation) policyAt(revision string) (*reviewed, error) {
 	}
 	commit, err := git("rev-parse", "--verify", "--quiet", "--end-of-options", revision+"^{commit}")
 	if err != nil {
-		return nil, no{fmt.Errorf("it is no policy in force or kept, no file, and no revision of %s", bytes.TrimSpace(top))}
+		return nil, fmt.Errorf("it is no policy in force or kept, no file, and no revision of %s", bytes.TrimSpace(top))
 	}
 	root, relative := strings.TrimSpace(string(top)), ""
 	if relative, err = filepath.Rel(root, file); err != nil {
@@ -172,7 +190,25 @@ func (in *invocation) policyAt(revision string) (*reviewed, error) {
 	if err := untar(archive, folder); err != nil {
 		return nil, err
 	}
-	return configured(filepath.Join(folder, relative), "")
+	if !exists(filepath.Join(folder, relative)) {
+		return nil, fmt.Errorf("that revision has no %s", relative)
+	}
+	r, err := configured(filepath.Join(folder, relative), "")
+	if err != nil {
+		return nil, inRevision{err, folder}
+	}
+	return r, nil
+}
+
+// inRevision is what is wrong with a policy in a revision, told without the folder that it was unpacked into.
+type inRevision struct {
+	error
+	folder string
+}
+
+// Error is the text with names as the repository has them.
+func (e inRevision) Error() string {
+	return strings.ReplaceAll(e.error.Error(), e.folder+string(filepath.Separator), "")
 }
 
 func gitOutput(ctx context.Context, folder string, args ...string) ([]byte, error) {

@@ -72,6 +72,9 @@ type tested struct {
 
 // Run prints what is not as expected.
 func (c *policyTestCommand) Run(in *invocation) error {
+	if c.Coverage < 0 || c.Coverage > 100 || c.Timeout <= 0 {
+		return fmt.Errorf("--coverage %v, --timeout %v: a share is from 0 to 100, and a time longer than none", c.Coverage, c.Timeout)
+	}
 	p, err := in.openPolicy(c.Policy)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"sallyport/gateway/admin"
 	"sallyport/policy"
 	"sallyport/policy/review/access"
+	"sallyport/policy/review/directory"
 )
 
 // policyWhoCanCommand tells who may open an app.
@@ -45,11 +46,15 @@ func (c *policyWhoCanCommand) Run(in *invocation) error {
 	if c.Path != "" && !strings.HasPrefix(c.Path, "/") {
 		return fmt.Errorf("--path %q: a path begins with /", c.Path)
 	}
-	people, err := c.people(in, p)
+	d, err := (&asker{Directory: c.Directory}).people(in, c.Policy, p)
 	if err != nil {
 		return err
 	}
-	asking, err := c.asking(p)
+	people, err := c.people(in, d)
+	if err != nil {
+		return err
+	}
+	asking, err := c.asking(p, d)
 	if err != nil {
 		return err
 	}
@@ -72,13 +77,12 @@ func (c *policyWhoCanCommand) Run(in *invocation) error {
 }
 
 // people are those to name.
-func (c *policyWhoCanCommand) people(in *invocation, p *reviewed) (list []access.Person, err error) {
+func (c *policyWhoCanCommand) people(in *invocation, d *directory.Directory) (list []access.Person, err error) {
 	if c.Sessions {
 		return in.signedIn()
 	}
-	d, err := (&asker{Directory: c.Directory}).people(in, c.Policy, p)
-	if err != nil || d == nil {
-		return nil, err
+	if d == nil {
+		return nil, nil
 	}
 	for i := range d.People {
 		list = append(list, access.Person{Name: d.People[i].Name, Subject: d.People[i].Subject(time.Now())})
@@ -112,13 +116,13 @@ func (in *invocation) signedIn() ([]access.Person, error) {
 }
 
 // asking is a policy under the circumstances that the flags give.
-func (c *circumstances) asking(p *reviewed) (*access.Policy, error) {
+func (c *circumstances) asking(p *reviewed, d *directory.Directory) (*access.Policy, error) {
 	zone, err := p.Bundle.Zone()
 	if err != nil {
 		return nil, err
 	}
-	var base policy.Input
-	if err := c.apply(&base, nil, c.now(zone), zone); err != nil && base.Subject.Authn != nil {
+	var around policy.Context
+	if err := c.surround(&around, d, c.now(zone), zone); err != nil {
 		return nil, err
 	}
 	given := map[string]bool{
@@ -127,7 +131,7 @@ func (c *circumstances) asking(p *reviewed) (*access.Policy, error) {
 		"context.request.headers": len(c.Header) > 0,
 	}
 	given["context.hour"], given["context.weekday"], given["context.time_ns"] = c.At.Text != "", c.At.Text != "", c.At.Text != ""
-	return access.Of(p.Engine, base.Context, func(field string) bool { return given[field] })
+	return access.Of(p.Engine, around, func(field string) bool { return given[field] })
 }
 
 func (c *policyWhoCanCommand) print(out io.Writer, a *access.Answer) error {
@@ -229,7 +233,7 @@ func (c *policyWhatCanCommand) Run(in *invocation) error {
 			return err
 		}
 	}
-	asking, err := c.asking(p)
+	asking, err := c.asking(p, d)
 	if err != nil {
 		return err
 	}
