@@ -130,6 +130,7 @@ func Compile(ctx context.Context, b *Bundle) (*Engine, error) {
 		compiler: compiler,
 		query:    query,
 		builtins: guardedBuiltins(),
+		byField:  readByField(compiler),
 		deadline: b.deadline,
 	}
 	if e.deadline == 0 {

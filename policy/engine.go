@@ -20,6 +20,7 @@ type Engine struct {
 	store     storage.Store
 	txn       storage.Transaction // one for all: nothing is ever written
 	documents *documents          // what the store holds
+	byField   bool                // no rule reads input.action, resource or context as a whole
 	deadline  time.Duration
 	plans     map[string]*plan // by app
 	analyst   *analyst
@@ -153,7 +154,7 @@ func (e *Engine) evaluate(ctx context.Context, in *Input, limit time.Duration, t
 		WithMetrics(metrics.NoOp()).
 		WithTime(neverNow).
 		WithCancel(watch).
-		WithInput(in.term())
+		WithInput(e.input(in, len(tracers) > 0))
 	for _, t := range tracers {
 		query = query.WithQueryTracer(t)
 	}
@@ -170,6 +171,14 @@ func (e *Engine) evaluate(ctx context.Context, in *Input, limit time.Duration, t
 		return doubt(ReasonError, fmt.Errorf("evaluating the policy: %w", err))
 	}
 	return verdictOf(answer, e.bundle.contents.manifest.Obligations)
+}
+
+// input is what an evaluation reads. Tracers may look at all of it.
+func (e *Engine) input(in *Input, traced bool) *ast.Term {
+	if e.byField && !traced {
+		return in.lazyTerm()
+	}
+	return in.term()
 }
 
 // deadline is a topdown.Cancel that the evaluation polls before each expression, in its own goroutine: no timer, no

@@ -103,42 +103,80 @@ func (g *Grant) term(t *slab) *ast.Term {
 		known(t, keys.expires, g.Expires).done(t)
 }
 
-func (a *Action) term(t *slab) *ast.Term {
-	return object(4).
-		add(keys.name, t.str(a.Name)).
-		add(keys.method, t.str(a.Method)).
-		add(keys.protocol, t.str(a.Protocol)).
-		add(keys.upgrade, t.str(a.Upgrade)).done(t)
+func (a *Action) term(t *slab) *ast.Term { return whole(t, a, actionFields) }
+
+var actionFields = []*ast.Term{keys.name, keys.method, keys.protocol, keys.upgrade}
+
+func (a *Action) field(t *slab, name string) *ast.Term {
+	switch name {
+	case "name":
+		return t.str(a.Name)
+	case "method":
+		return t.str(a.Method)
+	case "protocol":
+		return t.str(a.Protocol)
+	case "upgrade":
+		return t.str(a.Upgrade)
+	}
+	return nil
 }
 
-func (r *Resource) term(t *slab) *ast.Term {
-	return object(9).
-		add(keys.type_, t.str(r.Type)).
-		add(keys.id, t.str(r.ID)).
-		add(keys.labels, t.strMap(r.Labels)).
-		add(keys.sensitivity, t.str(r.Sensitivity)).
-		add(keys.owner, t.str(r.Owner)).
-		add(keys.host, t.str(r.Host)).
-		add(keys.path, t.str(r.Path)).
-		add(keys.segments, t.strs(r.Segments)).
-		add(keys.query, t.str(r.Query)).done(t)
+func (r *Resource) term(t *slab) *ast.Term { return whole(t, r, resourceFields) }
+
+var resourceFields = []*ast.Term{
+	keys.type_, keys.id, keys.labels, keys.sensitivity, keys.owner, keys.host, keys.path, keys.segments, keys.query,
 }
 
-func (c *Context) term(t *slab) *ast.Term {
-	o := object(8).
-		add(keys.timeNS, t.int(c.TimeNS)).
-		add(keys.time, t.str(c.Time)).
-		add(keys.weekday, t.str(c.Weekday)).
-		add(keys.hour, ast.InternedTerm(c.Hour)).
-		add(keys.client, c.Client.term(t))
-	if c.TLS != nil {
-		o = o.add(keys.tls, c.TLS.term(t))
+func (r *Resource) field(t *slab, name string) *ast.Term {
+	switch name {
+	case "type":
+		return t.str(r.Type)
+	case "id":
+		return t.str(r.ID)
+	case "labels":
+		return t.strMap(r.Labels)
+	case "sensitivity":
+		return t.str(r.Sensitivity)
+	case "owner":
+		return t.str(r.Owner)
+	case "host":
+		return t.str(r.Host)
+	case "path":
+		return t.str(r.Path)
+	case "segments":
+		return t.strs(r.Segments)
+	case "query":
+		return t.str(r.Query)
 	}
-	o = o.add(keys.request, c.Request.term(t))
-	if c.Shield != nil {
-		o = o.add(keys.shield, c.Shield.term(t))
+	return nil
+}
+
+func (c *Context) term(t *slab) *ast.Term { return whole(t, c, contextFields) }
+
+var contextFields = []*ast.Term{
+	keys.timeNS, keys.time, keys.weekday, keys.hour, keys.client, keys.tls, keys.request, keys.shield,
+}
+
+func (c *Context) field(t *slab, name string) *ast.Term {
+	switch name {
+	case "time_ns":
+		return t.int(c.TimeNS)
+	case "time":
+		return t.str(c.Time)
+	case "weekday":
+		return t.str(c.Weekday)
+	case "hour":
+		return ast.InternedTerm(c.Hour)
+	case "client":
+		return c.Client.term(t)
+	case "tls":
+		return c.TLS.term(t)
+	case "request":
+		return c.Request.term(t)
+	case "shield":
+		return c.Shield.term(t)
 	}
-	return o.done(t)
+	return nil
 }
 
 func (c *Client) term(t *slab) *ast.Term {
@@ -148,7 +186,11 @@ func (c *Client) term(t *slab) *ast.Term {
 		known(t, keys.country, c.Country).done(t)
 }
 
+// term is nil without TLS.
 func (c *TLS) term(t *slab) *ast.Term {
+	if c == nil {
+		return nil
+	}
 	return object(4).
 		add(keys.version, t.str(c.Version)).
 		add(keys.cipher, t.str(c.Cipher)).
@@ -171,7 +213,11 @@ func (r *Request) term(t *slab) *ast.Term {
 		add(keys.headers, t.strMap(r.Headers)).done(t)
 }
 
+// term is nil where nothing was inspected.
 func (s *Shield) term(t *slab) *ast.Term {
+	if s == nil {
+		return nil
+	}
 	rules := make([]*ast.Term, len(s.Rules))
 	for i, id := range s.Rules {
 		rules[i] = t.int(id)
@@ -268,6 +314,18 @@ func (t *slab) value(v any) *ast.Term {
 type items [][2]*ast.Term
 
 func object(capacity int) items { return make(items, 0, capacity) }
+
+// whole is a document with all of its fields.
+func whole(t *slab, d section, names []*ast.Term) *ast.Term {
+	o := object(len(names))
+	for _, key := range names {
+		name := key.Value.(ast.String)
+		if value := d.field(t, string(name)); value != nil {
+			o = o.add(key, value)
+		}
+	}
+	return o.done(t)
+}
 
 func (o items) add(key, value *ast.Term) items { return append(o, [2]*ast.Term{key, value}) }
 
