@@ -106,7 +106,7 @@ func (c *Config) checkBundle() error {
 	if !bundle.Remote(c.Bundle) {
 		return nil
 	}
-	return bundle.CheckAddress(c.Bundle, len(c.Verification.Keys) > 0 && c.Verification.Required)
+	return bundle.CheckAddress(c.Bundle, len(c.Verification.Keys) > 0 && c.Verification.Required, c.Token)
 }
 
 var headerName = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)

@@ -390,4 +390,30 @@ func TestBundlesFromAnAddress(t *testing.T) {
 	eventually("the last good bundle beside half a one", func(s admin.PolicyStatus) bool { return s.Revision == "second" && strings.Contains(s.Error, "EOF") })
 	serve(p.sign(t, readersBundle("staff", "fourth-one")))
 	eventually("the server again", func(s admin.PolicyStatus) bool { return s.Revision == "fourth-one" && s.Error == "" })
+
+	unkept := filepath.Join(p.stand.Dir, "policy", "last.json.next")
+	if err := os.Mkdir(unkept, 0o700); err != nil { // as if the disk were full
+		t.Fatal(err)
+	}
+	serve(p.sign(t, readersBundle("staff", "the-fifth-one")))
+	eventually("a bundle that cannot be kept", func(s admin.PolicyStatus) bool { return s.Revision == "the-fifth-one" })
+	down.Store(true)
+	p.command(t, 0, "reload")
+	if now := p.status(t); now.Revision != "the-fifth-one" {
+		t.Errorf("a reload without the server leads back to %s", now.Revision)
+	}
+}
+
+// Over http a bundle is trusted for its signature, by the gateway and by those who review its policy.
+func TestHTTPAddressesAreTrustedForSignatures(t *testing.T) {
+	p := newPublisher(t, "http://policies.corp.test/bundle.tar.gz")
+	packed := p.sign(t, readersBundle("staff", "one"))
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(packed) }))
+	defer proxy.Close()
+	t.Setenv("http_proxy", proxy.URL)
+	p.stand.Start(t)
+	if now := p.status(t); now.Revision != "one" {
+		t.Errorf("in force is %+v", now)
+	}
+	p.command(t, 0, "policy", "diff", "--from", "active", "--to", p.stand.Config, "--exit-code")
 }

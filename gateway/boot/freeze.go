@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"strings"
 	"time"
 
 	"sallyport/audit"
@@ -82,8 +83,8 @@ func freeze(path string, choose choice) (*frozen, error) {
 }
 
 // ReviewPolicy returns the policy and apps of a configuration as reviewers have it: without secrets, certificates or the
-// environment it would run in, and without signatures: what they look at is not signed yet. Rego, unless empty, is read in
-// place of policy.bundle.
+// environment it would run in, and without signatures: what they look at is not signed yet, but where nothing else vouches
+// for it, at an http address. Rego, unless empty, is read in place of policy.bundle.
 func ReviewPolicy(path, rego string) (*config.Config, *policy.Bundle, error) {
 	cfg, err := config.FindPolicy(path, os.LookupEnv)
 	if err != nil {
@@ -96,7 +97,9 @@ func ReviewPolicy(path, rego string) (*config.Config, *policy.Bundle, error) {
 	if rego != "" {
 		cfg.Policy.Bundle = rego
 	}
-	cfg.Policy.Verification = bundle.Verification{}
+	if !strings.HasPrefix(cfg.Policy.Bundle, "http://") {
+		cfg.Policy.Verification = bundle.Verification{}
+	}
 	o, err := offered(cfg.Policy)
 	if err != nil {
 		return nil, nil, fmt.Errorf("policy: %w", err)

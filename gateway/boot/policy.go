@@ -280,7 +280,10 @@ func (a *assembly) offered(cfg policy.Config) (offer, error) {
 		return offered(cfg)
 	}
 	fetched, err := bundle.Fetch(context.Background(), cfg.Bundle, string(cfg.Token), last.ETag)
+	now := a.current()
 	switch {
+	case errors.Is(err, bundle.ErrUnavailable) && now != nil && now.pin == nil && now.offer.files != nil && now.config.Policy.Bundle == cfg.Bundle:
+		return offer{files: now.offer.files, stale: err}, nil // newer than the last good one where that could not be kept
 	case errors.Is(err, bundle.ErrUnavailable):
 		files, unread := unpacked(cfg, last.Archive)
 		return offer{files: files, stale: err}, unread

@@ -28,17 +28,20 @@ type Fetched struct {
 }
 
 // CheckAddress refuses an address from which nobody should take a policy: a plain one, unless signatures make up for it or
-// it is this machine.
-func CheckAddress(address string, signed bool) error {
+// it is this machine. Nothing makes up for a token that is sent to another machine in the clear.
+func CheckAddress(address string, signed bool, token Secret) error {
 	parsed, err := url.Parse(address)
 	if err != nil || parsed.Host == "" || parsed.User != nil || parsed.Fragment != "" {
 		return fmt.Errorf("%q is no address of a bundle, such as https://policies.corp.example/bundle.tar.gz", address)
 	}
-	if parsed.Scheme == "https" || signed {
-		return nil
-	}
 	host := parsed.Hostname()
-	if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
+	ip := net.ParseIP(host)
+	switch {
+	case parsed.Scheme == "https" || host == "localhost" || ip != nil && ip.IsLoopback():
+		return nil
+	case token != "":
+		return errors.New("anybody on the way could read a token that is sent over http: use https")
+	case signed:
 		return nil
 	}
 	return errors.New("anybody on the way could change a policy that is fetched over http: use https, or require signatures")

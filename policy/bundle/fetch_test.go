@@ -76,19 +76,19 @@ func TestAServerThatCannotBeAskedIsUnavailable(t *testing.T) {
 }
 
 func TestAddresses(t *testing.T) {
-	for address, signedToo := range map[string][2]bool{
-		"https://policies.corp.example/b.tar.gz": {true, true},
-		"http://policies.corp.example/b.tar.gz":  {false, true},
-		"http://127.0.0.1:8080/b":                {true, true},
-		"http://[::1]/b":                         {true, true},
-		"http://localhost/b":                     {true, true},
-		"http://127.0.0.1.evil.example/b":        {false, true},
-		"https://":                               {false, false},
-		"https://user:secret@corp.example/b":     {false, false},
+	for address, fine := range map[string][3]bool{ // unsigned, signed, signed and with a token
+		"https://policies.corp.example/b.tar.gz": {true, true, true},
+		"http://policies.corp.example/b.tar.gz":  {false, true, false},
+		"http://127.0.0.1:8080/b":                {true, true, true},
+		"http://[::1]/b":                         {true, true, true},
+		"http://localhost/b":                     {true, true, true},
+		"http://127.0.0.1.evil.example/b":        {false, true, false},
+		"https://":                               {false, false, false},
+		"https://user:secret@corp.example/b":     {false, false, false},
 	} {
-		for i, signed := range []bool{false, true} {
-			if err := CheckAddress(address, signed); (err == nil) != signedToo[i] {
-				t.Errorf("%s, signatures required %v: %v", address, signed, err)
+		for i, want := range fine {
+			if err := CheckAddress(address, i > 0, Secret([]string{"", "", "s3cret"}[i])); (err == nil) != want {
+				t.Errorf("%s, case %d: %v", address, i, err)
 			}
 		}
 	}
