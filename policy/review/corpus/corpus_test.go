@@ -380,3 +380,23 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+func TestNothingOfAQueryOrAClaimIsKeptButItsName(t *testing.T) {
+	r := &redactor{known: map[string]bool{"open": true}}
+	for query, want := range map[string]string{
+		"": "", "state=open&page": "state=open&page", "token=" + policy.Redacted: "token=" + policy.Redacted, "filter[user]=": "filter[user]=",
+	} {
+		if got := r.query(query); got != want {
+			t.Errorf("query %q became %q, want %q", query, got, want)
+		}
+	}
+	for _, query := range []string{"ada@corp.example", "q=%zzada", "ada@corp.example=1", "a&token-4711-ada", "q=ada", "Ada%20Example"} {
+		if got := r.query(query); strings.Contains(strings.ToLower(got), "ada") {
+			t.Errorf("query %q became %q", query, got)
+		}
+	}
+	claims := r.claim(map[string]any{"deputies": map[string]any{"ada@corp.example": true}})
+	if text := fmt.Sprint(claims); strings.Contains(text, "ada") || !strings.Contains(text, "deputies") {
+		t.Errorf("claims became %s", text)
+	}
+}

@@ -103,7 +103,10 @@ func (r *redactor) subject(in *policy.Subject) policy.Subject {
 		Groups: in.Groups, GroupsIncomplete: in.GroupsIncomplete, Authn: in.Authn, Session: in.Session, Device: in.Device, Cert: in.Cert,
 	}
 	if in.Claims != nil {
-		out.Claims, _ = r.claim(in.Claims).(map[string]any)
+		out.Claims = make(map[string]any, len(in.Claims))
+		for name, value := range in.Claims {
+			out.Claims[name] = r.claim(value)
+		}
 	}
 	if in.Session != nil {
 		session := *in.Session
@@ -135,6 +138,14 @@ func (r *redactor) cert(in *policy.Cert) *policy.Cert {
 		out.Emails = append(out.Emails, r.email(email))
 	}
 	return &out
+}
+
+// inner is the name of a claim within a claim, unless it is somebody's address.
+func (r *redactor) inner(name string) string {
+	if strings.Contains(name, "@") {
+		return r.email(name)
+	}
+	return name
 }
 
 func (r *redactor) names(kind string, values []string) (out []string) {
@@ -192,7 +203,7 @@ func (r *redactor) claim(value any) any {
 	case map[string]any:
 		out := make(map[string]any, len(value))
 		for name, inner := range value {
-			out[name] = r.claim(inner)
+			out[r.inner(name)] = r.claim(inner)
 		}
 		return out
 	}
@@ -219,16 +230,33 @@ func (r *redactor) segment(segment string) string {
 	return "x-" + r.token(segment)
 }
 
-// query keeps the names of parameters.
+// query keeps the names of parameters. What is no pair may be a value, and so may what cannot be decoded.
 func (r *redactor) query(query string) string {
 	parameters := strings.Split(query, "&")
 	for i, p := range parameters {
 		name, value, has := strings.Cut(p, "=")
-		if text, err := url.QueryUnescape(value); has && err == nil && value != policy.Redacted && !r.known[text] {
-			parameters[i] = name + "=" + r.name("q", value)
+		text, err := url.QueryUnescape(value)
+		switch {
+		case !has:
+			parameters[i] = r.parameter(p)
+		case value == policy.Redacted || err == nil && r.known[text]:
+			parameters[i] = r.parameter(name) + "=" + value
+		default:
+			parameters[i] = r.parameter(name) + "=" + r.name("q", value)
 		}
 	}
 	return strings.Join(parameters, "&")
+}
+
+// parameter keeps names as programs give them: letters, and what joins words. Anything else may be somebody's.
+func (r *redactor) parameter(name string) string {
+	part := func(c rune) bool {
+		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || strings.ContainsRune("-_.:[]", c)
+	}
+	if r.known[name] || len(name) <= maxWord && !strings.ContainsFunc(name, func(c rune) bool { return !part(c) }) {
+		return name
+	}
+	return "q-" + r.token(name)
 }
 
 // Bits of an address that stay.
