@@ -3,9 +3,6 @@ package policy
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
 	"math"
 	"slices"
 	"strconv"
@@ -410,24 +407,3 @@ var plain = func() (t [256]bool) {
 	}
 	return t
 }()
-
-var errNotCanonical = errors.New("the input is not in its canonical form: an unknown, repeated, misplaced or mistyped field")
-
-// ParseInput reads what AppendJSON wrote and nothing else: an unknown field, a repeated one, another order or
-// spelling is an error, so that one input has one form and one digest.
-func ParseInput(data []byte) (*Input, error) {
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	d.UseNumber()
-	in := new(Input)
-	if err := d.Decode(in); err != nil {
-		return nil, fmt.Errorf("reading policy input: %w", err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, errors.New("reading policy input: something follows the input")
-	}
-	if !bytes.Equal(in.AppendJSON(make([]byte, 0, len(data))), data) {
-		return nil, fmt.Errorf("reading policy input: %w", errNotCanonical)
-	}
-	return in, nil
-}

@@ -158,10 +158,29 @@ var recordedForm = func() (form []recordedStep) {
 
 // recordScan reads a recorded input from the left.
 type recordScan struct {
-	text   []byte
+	text   []byte // none after a failure
 	at     int
 	later  bool // a member was read, so that a comma comes before the next
 	broken bool
+}
+
+// fail ends the reading: nothing comes next.
+func (s *recordScan) fail() { s.text, s.broken = s.text[:0], true }
+
+// skip passes over a token, if that is what comes next.
+func (s *recordScan) skip(token string) bool {
+	if len(s.text)-s.at < len(token) || string(s.text[s.at:s.at+len(token)]) != token {
+		return false
+	}
+	s.at += len(token)
+	return true
+}
+
+// want passes over a token that must come next.
+func (s *recordScan) want(token string) {
+	if !s.skip(token) {
+		s.fail()
+	}
 }
 
 // key passes over the name of a member, if that is what comes next.
@@ -185,21 +204,13 @@ func (s *recordScan) open(key string) bool {
 	if key != "" && !s.key(key) {
 		return false
 	}
-	if s.at >= len(s.text) || s.text[s.at] != '{' {
-		s.broken = true
-		return true
-	}
-	s.at++
+	s.want("{")
 	s.later = false
 	return true
 }
 
 func (s *recordScan) close() {
-	if s.at >= len(s.text) || s.text[s.at] != '}' {
-		s.broken = true
-		return
-	}
-	s.at++
+	s.want("}")
 	s.later = true
 }
 
@@ -207,7 +218,7 @@ func (s *recordScan) close() {
 func (s *recordScan) value() []byte {
 	end := valueEnd(s.text, s.at)
 	if end < 0 {
-		s.broken = true
+		s.fail()
 		return nil
 	}
 	value := s.text[s.at:end]
