@@ -13,6 +13,7 @@ import (
 	"sallyport/gateway/config"
 	"sallyport/gateway/route"
 	"sallyport/policy"
+	"sallyport/policy/bundle"
 	"sallyport/policy/review/directory"
 	"sallyport/policy/review/lint"
 	"sallyport/policy/review/suite"
@@ -161,6 +162,9 @@ func unusable(s *lint.Subject, file, rego string, why error) error {
 		}
 	} else if s.Apps, err = appsOf(cfg); err != nil {
 		s.Problems = append(s.Problems, policy.Problem{File: nearer(file), Text: err.Error()})
+	}
+	if bundle.Remote(cfg.Policy.Bundle) {
+		return why
 	}
 	read, err := checkedRego(cfg.Policy)
 	if err != nil {

@@ -22,6 +22,7 @@ import (
 	"strings"
 
 	"sallyport/policy"
+	"sallyport/policy/bundle"
 	"sallyport/policy/review/directory"
 	"sallyport/policy/review/table"
 )
@@ -71,10 +72,18 @@ func From(files map[string][]byte, base string) (*Suite, error) {
 	g := &gatherer{suite: &Suite{base: base}}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if Wanted(name) {
-			g.add(name, filepath.Join(base, filepath.FromSlash(name)), files[name])
+			g.add(name, shownAs(base, name), files[name])
 		}
 	}
 	return g.result()
+}
+
+// shownAs is a file of what base names, a folder, an archive or an address, as people are told of it.
+func shownAs(base, name string) string {
+	if bundle.Remote(base) {
+		return base + "/" + name
+	}
+	return filepath.Join(base, filepath.FromSlash(name))
 }
 
 // Wanted reports whether a file of the policy's Rego belongs to its suite. Names that begin with a dot do not.

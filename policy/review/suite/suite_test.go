@@ -319,3 +319,11 @@ func TestTestsThatDoNotCompileHavePlaces(t *testing.T) {
 		}
 	}
 }
+
+// What is wrong with a bundle that was fetched is told with its address as it is.
+func TestFilesOfAnAddress(t *testing.T) {
+	held := map[string][]byte{"tables/wiki.yaml": []byte("- nonsense")}
+	if _, err := From(held, "https://corp.example/b.tar.gz"); err == nil || !strings.HasPrefix(err.Error(), "https://corp.example/b.tar.gz/tables/wiki.yaml:1:1: ") {
+		t.Errorf("got %v", err)
+	}
+}
