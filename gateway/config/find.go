@@ -50,12 +50,13 @@ func FindPolicy(path string, lookup Env) (*Config, error) {
 	if cfg == nil || err != nil && !known {
 		return nil, err
 	}
-	problems = slices.DeleteFunc(slices.Clone(problems), func(p Problem) bool { return !concernsPolicy(p.Path) })
+	problems = slices.DeleteFunc(slices.Clone(problems), func(p Problem) bool { return !concernsPolicy(p) })
 	return cfg, problems.sorted()
 }
 
-func concernsPolicy(path string) bool {
-	section, _, _ := strings.Cut(path, ".")
+// concernsPolicy reports whether a problem is the policy's: a section that nobody knows may be meant for one of its own.
+func concernsPolicy(p Problem) bool {
+	section, _, _ := strings.Cut(p.Path, ".")
 	section, _, _ = strings.Cut(section, "[")
-	return section == "" || section == "policy" || section == "apps"
+	return section == "" || section == "policy" || section == "apps" || section == p.Path && strings.HasPrefix(p.Text, "unknown key")
 }
