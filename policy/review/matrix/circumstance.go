@@ -37,6 +37,8 @@ func (s *survey) networkAxis() axis {
 				found[n.Masked()] = true
 			} else if ip, err := netip.ParseAddr(text); err == nil {
 				found[netip.PrefixFrom(ip, ip.BitLen())] = true
+			} else if n, ok := octets(text); ok {
+				found[n] = true
 			}
 		}
 	}
@@ -69,6 +71,16 @@ func (s *survey) networkAxis() axis {
 		return strconv.FormatBool(v.rule == nil || near(v.rule, addresses[i]))
 	}
 	return a
+}
+
+// octets is the network of the addresses that begin with a text such as "10.1.".
+func octets(text string) (netip.Prefix, bool) {
+	n := strings.Count(text, ".")
+	if n < 1 || n > 3 || !strings.HasSuffix(text, ".") {
+		return netip.Prefix{}, false
+	}
+	ip, err := netip.ParseAddr(text + strings.Repeat("0.", 3-n) + "0")
+	return netip.PrefixFrom(ip, 8*n), err == nil
 }
 
 // addressOf is an address in the prefix at a place and in no longer one; place -1 means an address in none.
@@ -232,6 +244,9 @@ func numbersAround(c *policy.Constants) map[int64]bool {
 		for _, around := range []int64{n / 60 * 60, (n/60 + 1) * 60} {
 			all[around] = true
 		}
+		if reckons(c) && n < 1000 { // age_s / 60 < 10
+			all[n*60], all[(n+1)*60], all[n*3600], all[(n+1)*3600] = true, true, true, true
+		}
 	}
 	return all
 }
@@ -299,7 +314,7 @@ var others = []other{
 	{place: "context.request.origin", values: textValues(func(in *policy.Input, s string) { in.Context.Request.Origin = s }, "")},
 	{place: "context.request.fetch_site", values: textValues(func(in *policy.Input, s string) { in.Context.Request.FetchSite = s }, "none")},
 	{place: "context.request.cross_origin", values: flagValues(func(in *policy.Input) { in.Context.Request.CrossOrigin = true })},
-	{place: "context.request.content_length", values: numberValues(func(in *policy.Input, n int64) { in.Context.Request.ContentLength = &n })},
+	{place: "context.request.content_length", values: lengthValues},
 	{place: "context.request.headers", values: headerValues},
 	{place: "context.shield", values: shieldValues},
 }
@@ -368,7 +383,17 @@ func flagValues(set func(*policy.Input)) func(*survey, []*policy.Constants) []va
 	}
 }
 
-// amrValues are the methods of each person's usual sign-in, none, and each that a policy names alone.
+// lengthValues are lengths of a body, and none, as when there is no body.
+func lengthValues(s *survey, readers []*policy.Constants) []value {
+	stated := numberValues(func(in *policy.Input, n int64) { in.Context.Request.ContentLength = &n })(s, readers)
+	return append([]value{{label: "unknown", set: func(*policy.Input, *time.Location) {}}}, stated...)
+}
+
+// mostMethods bounds the methods of authentication that are tried in pairs.
+const mostMethods = 8
+
+// amrValues are the methods of each person's usual sign-in, none, some usual ones, and those that a policy names: each
+// alone, in pairs, and all.
 func amrValues(s *survey, readers []*policy.Constants) []value {
 	lists := map[string][]string{"": nil}
 	for i := range s.people {
@@ -376,11 +401,20 @@ func amrValues(s *survey, readers []*policy.Constants) []value {
 			lists[strings.Join(n.AMR, " ")] = n.AMR
 		}
 	}
-	for _, text := range textsOf(readers) {
-		if len(text) <= 8 && plausibleWord(text) { // RFC 8176 §2: names of up to six characters
-			lists[text] = []string{text}
+	add := func(list ...string) { lists[strings.Join(list, " ")] = list }
+	named := slices.DeleteFunc(textsOf(readers), func(text string) bool {
+		return len(text) > 8 || !plausibleWord(text) || decisionWords[text] // RFC 8176 §2: names of up to six characters
+	})
+	add(named...)
+	for i, one := range named {
+		add(one)
+		for _, other := range named[i+1 : max(i+1, min(len(named), mostMethods))] {
+			add(one, other)
 		}
 	}
+	add("pwd")
+	add("pwd", "otp")
+	add("pwd", "otp", "hwk")
 	var values []value
 	for _, label := range slices.Sorted(maps.Keys(lists)) {
 		amr := lists[label]
@@ -396,13 +430,16 @@ func deviceValues(s *survey, readers []*policy.Constants) []value {
 	for i := range s.people {
 		add(s.people[i].subject.Device)
 	}
-	yes, no := new(true), new(false)
 	for _, platform := range append([]string{""}, textsOf(readers)...) {
 		if platform != "" && (len(platform) > 16 || !slices.ContainsFunc(readers, func(c *policy.Constants) bool { return readsPlace(c, "subject.device.platform") })) {
 			continue
 		}
-		for _, facts := range [][3]*bool{{yes, yes, yes}, {no, yes, yes}, {yes, no, yes}, {yes, yes, no}, {no, no, no}, {nil, nil, nil}} {
-			add(&policy.Device{Platform: platform, Managed: facts[0], Compliant: facts[1], Encrypted: facts[2]})
+		for _, managed := range factValues(readers, "managed") {
+			for _, compliant := range factValues(readers, "compliant") {
+				for _, encrypted := range factValues(readers, "encrypted") {
+					add(&policy.Device{Platform: platform, Managed: managed, Compliant: compliant, Encrypted: encrypted})
+				}
+			}
 		}
 	}
 	var values []value
@@ -415,6 +452,14 @@ func deviceValues(s *survey, readers []*policy.Constants) []value {
 		}})
 	}
 	return values
+}
+
+// factValues are yes, no and unknown for a fact of a device that a package reads.
+func factValues(readers []*policy.Constants, fact string) []*bool {
+	if slices.ContainsFunc(readers, func(c *policy.Constants) bool { return readsPlace(c, "subject.device."+fact) }) {
+		return []*bool{new(true), new(false), nil}
+	}
+	return []*bool{nil}
 }
 
 func deviceLabel(d *policy.Device) string {
@@ -441,10 +486,8 @@ func headerValues(_ *survey, readers []*policy.Constants) []value {
 	values := []value{{label: "none", set: func(*policy.Input, *time.Location) {}}}
 	names := map[string]bool{}
 	for _, c := range readers {
-		for _, read := range c.Reads {
-			if name, ok := strings.CutPrefix(read, "context.request.headers."); ok {
-				names[name] = true
-			}
+		for _, name := range headersOf(c) {
+			names[name] = true
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {

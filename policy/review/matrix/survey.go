@@ -123,6 +123,7 @@ func newSurvey(ctx context.Context, cfg *Config, name string) (*survey, error) {
 func (s *survey) axes() {
 	s.all = []axis{s.peopleAxis(), s.methodsAxis(), s.pathsAxis(), s.timeAxis(), s.networkAxis(), s.mfaAxis(), s.acrAxis(), s.ageAxis()}
 	s.all = append(s.all, s.otherAxes()...)
+	s.gaps()
 }
 
 // pair is a set of methods and paths that the same rules of both policies decide and nothing else tells apart.
