@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"sallyport/gateway/boot"
 	"sallyport/gateway/config"
 	"sallyport/gateway/route"
 	"sallyport/policy"
@@ -135,7 +134,7 @@ func checkedFiles(in *invocation, file, rego string) (*lint.Subject, error) {
 		return nil, err
 	}
 	s := &lint.Subject{Places: lint.ReadPlaces(nearer(file), text)}
-	cfg, bundle, err := boot.ReviewPolicy(file, rego)
+	cfg, bundle, err := in.review(file, rego)
 	if err == nil {
 		s.Folder, s.Sources, s.Enforced = folderOf(cfg.Policy), bundle.Sources(), bundle.Enforced()
 		if s.Engine, err = policy.Compile(in.ctx, bundle); err != nil {
@@ -144,12 +143,16 @@ func checkedFiles(in *invocation, file, rego string) (*lint.Subject, error) {
 		s.Apps, err = appsOf(cfg)
 		return s, err
 	}
-	return s, unusable(s, file, rego, err)
+	return s, in.unusable(s, file, rego, err)
 }
 
 // unusable gathers what can be looked at of a policy that cannot be built, and why it cannot.
-func unusable(s *lint.Subject, file, rego string, why error) error {
-	cfg, err := config.FindPolicy(file, os.LookupEnv)
+func (in *invocation) unusable(s *lint.Subject, file, rego string, why error) error {
+	read := func() (*config.Config, error) { return config.ProposedPolicy(file) }
+	if file == in.file {
+		read = func() (*config.Config, error) { return config.FindPolicy(file, os.LookupEnv) }
+	}
+	cfg, err := read()
 	if cfg == nil {
 		return err
 	}
@@ -166,11 +169,11 @@ func unusable(s *lint.Subject, file, rego string, why error) error {
 	if bundle.Remote(cfg.Policy.Bundle) {
 		return why
 	}
-	read, err := checkedRego(cfg.Policy)
+	rules, err := checkedRego(cfg.Policy)
 	if err != nil {
 		return err
 	}
-	s.Sources, s.Folder = read.Sources, read.Folder
+	s.Sources, s.Folder = rules.Sources, rules.Folder
 	if _, inRego := errors.AsType[policy.Problems](why); !inRego && s.Problems == nil {
 		s.Problems = policy.Problems{{File: nearer(file), Text: why.Error()}}
 	}

@@ -143,11 +143,11 @@ func (in *invocation) configurationOf(spec string, p *reviewed) string {
 	} else if strings.HasSuffix(spec, ".yaml") || strings.HasSuffix(spec, ".yml") {
 		file = spec
 	}
-	now, err := configured(file, "")
+	_, now, err := in.review(file, "")
 	if err != nil {
 		return ""
 	}
-	if string(now.Bundle.Data()) != string(p.Bundle.Data()) {
+	if string(now.Data()) != string(p.Bundle.Data()) {
 		return ""
 	}
 	return file

@@ -51,7 +51,7 @@ func (in *invocation) openPolicy(spec string) (*reviewed, error) {
 
 func (in *invocation) findPolicy(spec string) (*reviewed, error) {
 	if spec == "" {
-		return configured(in.file, "")
+		return in.configured("")
 	}
 	if spec == "active" {
 		return in.activePolicy()
@@ -70,9 +70,27 @@ func (in *invocation) findPolicy(spec string) (*reviewed, error) {
 	return in.policyAt(spec)
 }
 
-// configured is the policy of a configuration file; rego, unless empty, in place of its policy.bundle.
-func configured(file, rego string) (*reviewed, error) {
-	cfg, bundle, err := boot.ReviewPolicy(file, rego)
+// review reads a configuration's policy: the one that -c names as the gateway would, any other as a proposal, which is
+// given nothing of the reviewer's. Rego, unless empty, is read in place of policy.bundle.
+func (in *invocation) review(file, rego string) (*config.Config, *policy.Bundle, error) {
+	if file == in.file {
+		return boot.ReviewPolicy(file, rego)
+	}
+	return boot.ReviewProposal(file, in.file)
+}
+
+// configured is the policy of the configuration; rego, unless empty, in place of its policy.bundle.
+func (in *invocation) configured(rego string) (*reviewed, error) {
+	cfg, bundle, err := in.review(in.file, rego)
+	if err != nil {
+		return nil, err
+	}
+	return &reviewed{Bundle: bundle, Config: cfg}, nil
+}
+
+// proposed is the policy of a configuration that may be somebody else's: see boot.ReviewProposal.
+func (in *invocation) proposed(file string) (*reviewed, error) {
+	cfg, bundle, err := in.review(file, "")
 	if err != nil {
 		return nil, err
 	}
@@ -82,12 +100,12 @@ func configured(file, rego string) (*reviewed, error) {
 func (in *invocation) policyOnDisk(name string, info fs.FileInfo) (*reviewed, error) {
 	if info.IsDir() {
 		if own := filepath.Join(name, configName); exists(own) {
-			return configured(own, "")
+			return in.proposed(own)
 		}
 		return in.standIn(name)
 	}
 	if strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, ".yml") {
-		return configured(name, "")
+		return in.proposed(name)
 	}
 	data, err := os.ReadFile(name)
 	if err != nil {
@@ -107,7 +125,7 @@ func (in *invocation) standIn(rego string) (*reviewed, error) {
 	if !exists(in.file) {
 		return nil, fmt.Errorf("it is Rego alone, and its apps stand in the configuration (-c): there is no %s", in.file)
 	}
-	return configured(in.file, rego)
+	return in.configured(rego)
 }
 
 // errOneModule is that a policy was named by one of its modules.
@@ -190,10 +208,11 @@ func (in *invocation) policyAt(revision string) (*reviewed, error) {
 	if err := untar(archive, folder); err != nil {
 		return nil, err
 	}
-	if !exists(filepath.Join(folder, relative)) {
-		return nil, fmt.Errorf("that revision has no %s", relative)
+	unpacked := filepath.Join(folder, relative)
+	if info, err := os.Lstat(unpacked); err != nil || !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("that revision has no %s, or it is no file", relative)
 	}
-	r, err := configured(filepath.Join(folder, relative), "")
+	r, err := in.proposed(unpacked)
 	if err != nil {
 		return nil, inRevision{err, folder}
 	}

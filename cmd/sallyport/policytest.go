@@ -139,7 +139,7 @@ func (in *invocation) besidePolicy(spec string, p *reviewed) (rego, folder strin
 			return spec, filepath.Dir(file)
 		}
 	} else if spec != "" {
-		if p, err = configured(in.file, ""); err != nil {
+		if p, err = in.configured(""); err != nil {
 			return "", filepath.Dir(file)
 		}
 	}

@@ -83,19 +83,51 @@ func freeze(path string, choose choice) (*frozen, error) {
 }
 
 // ReviewPolicy returns the policy and apps of a configuration as reviewers have it: without secrets, certificates or the
-// environment it would run in, and without signatures: what they look at is not signed yet, but where nothing else vouches
-// for it, at an http address. Rego, unless empty, is read in place of policy.bundle.
+// environment it would run in. Rego, unless empty, is read in place of policy.bundle.
 func ReviewPolicy(path, rego string) (*config.Config, *policy.Bundle, error) {
 	cfg, err := config.FindPolicy(path, os.LookupEnv)
 	if err != nil {
 		return nil, nil, err
 	}
-	table, err := route.NewTable(cfg.Apps)
+	if rego != "" {
+		cfg.Policy.Bundle = rego
+	}
+	return reviewed(cfg)
+}
+
+// ReviewProposal is ReviewPolicy of a configuration that somebody else wrote. It is given nothing that the reviewer has:
+// references in it are not looked up, and it sends nobody anywhere: an address is only asked that the configuration at own,
+// the reviewer's, names too, and with what that one says.
+func ReviewProposal(path, own string) (*config.Config, *policy.Bundle, error) {
+	cfg, err := config.ProposedPolicy(path)
 	if err != nil {
 		return nil, nil, err
 	}
-	if rego != "" {
-		cfg.Policy.Bundle = rego
+	if address := cfg.Policy.Bundle; bundle.Remote(address) {
+		mine, err := config.FindPolicy(own, os.LookupEnv)
+		if err != nil || mine.Policy.Bundle != address || sameFile(path, own) {
+			return nil, nil, fmt.Errorf("policy: the bundle is at %s, which only your own configuration (--config) can have asked: "+
+				"fetch it and name the file or folder", address)
+		}
+		cfg.Policy.Token, cfg.Policy.Verification = mine.Policy.Token, mine.Policy.Verification
+	}
+	return reviewed(cfg)
+}
+
+// sameFile reports whether two names are of one file: the reviewer's own configuration may be the one that is proposed.
+func sameFile(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return true
+	}
+	y, err := os.Stat(b)
+	return err != nil || os.SameFile(x, y)
+}
+
+func reviewed(cfg *config.Config) (*config.Config, *policy.Bundle, error) {
+	table, err := route.NewTable(cfg.Apps)
+	if err != nil {
+		return nil, nil, err
 	}
 	if !strings.HasPrefix(cfg.Policy.Bundle, "http://") {
 		cfg.Policy.Verification = bundle.Verification{}

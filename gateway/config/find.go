@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -46,6 +47,28 @@ func concernsPlaces(path string) bool {
 // who review a policy have neither the gateway's secrets nor its files.
 func FindPolicy(path string, lookup Env) (*Config, error) {
 	cfg, _, err := read[Config](path, lookup)
+	return policyOnly(cfg, err)
+}
+
+// ProposedPolicy is FindPolicy of a file that somebody else wrote: none of its references is looked up. In their place
+// stand words made of their names, such as env-domain for ${env:DOMAIN}.
+func ProposedPolicy(path string) (*Config, error) {
+	full, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading configuration: %w", err)
+	}
+	data, err := readRegular(full, maxFile)
+	if err != nil {
+		return nil, fmt.Errorf("reading configuration: %w", err)
+	}
+	cfg, err := parse[Config](path, data, &references{folder: filepath.Dir(full), shut: true})
+	if cfg != nil {
+		cfg.Policy.Token = ""
+	}
+	return policyOnly(cfg, err)
+}
+
+func policyOnly(cfg *Config, err error) (*Config, error) {
 	problems, known := errors.AsType[Errors](err)
 	if cfg == nil || err != nil && !known {
 		return nil, err

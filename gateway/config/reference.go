@@ -19,6 +19,7 @@ type references struct {
 	folder string // relative paths start here
 	env    Env
 	files  []string
+	shut   bool // nothing is looked up: see shutReference
 }
 
 // resolve returns the text with its references replaced; used tells that there were any. What a reference yields is
@@ -52,6 +53,8 @@ func (r *references) resolve(text string) (resolved string, used bool, err error
 func (r *references) lookup(name string) (string, error) {
 	kind, what, _ := strings.Cut(name, ":")
 	switch {
+	case r.shut && (kind == "env" || kind == "file"):
+		return shutReference(name), nil
 	case kind == "env" && what != "":
 		value, ok := r.env(what)
 		if !ok {
@@ -62,6 +65,20 @@ func (r *references) lookup(name string) (string, error) {
 		return r.readFile(absolute(r.folder, what))
 	}
 	return "", fmt.Errorf(`unknown reference ${%s}: expected ${env:NAME} or ${file:/path}; a literal "${" is written "$${"`, name)
+}
+
+// shutReference stands for what a reference would yield, in a form that names, groups and hosts may have. Whoever looks at
+// a file that somebody proposes must not give away their own environment and files by it.
+func shutReference(name string) string {
+	return strings.Trim(strings.Map(func(c rune) rune {
+		switch {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
+			return c
+		case 'A' <= c && c <= 'Z':
+			return c - 'A' + 'a'
+		}
+		return '-'
+	}, name), "-")
 }
 
 // readFile returns the content of a small regular file without its last line end.
