@@ -11,7 +11,11 @@ import (
 	"sallyport/gateway/admin"
 	"sallyport/gateway/shadow"
 	"sallyport/policy/review"
+	"sallyport/policy/review/suite"
 )
+
+// candidateTestTime is how long the tests of a candidate may take, as they may where a gateway runs them.
+const candidateTestTime = 30 * time.Second
 
 // policyShadowCommand tries a candidate policy on live traffic.
 type policyShadowCommand struct {
@@ -33,6 +37,9 @@ func (c *policyShadowStartCommand) Run(in *invocation) error {
 	if err != nil {
 		return err
 	}
+	if err := in.passesItsTests(c.Policy, candidate); err != nil {
+		return err
+	}
 	gateway, err := in.gateway()
 	if err != nil {
 		return err
@@ -46,6 +53,26 @@ func (c *policyShadowStartCommand) Run(in *invocation) error {
 		return printJSON(in.out, status)
 	}
 	in.say("Tried from now on: %s. See sallyport policy shadow status.", shortDigest(status.Candidate))
+	return nil
+}
+
+// passesItsTests refuses a policy on disk whose own tests fail. The gateway is sent the policy alone, and could not know
+// when it is told to promote it.
+func (in *invocation) passesItsTests(spec string, p *reviewed) error {
+	if !exists(spec) {
+		return nil
+	}
+	tests, err := (&policyTestCommand{Policy: spec}).suite(in, p)
+	if err != nil {
+		return err
+	}
+	results, err := tests.Run(in.ctx, p.Engine, suite.Options{Timeout: candidateTestTime})
+	if err != nil {
+		return no{err}
+	}
+	if !results.OK() {
+		return no{fmt.Errorf("%s: sallyport policy test %s tells which", results.Summary(), spec)}
+	}
 	return nil
 }
 
