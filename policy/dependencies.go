@@ -23,8 +23,8 @@ import (
 // not have. Dropping branches may also drop an error that they would have raised; the shipped Rego, which alone is
 // treated so, is written and tested to raise none.
 //
-// Partial evaluation in OPA rewrites the terms it meets, data included, in place. It therefore has a compiler of its own
-// for the shipped modules, a copy of the app's data for each run, and runs alone.
+// Partial evaluation in OPA leaves rules with else as they are, and rewrites the terms it meets, data included, in place.
+// It therefore has a compiler of its own for the shipped modules, without else, a copy of the app's data for each run, and runs alone.
 type analyst struct {
 	mu       sync.Mutex
 	live     *ast.Compiler // read only
@@ -38,7 +38,7 @@ func newAnalyst(live *ast.Compiler, c *contents) (*analyst, error) {
 	shipped.modules = slices.DeleteFunc(slices.Clone(c.modules), func(m module) bool {
 		return strings.HasPrefix(m.name, operatorPrefix)
 	})
-	compiler, err := shipped.compile()
+	compiler, err := shipped.compileUnchained()
 	if err != nil {
 		return nil, err
 	}
@@ -132,8 +132,8 @@ func memorable(list []field) error {
 // partialLimit bounds the partial evaluation for one app.
 const partialLimit = 5_000_000 // polls of the evaluator
 
-// partsOfAccess are what data.sallyport.authz.access is made of. Itself it cannot be evaluated in part, since OPA leaves
-// rules with else as they are.
+// partsOfAccess are what data.sallyport.authz.access is made of. Each is evaluated by itself: the second one behind the
+// denial of the first would read the same and take much longer.
 var partsOfAccess = [...]string{"data.sallyport.authz.granted", "data.sallyport.authz.refused"}
 
 // partialLocked evaluates a part as far as the app's name and data lead, and walks what is left.

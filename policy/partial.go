@@ -28,20 +28,9 @@ type Parts struct {
 
 // Parts prepares to evaluate the policy in part.
 func (b *Bundle) Parts() (*Parts, error) {
-	modules, err := b.contents.parse()
+	compiler, err := b.contents.compileUnchained()
 	if err != nil {
 		return nil, err
-	}
-	for _, m := range modules {
-		unchain(m)
-	}
-	caps, err := capabilities(b.contents.capabilities)
-	if err != nil {
-		return nil, err
-	}
-	compiler := newCompiler(caps)
-	if compiler.Compile(modules); compiler.Failed() {
-		return nil, problemsOf(compiler.Errors)
 	}
 	return &Parts{contents: &b.contents, compiler: compiler}, nil
 }

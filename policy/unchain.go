@@ -6,6 +6,26 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
+// compileUnchained is compile for evaluation in part.
+func (c *contents) compileUnchained() (*ast.Compiler, error) {
+	modules, err := c.parse()
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range modules {
+		unchain(m)
+	}
+	caps, err := capabilities(c.capabilities)
+	if err != nil {
+		return nil, err
+	}
+	compiler := newCompiler(caps)
+	if compiler.Compile(modules); compiler.Failed() {
+		return nil, problemsOf(compiler.Errors)
+	}
+	return compiler, nil
+}
+
 // unchain writes rules with else as rules of their own, each on condition that those before it do not hold: OPA evaluates
 // the former as a whole or not at all, the latter in part.
 func unchain(m *ast.Module) {
