@@ -3,7 +3,9 @@
 //	make bench-policy
 //
 // The policy has 50 apps with 200 access rules, the person asking is in 40 groups. Single decisions are measured in
-// short runs; the median and the fastest tenth are shown, since other programs' turns are not the policy's.
+// short runs by the processor time of this process, garbage collection included; the median and the fastest twentieth are
+// shown, since a machine that others use is slower even for those who have their turn. What OPA takes for the same
+// decision as programs usually call it is the yardstick.
 // SALLYPORT_RECORDS is how many recorded decisions the diff replays (default 1,000,000).
 package main
 
@@ -35,6 +37,7 @@ func run(ctx context.Context) error {
 	}
 	fmt.Printf("%s, %d processors, load %s\n\n", runtime.Version(), runtime.GOMAXPROCS(0), load())
 	for _, measure := range []func(context.Context) error{
+		measureUsual,
 		measureDecisions,
 		measureMemo,
 		measureCheck,
@@ -45,6 +48,7 @@ func run(ctx context.Context) error {
 			return err
 		}
 	}
+	fmt.Printf("\nload %s at the end\n", load())
 	return nil
 }
 
@@ -76,19 +80,28 @@ func setting(name string, usual int) (int, error) {
 // show prints one figure beside what it is held against.
 func show(what, figure, wanted string) { fmt.Printf("%-58s %-34s %s\n", what, figure, wanted) }
 
-// pace shows how long one call of f takes, in runs of n.
+// pace shows how much processor time one call of f takes, in runs of n.
 func pace(what, wanted string, n int, f func()) {
-	const runs = 400
+	const runs = 200
 	took := make([]time.Duration, runs)
 	for i := range took {
-		began := time.Now()
+		began := processorTime()
 		for range n {
 			f()
 		}
-		took[i] = time.Since(began) / time.Duration(n)
+		took[i] = (processorTime() - began) / time.Duration(n)
 	}
 	slices.Sort(took)
-	show(what, fmt.Sprintf("%v, at best %v", took[runs/2], took[runs/10]), wanted)
+	show(what, fmt.Sprintf("%v, at best %v", took[runs/2], took[runs/20]), wanted)
+}
+
+// processorTime is what this process has used.
+func processorTime() time.Duration {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		panic("BUG: asking for this process's own time: " + err.Error())
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 func perSecond(n int, took time.Duration) string {
