@@ -118,6 +118,9 @@ func TestShadowFindsWhoseAccessWouldChange(t *testing.T) {
 		d.Examples[0].Record != denied.ID || d.Examples[0].Person.Name == "" {
 		t.Errorf("the difference is %+v, want record %s", d, denied.ID)
 	}
+	if out := a.must("status"); !strings.Contains(out, "tried beside it: sha256:") {
+		t.Errorf("status does not say that a candidate is tried:\n%s", out)
+	}
 	if out := a.must("policy", "shadow", "status"); !strings.Contains(out, "gained") || !strings.Contains(out, denied.ID) {
 		t.Errorf("people are told %s", out)
 	}

@@ -116,6 +116,9 @@ func policyRows(p admin.PolicyStatus) [][]string {
 	if p.Configured != "" {
 		rows = append(rows, []string{"", "configured is " + p.Configured + ": sallyport policy unpin puts it in force"})
 	}
+	if p.Candidate != "" {
+		rows = append(rows, []string{"", "tried beside it: " + p.Candidate + " (sallyport policy shadow status)"})
+	}
 	for i, line := range strings.Split(p.Error, "\n") {
 		if i == 0 && line != "" {
 			rows = append(rows, []string{"last policy", "refused " + p.Failed.Local().Format(time.DateTime) + "; the one before it is in force"})

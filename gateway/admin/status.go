@@ -43,6 +43,8 @@ type PolicyStatus struct {
 	// Error is why the last policy that was offered did not come into force, and Failed is when; empty after one that did.
 	Error  string    `json:"error,omitzero"`
 	Failed time.Time `json:"failed,omitzero"`
+	// Candidate is the digest of the policy that is tried beside this one; empty while none is.
+	Candidate string `json:"candidate,omitzero"`
 }
 
 // KeyStatus tells how the key process is reached.

@@ -85,6 +85,9 @@ func (a *assembly) policyStatus(f *frozen) admin.PolicyStatus {
 	if f.configured != f.bundle.Digest {
 		s.Configured = f.configured
 	}
+	if tried := a.shadowing.tried.Load(); tried != nil {
+		s.Candidate = tried.digest
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.attempt.failure != nil {
