@@ -38,7 +38,30 @@ func findCompile(p *pass) {
 }
 
 // findTypes tells where a policy reads what no input has, or compares what can never be equal.
-func findTypes(p *pass) { p.compilerSays(ast.TypeErr) }
+func findTypes(p *pass) {
+	p.compilerSays(ast.TypeErr)
+	findMixed(p)
+}
+
+// findMixed tells numbers that are compared with texts. In the order of Rego each number is less than each text.
+func findMixed(p *pass) {
+	known := schema.InputFields()
+	p.calls(func(c call) {
+		if mirrored[c.op] == "" || len(c.args) != 2 {
+			return
+		}
+		for i, a := range c.args {
+			field, value := c.field(a), c.resolve(c.args[1-i])
+			kind := known[strings.TrimPrefix(field, "input.")].Type
+			_, isText := text(value)
+			_, isNumber := number(value)
+			if numeric := kind == "integer" || kind == "number"; numeric && isText || kind == "string" && isNumber {
+				p.at(c.at, "compare "+article(kind)+" with its like", "%s is %s, and %v is none: each number is less than each text, so the answer is always the same", field, article(kind), value)
+				return
+			}
+		}
+	})
+}
 
 func (p *pass) compilerSays(codes ...string) {
 	for _, e := range p.compiled().errors {

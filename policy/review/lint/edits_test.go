@@ -88,6 +88,7 @@ func TestEditsAreFound(t *testing.T) {
 		{"syntax", `decision := refused if {`, `decision := refused if {{`},
 		{"compile", `not export` + "\n\tnot risky", "not export\n\tnot riskier"},
 		{"type", `who.authn.age_s < 3600`, `who.authn.age > 3600`},
+		{"type", `who.authn.age_s < 3600`, `who.authn.age_s < "3600"`},
 		{"denied-builtin", `who.authn.age_s < 3600`, `time.now_ns() > 3600`},
 		{"decision-shape", `"code": "risky"`, `"codes": "risky"`},
 		{"decision-shape", "decision := authz.access if {\n\tnot export\n\tnot risky\n}", "decision.allow := true if export\n\ndecision.obligation := []"},

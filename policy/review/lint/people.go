@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -27,7 +28,7 @@ var personal = map[string]bool{
 // findLiteralUser tells people who are named in the policy.
 func findLiteralUser(p *pass) {
 	p.comparisons(func(c comparison) {
-		if !personal[c.field] {
+		if !personal[c.field] || c.ofServices() {
 			return
 		}
 		for _, v := range c.values {
@@ -36,6 +37,14 @@ func findLiteralUser(p *pass) {
 				return
 			}
 		}
+	})
+}
+
+// ofServices reports whether a rule is about services only, which are in no group.
+func (b *branch) ofServices() bool {
+	return slices.ContainsFunc(b.Body, func(e *ast.Expr) bool {
+		field, value := b.pinned(e)
+		return field == "input.subject.type" && value.Value.Compare(ast.String(policy.TypeService)) == 0
 	})
 }
 
