@@ -44,18 +44,18 @@ type recordFilter struct {
 	Since     time.Duration `help:"So long ago or later, such as 90m or 24h." placeholder:"DURATION"`
 	User      string        `help:"About this e-mail address or provider|subject, or done by it; in the control log also an account's name." placeholder:"WHO"`
 	App       string        `help:"About this app." placeholder:"NAME"`
-	Effect    string        `help:"With this effect: allow, deny or reject." enum:",allow,deny,reject" default:"" placeholder:"EFFECT"`
+	Effect    *string       `help:"With this effect: allow, deny or reject." enum:"allow,deny,reject" placeholder:"EFFECT"`
 	Reason    string        `help:"With this reason, such as policy or step_up." placeholder:"REASON"`
 	RequestID string        `help:"About the request with this id, which pages show as their reference." placeholder:"ID"`
-	Type      string        `help:"Of this type: decision, reevaluated, outcome, control, heartbeat, recovered, window or all. Of the decision log, tail and query print decisions, unless told otherwise or given --where." placeholder:"TYPE" enum:",all,decision,reevaluated,outcome,control,heartbeat,recovered,window" default:""`
+	Type      *string       `help:"Of this type: decision, reevaluated, outcome, control, heartbeat, recovered, window or all. Of the decision log, tail and query print decisions, unless told otherwise or given --where." placeholder:"TYPE" enum:"all,decision,reevaluated,outcome,control,heartbeat,recovered,window"`
 	Code      string        `help:"With this code, such as log_read, of the control log." placeholder:"CODE"`
 	Where     string        `help:"Also meeting this condition, such as 'app == \"payroll\" && effect != \"allow\"'; sallyport audit fields lists what it can ask." placeholder:"EXPRESSION"`
 }
 
 // filter is the choice, compiled. usual is the type when none is given.
 func (f *recordFilter) filter(now time.Time, usual audit.Type) (*filter.Filter, error) {
-	chosen := audit.Filter{From: f.From.Time, To: f.To.Time, User: f.User, App: f.App, Effect: audit.Effect(f.Effect), Reason: f.Reason,
-		RequestID: f.RequestID, Type: audit.Type(f.Type), Code: f.Code}
+	chosen := audit.Filter{From: f.From.Time, To: f.To.Time, User: f.User, App: f.App, Effect: audit.Effect(given(f.Effect)), Reason: f.Reason,
+		RequestID: f.RequestID, Type: audit.Type(given(f.Type)), Code: f.Code}
 	if f.Since != 0 {
 		if !f.From.IsZero() {
 			return nil, errors.New("--from and --since say the same: give one")
@@ -66,9 +66,9 @@ func (f *recordFilter) filter(now time.Time, usual audit.Type) (*filter.Filter, 
 		return nil, errors.New("the period ends before it begins: see --from and --to")
 	}
 	switch {
-	case f.Type == "all":
+	case chosen.Type == "all":
 		chosen.Type = ""
-	case f.Type == "" && f.Log == audit.DecisionLog && f.Code == "" && f.Where == "":
+	case f.Type == nil && f.Log == audit.DecisionLog && f.Code == "" && f.Where == "":
 		chosen.Type = usual
 	}
 	flags, err := filter.From(chosen)
@@ -84,8 +84,8 @@ func (f *recordFilter) filter(now time.Time, usual audit.Type) (*filter.Filter, 
 
 // described is the choice for the control log: what was asked for, in the words of the command line.
 func (f *recordFilter) described() map[string]string {
-	all := map[string]string{"from": f.From.String(), "to": f.To.String(), "user": f.User, "app": f.App, "effect": f.Effect,
-		"reason": f.Reason, "request_id": f.RequestID, "type": f.Type, "code": f.Code, "where": f.Where}
+	all := map[string]string{"from": f.From.String(), "to": f.To.String(), "user": f.User, "app": f.App, "effect": given(f.Effect),
+		"reason": f.Reason, "request_id": f.RequestID, "type": given(f.Type), "code": f.Code, "where": f.Where}
 	if f.Since != 0 {
 		all["since"] = f.Since.String()
 	}
@@ -95,6 +95,14 @@ func (f *recordFilter) described() map[string]string {
 		}
 	}
 	return all
+}
+
+// given is the value of a flag, or nothing without it.
+func given(flag *string) string {
+	if flag == nil {
+		return ""
+	}
+	return *flag
 }
 
 type auditTailCommand struct {

@@ -45,7 +45,7 @@ func (c *auditCorpusCommand) Run(in *invocation) error {
 	if err != nil {
 		return err
 	}
-	source, err := in.openRecorded("corpus", replayFlags{Replay: c.Replay, Where: c.Where})
+	source, err := in.openRecorded("audit corpus", replayFlags{Replay: c.Replay, Where: c.Where})
 	if err != nil {
 		return err
 	}

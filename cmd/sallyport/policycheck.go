@@ -21,13 +21,13 @@ import (
 
 // policyCheckCommand finds what is wrong with a policy.
 type policyCheckCommand struct {
-	Policy    string `arg:"" optional:"" help:"The policy: ${policy}" placeholder:"POLICY"`
-	Directory string `help:"The file that says which people and groups there are. Default: directory.yaml beside the policy." type:"existingfile" placeholder:"FILE"`
-	FailOn    string `help:"Say no because of findings that are at least so grave: error, warning or note." enum:"error,warning,note" default:"warning"`
-	Explain   string `help:"Explain a rule, with examples, and check nothing; all lists them." placeholder:"RULE"`
-	Schema    string `help:"Print the JSON Schema of input, data or decision, and check nothing." enum:",input,data,decision" default:"" placeholder:"DOCUMENT"`
-	JSON      bool   `name:"json" help:"Print JSON." xor:"form"`
-	Markdown  bool   `help:"Print Markdown for a pull request." xor:"form"`
+	Policy    string  `arg:"" optional:"" help:"The policy: ${policy}" placeholder:"POLICY"`
+	Directory string  `help:"The file that says which people and groups there are. Default: directory.yaml beside the policy." type:"existingfile" placeholder:"FILE"`
+	FailOn    string  `help:"Say no because of findings that are at least so grave: error, warning or note." enum:"error,warning,note" default:"warning"`
+	Explain   string  `help:"Explain a rule, with examples, and check nothing; all lists them." placeholder:"RULE"`
+	Schema    *string `help:"Print the JSON Schema of input, data or decision, and check nothing." enum:"input,data,decision" placeholder:"DOCUMENT"`
+	JSON      bool    `name:"json" help:"Print JSON." xor:"form"`
+	Markdown  bool    `help:"Print Markdown for a pull request." xor:"form"`
 }
 
 // Help is what the command's own help adds.
@@ -44,8 +44,8 @@ The exit code is 1 when there is an error or a warning (see --fail-on), and 2 wh
 // Run prints what is found.
 func (c *policyCheckCommand) Run(in *invocation) error {
 	switch {
-	case c.Schema != "":
-		return printSchema(in.out, c.Schema)
+	case c.Schema != nil:
+		return printSchema(in.out, *c.Schema)
 	case c.Explain != "":
 		return c.explain(in.out)
 	}

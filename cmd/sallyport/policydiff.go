@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,7 +28,7 @@ type policyDiffCommand struct {
 	FailOn   *string `help:"Exit with 1 when a finding meets this condition (CEL), such as 'gained && resource.sensitivity == \"high\"'." placeholder:"CONDITION"`
 	ExitCode bool    `help:"Exit with 1 when somebody gains or loses access, or the like: on any finding but reason_only."`
 	Reasons  bool    `help:"List also what has another reason or rule, and the same answer. JSON always has it."`
-	By       string  `help:"Sum up by people, groups, apps or rules in place of listing findings." enum:",people,groups,apps,rules" default:""`
+	By       *string `help:"Sum up by people, groups, apps or rules in place of listing findings." enum:"people,groups,apps,rules" placeholder:"WHAT"`
 	JSON     bool    `help:"Print JSON." xor:"form"`
 	Markdown bool    `help:"Print Markdown for a pull request." xor:"form"`
 }
@@ -134,8 +135,16 @@ func (c *policyDiffCommand) addMatrix(in *invocation, r *diff.Report, d *directo
 	if err != nil {
 		return err
 	}
-	r.AddMatrix(m, d, c.Matrix, zone.String())
+	r.AddMatrix(m, d, fileName(c.Matrix), zone.String())
 	return nil
+}
+
+// fileName is a file as others know it, who read the report elsewhere: its path in this folder, or its name.
+func fileName(path string) string {
+	if path = nearer(path); filepath.IsAbs(path) {
+		return filepath.Base(path)
+	}
+	return path
 }
 
 func describePolicy(p *reviewed) diff.Policy {
@@ -195,9 +204,9 @@ func (c *policyDiffCommand) printText(out io.Writer, r *diff.Report) error {
 	for _, line := range introduction(r) {
 		fmt.Fprintln(out, inert(line))
 	}
-	if c.By != "" {
+	if c.By != nil {
 		fmt.Fprintln(out)
-		return printTable(out, sumHead(r), sumRows(r, c.By))
+		return printTable(out, sumHead(r), sumRows(r, *c.By))
 	}
 	for _, change := range review.Changes() {
 		rows := c.rows(r, change)
@@ -221,8 +230,8 @@ func (c *policyDiffCommand) printMarkdown(out io.Writer, r *diff.Report) error {
 		fmt.Fprintf(out, "%s  \n", markdownText(line))
 	}
 	fmt.Fprintln(out)
-	if c.By != "" {
-		markdownTable(out, sumHead(r), sumRows(r, c.By))
+	if c.By != nil {
+		markdownTable(out, sumHead(r), sumRows(r, *c.By))
 		return nil
 	}
 	for _, change := range review.Changes() {

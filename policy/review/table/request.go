@@ -141,6 +141,9 @@ func (w *Who) find(d *directory.Directory) ([]*directory.Person, error) {
 		return members(d, func(*directory.Person) bool { return true }), nil
 	}
 	p, found := d.Find(w.Word)
+	if !found && len(d.People) == 0 {
+		return nil, fmt.Errorf("nobody is called %q: there is no directory with people", w.Word)
+	}
 	if !found {
 		return nil, fmt.Errorf("the directory has nobody called %q", w.Word)
 	}
