@@ -24,7 +24,7 @@ import (
 // treated so, is written and tested to raise none.
 //
 // Partial evaluation in OPA leaves rules with else as they are, and rewrites the terms it meets, data included, in place.
-// It therefore has a compiler of its own for the shipped modules, without else, a copy of the app's data for each run, and runs alone.
+// It therefore has a compiler of its own for the shipped modules, without else (see loosen), a copy of the app's data for each run, and runs alone.
 type analyst struct {
 	mu       sync.Mutex
 	live     *ast.Compiler // read only
@@ -38,7 +38,7 @@ func newAnalyst(live *ast.Compiler, c *contents) (*analyst, error) {
 	shipped.modules = slices.DeleteFunc(slices.Clone(c.modules), func(m module) bool {
 		return strings.HasPrefix(m.name, operatorPrefix)
 	})
-	compiler, err := shipped.compileUnchained()
+	compiler, err := shipped.compileForParts(loosen)
 	if err != nil {
 		return nil, err
 	}

@@ -28,7 +28,7 @@ type Parts struct {
 
 // Parts prepares to evaluate the policy in part.
 func (b *Bundle) Parts() (*Parts, error) {
-	compiler, err := b.contents.compileUnchained()
+	compiler, err := b.contents.compileForParts(unchain)
 	if err != nil {
 		return nil, err
 	}

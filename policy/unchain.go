@@ -6,14 +6,14 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// compileUnchained is compile for evaluation in part.
-func (c *contents) compileUnchained() (*ast.Compiler, error) {
+// compileForParts is compile with the rules that have else written in another way, for evaluation in part.
+func (c *contents) compileForParts(rewrite func(*ast.Module)) (*ast.Compiler, error) {
 	modules, err := c.parse()
 	if err != nil {
 		return nil, err
 	}
 	for _, m := range modules {
-		unchain(m)
+		rewrite(m)
 	}
 	caps, err := capabilities(c.capabilities)
 	if err != nil {
@@ -24,6 +24,19 @@ func (c *contents) compileUnchained() (*ast.Compiler, error) {
 		return nil, problemsOf(compiler.Errors)
 	}
 	return compiler, nil
+}
+
+// loosen writes rules with else as rules of their own, whether those before them hold or not. What a chain can read is
+// what any of them can: their denials, which unchain adds, say nothing more of it and take most of the time.
+func loosen(m *ast.Module) {
+	for _, r := range m.Rules { // not over those that are added
+		for r.Else != nil {
+			next := r.Else
+			r.Else = nil
+			m.Rules = append(m.Rules, next)
+			r = next
+		}
+	}
 }
 
 // unchain writes rules with else as rules of their own, each on condition that those before it do not hold: OPA evaluates
