@@ -53,10 +53,13 @@ type Constants struct {
 	Numbers []int64
 	Reads   []string // places under input, as deep as they are written: subject.claims.team, resource.segments.0
 	Calls   []string // the built-in functions
+	Sites   []Site   // where they are called with something of the path or the method
 	Members bool     // of subject.groups it only asks whether texts among Strings are in it
 	Relates bool     // it may hold the path against who asks: everybody's own page
 	Access  bool     // it asks data.sallyport.authz.access
 	All     bool     // it reads input in a way that does not tell which part
+
+	compared []comparison // for At and Apart
 }
 
 // Shipped reports whether the policy has the Rego that this program ships, so that its access rules mean what
@@ -164,7 +167,7 @@ func (e *Engine) Constants(ctx context.Context, app string) (*Constants, error) 
 		return nil, nil
 	}
 	g := newGatherer(ctx, e)
-	g.reference(append(refApp.Copy(), ast.StringTerm(app), ast.StringTerm("decision")))
+	g.decision(app)
 	return g.constants(), g.err
 }
 
@@ -185,11 +188,11 @@ func (e *Engine) Fingerprint(ctx context.Context, app string) (string, error) {
 	}
 	if e.Own(app) {
 		g := newGatherer(ctx, e)
-		g.reference(append(refApp.Copy(), ast.StringTerm(app), ast.StringTerm("decision")))
+		g.decision(app)
 		if g.err != nil {
 			return "", g.err
 		}
-		part(h, g.texts(), g.documents)
+		part(h, g.texts(), g.documentTexts())
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
@@ -211,29 +214,41 @@ type gatherer struct {
 	ctx       context.Context
 	engine    *Engine
 	visited   map[*ast.Rule]bool
+	entries   []*ast.Rule // the decision
 	strings   map[string]bool
 	numbers   map[int64]bool
 	reads     map[string]bool
 	calls     map[string]bool
-	documents map[string]string // data that is no rule, by reference
-	loose     bool              // subject.groups is used for more than asking what is in it
-	relates   bool              // the path is held against who asks
+	documents map[string]ast.Value // data that is no rule, by reference
+	links     *links
+	loose     bool // subject.groups is used for more than asking what is in it
+	relates   bool // the path is held against who asks
 	access    bool
 	all       bool
 	err       error
 }
 
 func newGatherer(ctx context.Context, e *Engine) *gatherer {
-	return &gatherer{
+	g := &gatherer{
 		ctx: ctx, engine: e, visited: make(map[*ast.Rule]bool), strings: make(map[string]bool), numbers: make(map[int64]bool),
-		reads: make(map[string]bool), calls: make(map[string]bool), documents: make(map[string]string),
+		reads: make(map[string]bool), calls: make(map[string]bool), documents: make(map[string]ast.Value),
 	}
+	g.links = newLinks(g)
+	return g
+}
+
+// decision follows the app's own package from its decision on.
+func (g *gatherer) decision(app string) {
+	r := append(refApp.Copy(), ast.StringTerm(app), ast.StringTerm("decision"))
+	g.entries = g.engine.compiler.GetRulesDynamicWithOpts(r, ast.RulesOptions{IncludeHiddenModules: true})
+	g.reference(r)
 }
 
 func (g *gatherer) constants() *Constants {
 	return &Constants{
 		Strings: sortedNames(g.strings), Numbers: slices.Sorted(maps.Keys(g.numbers)), Reads: sortedNames(g.reads),
-		Calls: sortedNames(g.calls), Members: !g.loose && !g.all && !g.reads["subject"], Relates: g.relates, Access: g.access, All: g.all,
+		Calls: sortedNames(g.calls), Sites: g.sites(), Members: !g.loose && !g.all && !g.reads["subject"], Relates: g.relates, Access: g.access, All: g.all,
+		compared: g.links.comparisons(),
 	}
 }
 
@@ -269,11 +284,14 @@ func (g *gatherer) walk(x any) {
 				g.walk(t)
 			}
 		case *ast.Expr:
-			if x.IsCall() {
-				g.calls[strings.TrimPrefix(x.Operator().String(), guardPrefix)] = true
+			if x.IsCall() && g.call(x.Terms.([]*ast.Term)) {
+				for _, w := range x.With {
+					g.walk(w)
+				}
+				return true
 			}
 		case ast.Call:
-			g.calls[strings.TrimPrefix(x[0].String(), guardPrefix)] = true
+			return g.call(x)
 		case *ast.With:
 			g.all = true
 		case ast.Ref:
@@ -300,12 +318,35 @@ func (g *gatherer) walk(x any) {
 	}).Walk(x)
 }
 
-func (g *gatherer) number(n ast.Number) {
-	if i, whole := n.Int64(); whole {
-		g.numbers[i] = true
-	} else if f, ok := n.Float64(); ok && f > -1e18 && f < 1e18 {
-		g.numbers[int64(f)] = true
+// call notes a function, and reports whether it has taken in the arguments as well: object.get with constants reads what
+// they name, and no more.
+func (g *gatherer) call(terms []*ast.Term) bool {
+	g.calls[strings.TrimPrefix(terms[0].String(), guardPrefix)] = true
+	r, ok := constantGet(terms)
+	if !ok {
+		return false
 	}
+	g.read(r)
+	g.loose = g.loose || r.HasPrefix(refGroups)
+	for _, t := range terms[3:] {
+		g.walk(t)
+	}
+	return true
+}
+
+func (g *gatherer) number(n ast.Number) {
+	if i, ok := wholeOf(n); ok {
+		g.numbers[i] = true
+	}
+}
+
+// wholeOf is a number without its fraction; false if it is too large.
+func wholeOf(n ast.Number) (int64, bool) {
+	if i, whole := n.Int64(); whole {
+		return i, true
+	}
+	f, ok := n.Float64()
+	return int64(f), ok && f > -1e18 && f < 1e18
 }
 
 func (g *gatherer) reference(r ast.Ref) {
@@ -323,14 +364,7 @@ func (g *gatherer) reference(r ast.Ref) {
 
 // read notes a place under input, up to the first part that is no name.
 func (g *gatherer) read(r ast.Ref) {
-	var names []string
-	for _, t := range r[1:] {
-		name, constant := placeName(t)
-		if !constant {
-			break
-		}
-		names = append(names, name)
-	}
+	names := placeNames(r)
 	if len(names) == 0 {
 		g.all = true
 	}
@@ -360,9 +394,11 @@ func (g *gatherer) data(r ast.Ref) {
 		}
 		if !g.visited[rule] {
 			g.visited[rule] = true
-			g.walk(rule)
-			g.loose = g.loose || !asksMembersOnly(rule)
-			g.relates = g.relates || relates(rule)
+			plain := direct(rule)
+			g.walk(plain)
+			g.links.walk(rule, plain, slices.Contains(g.entries, rule))
+			g.loose = g.loose || !asksMembersOnly(plain)
+			g.relates = g.relates || relates(plain)
 		}
 	}
 	g.document(r.ConstantPrefix())
@@ -370,23 +406,42 @@ func (g *gatherer) data(r ast.Ref) {
 
 // document takes in what the policy's data holds at a place, or nothing.
 func (g *gatherer) document(r ast.Ref) {
+	if v := g.documentAt(r); v != nil {
+		g.walk(ast.NewTerm(v))
+	}
+}
+
+// documentAt is what the policy's data holds at a place; nil for nothing.
+func (g *gatherer) documentAt(r ast.Ref) ast.Value {
+	name := r.String()
+	if v, known := g.documents[name]; known {
+		return v
+	}
 	path, err := storage.NewPathForRef(r)
 	if err != nil {
-		return // not a place of data
+		return nil // not a place of data
 	}
 	value, err := g.engine.store.Read(g.ctx, g.engine.txn, path)
 	if storage.IsNotFound(err) {
-		return
+		return nil
+	}
+	var v ast.Value
+	if err == nil {
+		v, err = ast.InterfaceToValue(value)
 	}
 	if err != nil {
 		g.err = fmt.Errorf("reading %v: %w", r, err)
-		return
+		return nil
 	}
-	v, err := ast.InterfaceToValue(value)
-	if err != nil {
-		g.err = fmt.Errorf("reading %v: %w", r, err)
-		return
+	g.documents[name] = v
+	return v
+}
+
+// documentTexts are the data that was read, as text.
+func (g *gatherer) documentTexts() map[string]string {
+	texts := make(map[string]string, len(g.documents))
+	for name, v := range g.documents {
+		texts[name] = v.String()
 	}
-	g.documents[r.String()] = v.String()
-	g.walk(ast.NewTerm(v))
+	return texts
 }

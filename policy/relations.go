@@ -116,10 +116,10 @@ func relates(r *ast.Rule) bool {
 func originOf(e *ast.Expr, origins map[ast.Var]origin) (of origin) {
 	ast.WalkVars(e, func(v ast.Var) bool { of |= origins[v]; return false })
 	ast.WalkRefs(e, func(r ast.Ref) bool {
-		if r.HasPrefix(refPath) || r.HasPrefix(refSegments) {
+		if r.HasPrefix(refPath) || r.HasPrefix(refSegments) || refPath.HasPrefix(r) {
 			of |= fromPath
 		}
-		if r.HasPrefix(refSubject) {
+		if r.HasPrefix(refSubject) || refSubject.HasPrefix(r) {
 			of |= fromPerson
 		}
 		return false
