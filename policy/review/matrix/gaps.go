@@ -38,6 +38,9 @@ func (s *survey) gaps() {
 				say("reads input." + place + ", of which no values were tried")
 			}
 		}
+		for _, site := range unknownSites(p.own) {
+			say("looks into paths by " + site + ", which is not understood")
+		}
 		for _, name := range calendar {
 			if slices.Contains(p.own.Calls, name) {
 				say("calls " + name + "; one week was tried")

@@ -25,18 +25,17 @@ func ownGlobs(c *policy.Constants) []string {
 		return strings.HasPrefix(r, "resource.segments") && r != "resource.segments.0" || r == "resource"
 	})
 	var globs []string
-	for _, text := range c.Strings {
-		if text == "" || len(text) > 256 || strings.Contains(text, " ") || decisionWords[text] {
+	for _, text := range pathTexts(c) {
+		if text == "" || len(text) > 256 || strings.Count(text, " ") > 1 || decisionWords[text] {
 			continue
 		}
 		if regex && strings.ContainsAny(text, `\^$.|?*+()[]{}`) {
 			globs = append(globs, regexGlobs(text)...)
 		}
+		if isGlob(text) && calls("glob.match") {
+			globs = append(globs, regexGlobs(globExpression(text))...)
+		}
 		if strings.Contains(text, "*") {
-			if calls("glob.match") && strings.HasPrefix(text, "/") {
-				one := strings.ReplaceAll(text, "**", "*")
-				globs = append(globs, one, strings.ReplaceAll(one, "*", "*/*"))
-			}
 			continue
 		}
 		if strings.HasPrefix(text, "/") {
@@ -71,6 +70,14 @@ func ownGlobs(c *policy.Constants) []string {
 	return slices.DeleteFunc(globs, func(g string) bool { return !strings.HasPrefix(g, "/") })
 }
 
+// pathTexts are the texts that a package may hold against paths.
+func pathTexts(c *policy.Constants) []string {
+	if !readsPlace(c, "resource.path") && !readsPlace(c, "resource.segments") {
+		return nil
+	}
+	return c.Strings
+}
+
 // mostRelated bounds the paths that are made of people's own words.
 const mostRelated = 600
 
@@ -81,7 +88,7 @@ func (s *survey) relatedGlobs() []string {
 		if p.own == nil || !p.own.Relates {
 			continue
 		}
-		begins := beginnings(p.own)
+		begins := beginnings(p.own.At("resource.path", "resource.segments"))
 		for i := range s.people {
 			for _, word := range wordsOf(&s.people[i].subject, p.own) {
 				for _, begin := range begins {
@@ -162,6 +169,18 @@ func regexGlobs(expr string) []string {
 	}
 	for i := range texts {
 		texts[i] = strings.NewReplacer("\x02", "", "\x03", "").Replace(texts[i])
+		if !strings.HasPrefix(texts[i], "/") {
+			texts[i] = "/" + texts[i] // of a segment
+			texts = append(texts, "/*"+texts[i])
+		}
+	}
+	for _, t := range texts {
+		for strings.Contains(t, "**") {
+			t = strings.ReplaceAll(t, "**", "*")
+		}
+		if n := strings.Count(t, "*"); n > 0 && n <= 3 { // a star may stop at a slash, and be something
+			texts = append(texts, strings.ReplaceAll(t, "*", "*/*"), strings.ReplaceAll(t, "*", ""))
+		}
 	}
 	return texts
 }
@@ -173,6 +192,9 @@ const mostTexts = 64
 func expand(re *syntax.Regexp) []string {
 	switch re.Op {
 	case syntax.OpLiteral:
+		if cases := casesOf(string(re.Rune)); re.Flags&syntax.FoldCase != 0 && len(cases) > 0 {
+			return cases[:2] // as they are usually written
+		}
 		return []string{string(re.Rune)}
 	case syntax.OpBeginText, syntax.OpBeginLine:
 		return []string{"\x02"}
@@ -213,13 +235,15 @@ func expand(re *syntax.Regexp) []string {
 	return []string{""}
 }
 
-// classTexts is a star for what excludes a few characters, and else one character that belongs to it.
-func classTexts(re *syntax.Regexp) []string {
-	if len(re.Rune) > 0 && re.Rune[len(re.Rune)-1] > 0xffff {
-		return []string{"*"}
+// classTexts are the characters of a class of few, and else a star.
+func classTexts(re *syntax.Regexp) (texts []string) {
+	for _, span := range spans(re.Rune) {
+		if span[1]-span[0] > 2 || len(texts) > 4 {
+			return []string{"*"}
+		}
+		for r := span[0]; r <= span[1]; r++ {
+			texts = append(texts, string(r))
+		}
 	}
-	if len(re.Rune) == 0 {
-		return []string{""}
-	}
-	return []string{string(re.Rune[0])}
+	return texts
 }

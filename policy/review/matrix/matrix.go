@@ -171,6 +171,7 @@ func lookAt(ctx context.Context, cfg *Config, name string) (*survey, error) {
 		return nil, err
 	}
 	s.collect()
+	s.tellSamples()
 	s.check(rand.New(rand.NewPCG(cfg.Seed, uint64(len(name)))))
 	return s, nil
 }

@@ -101,7 +101,7 @@ func (s *survey) madeUp() []directory.Person {
 		if p.own == nil {
 			continue
 		}
-		for _, text := range p.own.Strings {
+		for _, text := range personTexts(p.own) {
 			local, domain, address := strings.Cut(text, "@")
 			switch {
 			case address && local != "" && domain != "" && readsPlace(p.own, "subject.email"):

@@ -42,11 +42,7 @@ func (s *survey) methodsAxis() axis {
 		if p.own == nil {
 			continue
 		}
-		for _, text := range p.own.Strings {
-			if methodText.MatchString(text) && readsPlace(p.own, "action.method") {
-				verbs = append(verbs, text)
-			}
-		}
+		verbs = append(verbs, methodTexts(p.own)...)
 		actions = actions || readsPlace(p.own, "action.name")
 		sockets = sockets || readsPlace(p.own, "action.upgrade")
 	}
@@ -111,6 +107,7 @@ func (s *survey) pathsAxis() axis {
 		s.incomplete = append(s.incomplete, fmt.Sprintf("app %s: its packages look into paths in more than %d ways; not all of their combinations were tried", s.app.Name, mostGlobs))
 	}
 	s.paths = classes(slices.Collect(maps.Keys(globs)))
+	s.addSamples()
 	words := fillers(s.paths)
 	a := axis{name: "path"}
 	for i := range s.paths {

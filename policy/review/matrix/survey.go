@@ -23,6 +23,7 @@ type survey struct {
 	people  []person
 	methods []method
 	paths   []pattern
+	samples []sample // paths tried for their own sake; they come first
 	week    *week
 	ages    []int64 // where the spans of the axis of ages begin, in seconds
 
