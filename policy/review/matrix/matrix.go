@@ -8,7 +8,8 @@
 // asked about as well, and an answer that differs from the one that was to stand for it makes the result incomplete.
 //
 // What it sees in part only: of conditions that hold one part of the input against another, those on paths that name the
-// person; of regular expressions, a few texts that match them.
+// person; of regular expressions, of texts in any case, and of numbers and lengths in paths, texts on both sides of each
+// constant. A difference that shows on such a text only makes the result incomplete.
 package matrix
 
 import (
