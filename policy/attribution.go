@@ -23,13 +23,13 @@ func (c *Constants) At(places ...string) *Constants {
 	if c.All {
 		return c
 	}
-	all := comparison{}
+	var all comparison
 	for _, one := range c.comparisons(places) {
 		all.strings = append(all.strings, one.strings...)
 		all.numbers = append(all.numbers, one.numbers...)
 		all.calls = append(all.calls, one.calls...)
 	}
-	return c.only(&all)
+	return c.only(&all, places)
 }
 
 // Apart are the constants of At, those apart that nothing connects.
@@ -39,14 +39,15 @@ func (c *Constants) Apart(places ...string) []*Constants {
 	}
 	var list []*Constants
 	for _, one := range c.comparisons(places) {
-		list = append(list, c.only(one))
+		list = append(list, c.only(one, places))
 	}
 	return list
 }
 
 // only is c as if it held nothing else than what stands in a comparison.
-func (c *Constants) only(one *comparison) *Constants {
+func (c *Constants) only(one *comparison, places []string) *Constants {
 	narrow := *c
+	narrow.compared = []comparison{{places: slices.Concat(one.places, places), strings: one.strings, numbers: one.numbers, calls: one.calls}}
 	narrow.Strings, narrow.Numbers, narrow.Calls = sortedOnce(one.strings), sortedOnce(one.numbers), sortedOnce(one.calls)
 	return &narrow
 }

@@ -32,7 +32,7 @@ func (s *survey) networkAxis() axis {
 		if p.own == nil || !readsPlace(p.own, "context.client.ip") {
 			continue
 		}
-		for _, text := range p.own.Strings {
+		for _, text := range p.own.At("context.client.ip").Strings {
 			if n, err := netip.ParsePrefix(text); err == nil {
 				found[n.Masked()] = true
 			} else if ip, err := netip.ParseAddr(text); err == nil {
@@ -152,7 +152,7 @@ func (s *survey) acrAxis() axis {
 			}
 		}
 		if p.own != nil && readsPlace(p.own, "subject.authn.acr") {
-			for _, text := range p.own.Strings {
+			for _, text := range p.own.At("subject.authn.acr").Strings {
 				if plausibleWord(text) {
 					named[text] = true
 				}
@@ -196,7 +196,7 @@ func (s *survey) ageAxis() axis {
 			}
 		}
 		if p.own != nil && (readsPlace(p.own, "subject.authn.age_s") || readsPlace(p.own, "subject.authn.time")) {
-			for n := range numbersAround(p.own) {
+			for n := range numbersAround(p.own.At("subject.authn.age_s", "subject.authn.time")) {
 				starts[n] = true
 			}
 		}
@@ -258,7 +258,7 @@ func (s *survey) otherAxes() []axis {
 		var readers []*policy.Constants
 		for _, p := range s.sides {
 			if p.own != nil && readsPlace(p.own, o.place) {
-				readers = append(readers, p.own)
+				readers = append(readers, p.own.At(o.place))
 			}
 		}
 		if len(readers) == 0 {

@@ -75,7 +75,7 @@ func pathTexts(c *policy.Constants) []string {
 	if !readsPlace(c, "resource.path") && !readsPlace(c, "resource.segments") {
 		return nil
 	}
-	return c.Strings
+	return c.At("resource.path", "resource.segments").Strings
 }
 
 // mostRelated bounds the paths that are made of people's own words.
@@ -108,7 +108,7 @@ func (s *survey) relatedGlobs() []string {
 // beginnings are what may precede a person's word in a path.
 func beginnings(c *policy.Constants) []string {
 	begins := []string{"/"}
-	for _, text := range c.Strings {
+	for _, text := range pathTexts(c) {
 		text, _, _ = strings.Cut(text, "%")
 		text = strings.Trim(text, "/")
 		if plausibleWord(strings.ReplaceAll(text, "/", "")) && !decisionWords[text] {

@@ -61,7 +61,7 @@ func appendRead(key []byte, s *policy.Subject, v view) []byte {
 	}
 	groups := s.Groups
 	if v.own != nil && v.own.Members && !v.opaque {
-		groups = slices.DeleteFunc(slices.Clone(groups), func(g string) bool { _, named := slices.BinarySearch(v.own.Strings, g); return !named })
+		groups = slices.DeleteFunc(slices.Clone(groups), func(g string) bool { _, named := slices.BinarySearch(v.texts.groups, g); return !named })
 	}
 	read := map[string]any{"type": s.Type}
 	for place, what := range map[string]any{

@@ -84,24 +84,35 @@ type pattern struct {
 }
 
 func (s *survey) pathsAxis() axis {
-	globs := map[string]bool{"/": true, "/*": true}
+	globs := map[string]origin{"/": {}, "/*": {}}
+	add := func(glob string, from origin) {
+		if _, known := globs[glob]; !known {
+			globs[glob] = from
+		}
+	}
+	class := ofPackages
 	for _, p := range s.sides {
 		for i := range p.rules {
 			for _, e := range p.rules[i].Exact {
-				globs[e] = true
+				add(e, origin{class: ofRules})
 			}
 			for _, b := range p.rules[i].Below {
-				globs[b], globs[b+"*"] = true, true
+				add(b, origin{class: ofRules})
+				add(b+"*", origin{class: ofRules})
 			}
 		}
 		if p.own != nil && (readsPlace(p.own, "resource.path") || readsPlace(p.own, "resource.segments")) {
-			for _, g := range ownGlobs(p.own) {
-				globs[g] = true
+			for _, one := range p.own.Apart("resource.path", "resource.segments") {
+				of := origin{class, len(one.Strings) < 2, len(one.At("subject").Strings) > 0}
+				for _, g := range ownGlobs(one) {
+					add(g, of)
+				}
+				class++
 			}
 		}
 	}
 	for _, g := range s.relatedGlobs() {
-		globs[g] = true
+		add(g, origin{class: ofPeople, alone: true})
 	}
 	if left := combine(globs); left {
 		s.incomplete = append(s.incomplete, fmt.Sprintf("app %s: its packages look into paths in more than %d ways; not all of their combinations were tried", s.app.Name, mostGlobs))
@@ -127,46 +138,6 @@ func (s *survey) pathsAxis() axis {
 		a.values = append(a.values, v)
 	}
 	return a
-}
-
-// mostGlobs bounds the classes of paths of one app.
-const mostGlobs = 2_000
-
-// combine adds what paths look like that belong to two classes neither of which lies in the other: below a folder and with
-// an end. It reports whether some are left out.
-func combine(globs map[string]bool) (left bool) {
-	var begins, wild []string
-	for _, g := range slices.Sorted(maps.Keys(globs)) {
-		if begin, open := strings.CutSuffix(g, "*"); open && begin != "/" {
-			begins = append(begins, begin)
-		}
-		if strings.HasPrefix(g, "/*") && g != "/*" {
-			wild = append(wild, g[len("/*"):])
-		}
-	}
-	for _, first := range wild {
-		if !strings.HasSuffix(first, "*") || strings.HasPrefix(first, "/") {
-			continue
-		}
-		for _, second := range wild[:len(wild):len(wild)] {
-			if first != second && !strings.HasPrefix(second, "/") && len(wild) < mostGlobs {
-				wild = append(wild, first+second)
-				globs["/*"+first+second] = true
-			}
-		}
-	}
-	for _, begin := range begins {
-		for _, end := range wild {
-			if len(globs) >= mostGlobs {
-				return true
-			}
-			globs[begin+"*"+end] = true
-			if strings.HasSuffix(begin, "/") && strings.HasPrefix(end, "/") {
-				globs[begin+end[1:]] = true
-			}
-		}
-	}
-	return false
 }
 
 // fillers are texts that a star may stand for and that could matter: the fixed parts of all patterns, or anything.

@@ -72,6 +72,7 @@ type side struct {
 	facts  policy.App
 	rules  []policy.Selector
 	own    *policy.Constants // nil: access rules alone decide
+	texts  *named            // of own
 	opaque bool              // its Rego is not what this program ships: its rules may mean anything
 }
 
@@ -79,7 +80,13 @@ type side struct {
 type view struct {
 	rule   *policy.Selector
 	own    *policy.Constants
+	texts  *named
 	opaque bool
+}
+
+// named are the texts that a package compares with some places.
+type named struct {
+	groups, weekdays []string
 }
 
 // reads reports whether the app's own package reads a place under input, or part of it.
@@ -111,6 +118,9 @@ func newSurvey(ctx context.Context, cfg *Config, name string) (*survey, error) {
 		}
 		if p.own, err = e.Constants(ctx, name); err != nil {
 			return nil, err
+		}
+		if p.own != nil {
+			p.texts = &named{p.own.At("subject.groups").Strings, p.own.At("context.weekday").Strings}
 		}
 		if prints[i], err = e.Fingerprint(ctx, name); err != nil {
 			return nil, err
@@ -162,7 +172,7 @@ func (s *survey) pairs() []*pair {
 
 // view is what of the policy decides a method and path.
 func (p *side) view(s *survey, method, path int) view {
-	v := view{own: p.own, opaque: p.opaque && p.has}
+	v := view{own: p.own, texts: p.texts, opaque: p.opaque && p.has}
 	if !p.has || p.own != nil && !p.own.Access {
 		return v
 	}

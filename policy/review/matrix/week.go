@@ -81,7 +81,8 @@ func (p *side) cuts(monday time.Time) []time.Time {
 			minutes = append(minutes, h.From, h.To)
 		}
 	}
-	if c := p.own; c != nil {
+	if p.own != nil {
+		c := p.own.At("context")
 		if readsPlace(c, "context.hour") {
 			for _, n := range c.Numbers {
 				if n >= 0 && n < 24 {
@@ -130,8 +131,11 @@ func minuteIn(text string) (int, bool) {
 
 // moments are those around each date that the app's own package names.
 func (p *side) moments() []time.Time {
-	c := p.own
-	if c == nil || !readsPlace(c, "context.time") && !readsPlace(c, "context.time_ns") {
+	if p.own == nil {
+		return nil
+	}
+	c := p.own.At("context.time", "context.time_ns")
+	if !readsPlace(c, "context.time") && !readsPlace(c, "context.time_ns") {
 		return nil
 	}
 	var list []time.Time
@@ -184,7 +188,7 @@ func (w *week) axis(sides [2]*side) axis {
 			if v.rule != nil {
 				fmt.Fprintf(&b, "%t ", open(v.rule, day, local.Hour()*60+local.Minute()))
 			}
-			if v.reads("context.weekday") && (v.own == nil || slices.Contains(v.own.Strings, day)) {
+			if v.reads("context.weekday") && (v.own == nil || slices.Contains(v.texts.weekdays, day)) {
 				b.WriteString(day)
 			}
 			if v.reads("context.hour") {
