@@ -62,7 +62,9 @@ func (w *world) something(a *audit.Audit, m *machine) {
 		w.decide(a, 1)
 	}
 	w.keys.mu.Lock()
-	w.keys.down = w.rnd.IntN(12) == 0
+	if w.keys.down = w.rnd.IntN(12) == 0; w.keys.down {
+		w.unsigned++
+	}
 	w.keys.mu.Unlock()
 }
 
@@ -109,7 +111,7 @@ func (w *world) expects(f Finding) bool {
 	case ClassSilence:
 		return w.steps > 0 || w.outages > 0
 	case ClassTile:
-		return w.crashes > 0
+		return w.crashes+w.unsigned > 0
 	case ClassTail:
 		return true
 	}

@@ -216,6 +216,7 @@ type world struct {
 	outages  int
 	steps    int
 	crashes  int
+	unsigned int // times that the key process did not answer, and tiles were not made durable with a checkpoint
 	runs     int
 	appended atomic.Int64
 	ids      []string
