@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
@@ -350,7 +351,7 @@ func TestBundlesFromAnAddress(t *testing.T) {
 	var unchanged atomic.Int64
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		packed := *serving.Load()
-		etag := fmt.Sprintf(`"%x"`, len(packed))
+		etag := fmt.Sprintf(`"%x"`, sha256.Sum256(packed))
 		switch {
 		case down.Load():
 			w.WriteHeader(http.StatusBadGateway)
