@@ -42,14 +42,14 @@ func Compare(from, to *policy.Verdict) Change {
 		return StepUpAdded
 	case from.Allow && !to.Allow:
 		return Revoked
-	case Doubtful(from) != Doubtful(to):
-		return Failing
 	case from.Allow && !reflect.DeepEqual(from.Decision.Obligations, to.Decision.Obligations):
 		return Obligations
 	case from.Reason == policy.ReasonStepUp && to.Reason != policy.ReasonStepUp:
 		return Revoked // whoever signed in again got in
 	case to.Reason == policy.ReasonStepUp && from.Reason != policy.ReasonStepUp:
 		return Gained // whoever signs in again gets in
+	case Doubtful(from) != Doubtful(to):
+		return Failing
 	case from.Reason == policy.ReasonStepUp && !reflect.DeepEqual(from.Decision.Obligations, to.Decision.Obligations):
 		return Obligations
 	case from.Reason != to.Reason || !slices.EqualFunc(from.Decision.Reasons, to.Decision.Reasons, sameReason):
