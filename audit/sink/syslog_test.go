@@ -142,7 +142,7 @@ func TestRecordsArriveOverSyslog(t *testing.T) {
 	g.write(t, 400)
 	s, end := run(t, g.options(server.shelf), server.config())
 	server.await(t, "delivery", g.arrived(server.shelf))
-	for late := time.Now().Add(time.Minute); s.Lags()[0].Records > 0 && time.Now().Before(late); {
+	for late := time.Now().Add(patience); s.Lags()[0].Records > 0 && time.Now().Before(late); {
 		rest(t.Context(), time.Millisecond)
 	}
 	if l := s.Lags()[0]; l.Records != 0 || l.Error != "" {
@@ -175,7 +175,7 @@ func TestRestartedSyslogReceiverMissesNothing(t *testing.T) {
 		defer end()
 		for i := range 12 {
 			log.write(20)
-			late := time.Now().Add(20 * time.Second)
+			late := time.Now().Add(patience)
 			for s.Lags()[0].Records > 0 {
 				if time.Now().After(late) {
 					return fmt.Errorf("round %d: %+v", i, s.Lags()[0])
@@ -223,12 +223,12 @@ func TestSyslogReceiverThatStopsReading(t *testing.T) {
 	defer once.Do(func() { close(stuck) })
 	log := newBook(audit.DecisionLog, 0)
 	cfg := server.config()
-	cfg.BatchRecords, cfg.Timeout = 10_000, 300*time.Millisecond
+	cfg.BatchRecords, cfg.Timeout = 10_000, 2*time.Second
 	o := options(newMachine(), server.shelf, nil, log)
 	o.open = nil
 	s, _ := run(t, o, cfg)
 	log.write(10_000) // more than a kernel takes
-	for late := time.Now().Add(time.Minute); s.Lags()[0].Error != errTimeout.Error(); {
+	for late := time.Now().Add(patience); s.Lags()[0].Error != errTimeout.Error(); {
 		if time.Now().After(late) {
 			t.Fatalf("%+v", s.Lags()[0])
 		}
