@@ -27,10 +27,22 @@ func (x *exchange) serve() error {
 	if err := x.match(); err != nil { // host + path → app
 		return err
 	}
+	if handler := x.preflight(); handler != nil { // a browser asks what a page of another origin may do
+		return handler(x)
+	}
 	if err := x.identify(); err != nil { // session → identity; nobody is an answer too
 		return err
 	}
+	if err := x.limit(); err != nil { // per address, identity and app
+		return err
+	}
+	if err := x.inspect(); err != nil { // findings for the policy, where the app wants them
+		return err
+	}
 	if err := x.decide(); err != nil { // input → verdict
+		return err
+	}
+	if err := x.oblige(); err != nil { // limits that the policy sets
 		return err
 	}
 	if err := x.record(); err != nil { // durable before it takes effect, allow and deny alike

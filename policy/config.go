@@ -127,6 +127,10 @@ type App struct {
 	Sensitivity string            // a word of the operator's
 	Labels      map[string]string // for policies
 	Access      Access
+	// ShieldThreshold is the score of inspection from which the app's requests are refused; 0: never.
+	ShieldThreshold int
+	// CrossSite lets pages of other sites send requests that change something.
+	CrossSite bool
 }
 
 var appName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)

@@ -64,12 +64,13 @@ const picture = `
 	gateway/canon           < gateway/headers
 	gateway/ui              < nothing
 	gateway/units, gateway/listen, gateway/compress < nothing
+	gateway/shield, gateway/limit < gateway/units
 	gateway/cache           < gateway/units
 	gateway/cache/cachetest < gateway/cache
 	gateway/spool           < gateway/units
 	gateway/upstream/http1  < nothing
 	gateway/upstream        < gateway/upstream/http1, gateway/units
-	gateway/route           < gateway/cache, gateway/upstream, policy
+	gateway/route           < gateway/canon, gateway/cache, gateway/upstream, gateway/shield, gateway/limit, policy
 	gateway/signin          < authn/oidc, authn/session, audit
 	gateway/shadow          < policy/review
 	gateway/admin           < audit/report, authn/session, gateway/shadow

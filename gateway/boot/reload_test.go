@@ -12,7 +12,7 @@ import (
 // Every key of the configuration either needs a restart, and is refused by its own name, or takes effect on a reload. A
 // new key has to be put on one side.
 func TestEveryKeyIsReloadedOrRefusedByName(t *testing.T) {
-	reloaded := map[string]bool{"other_domains": true, "hsts": true, "session": true, "identity": true, "apps": true, "tls": true, "policy": true, "spool": true, "reauthorize": true, "sinks": true}
+	reloaded := map[string]bool{"other_domains": true, "hsts": true, "session": true, "identity": true, "apps": true, "tls": true, "policy": true, "spool": true, "reauthorize": true, "sinks": true, "limits": true, "shield": true}
 	shape := reflect.TypeFor[config.Config]()
 	for i := range shape.NumField() {
 		name := shape.Field(i).Tag.Get("yaml")

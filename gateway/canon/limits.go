@@ -2,12 +2,18 @@ package canon
 
 // Limits bound what one request may cost. A zero field means its default, so the zero value is safe.
 type Limits struct {
-	Path    int // bytes of the decoded path; default 4096
-	Query   int // bytes of the query as received; default 8192
-	Params  int // query parameters; default 1000
-	Fields  int // header fields, each line counted; default 256
-	Header  int // bytes of all header names and values; default 65536
-	Cookies int // cookies in the request; default 512
+	// Path is how many bytes the decoded path may have. Default 4096, which is also the most.
+	Path int `yaml:"path" default:"4096"`
+	// Query is how many bytes the query may have as received. Default 8192, which is also the most.
+	Query int `yaml:"query" default:"8192"`
+	// Params is how many parameters the query may have. Default 1000.
+	Params int `yaml:"params" default:"1000"`
+	// Fields is how many header fields there may be, each line counted. Default 256.
+	Fields int `yaml:"fields" default:"256"`
+	// Header is how many bytes all header names and values may have. Default 65536.
+	Header int `yaml:"header" default:"65536"`
+	// Cookies is how many cookies there may be. Default 512.
+	Cookies int `yaml:"cookies" default:"512"`
 }
 
 // orDefaults are sized for what browsers and their apps send, and so that what a policy reads of a request always fits

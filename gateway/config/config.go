@@ -27,8 +27,11 @@ import (
 	"sallyport/certs/keyring"
 	"sallyport/gateway/admin"
 	"sallyport/gateway/cache"
+	"sallyport/gateway/canon"
+	"sallyport/gateway/limit"
 	"sallyport/gateway/listen"
 	"sallyport/gateway/route"
+	"sallyport/gateway/shield"
 	"sallyport/gateway/spool"
 	"sallyport/policy"
 )
@@ -67,6 +70,10 @@ type Config struct {
 	Cache cache.Config `yaml:"cache"`
 	// Spool is the room for request bodies and answers that wait for a slow client.
 	Spool spool.Config `yaml:"spool"`
+	// Limits bound what clients can ask of the gateway.
+	Limits Limits `yaml:"limits"`
+	// Shield is what inspection of requests may cost; each app says whether it wants it.
+	Shield shield.Config `yaml:"shield"`
 	// Reauthorize is how often an exchange that is still open is decided again, from one second to one hour; a policy can
 	// ask for less. Changes of session and policy count at once. Default 30s.
 	Reauthorize time.Duration `yaml:"reauthorize" default:"30s"`
@@ -88,6 +95,15 @@ type Config struct {
 type Identity struct {
 	// Providers are the OpenID providers at which people sign in. Required as soon as an app's access names people.
 	Providers []oidc.Config `yaml:"providers"`
+}
+
+// Limits bound what clients can ask of the gateway.
+type Limits struct {
+	limit.Config `yaml:",inline"`
+	// Connections bounds what connections may cost. Changing it needs a restart.
+	Connections listen.Connections `yaml:"connections"`
+	// Request bounds the head of one request.
+	Request canon.Limits `yaml:"request"`
 }
 
 // State says where the gateway keeps what must survive a restart besides the audit log.

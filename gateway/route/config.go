@@ -8,6 +8,10 @@ import (
 	"time"
 
 	"sallyport/gateway/cache"
+	"sallyport/gateway/canon"
+	"sallyport/gateway/headers"
+	"sallyport/gateway/limit"
+	"sallyport/gateway/shield"
 	"sallyport/gateway/units"
 	"sallyport/gateway/upstream"
 	"sallyport/policy"
@@ -63,6 +67,10 @@ type App struct {
 	StripPrefix string `yaml:"strip_prefix"`
 	// IdentityHeaders sends X-Sallyport-User, -Email, -Groups and -Assertion to the app. Default true.
 	IdentityHeaders *bool `yaml:"identity_headers" default:"true"`
+	// IdentityAs says who is asking in further headers, by the names that the app expects, such as {X-Webauth-User: email}:
+	// id (provider and subject), subject, email, username (the e-mail's part before the @), name, groups or assertion. A
+	// header is left out when there is nothing to say, and what clients send under its name never passes. Default: none.
+	IdentityAs map[string]string `yaml:"identity_as"`
 	// WebSocketOrigins are the origins besides the app's own from which a browser may open a WebSocket, such as
 	// https://intranet.corp.example. Default: none.
 	WebSocketOrigins []string `yaml:"websocket_origins" config:"single"`
@@ -81,6 +89,21 @@ type App struct {
 	Compression bool `yaml:"compression"`
 	// Streams says which answers and request bodies go through as they come, and how long they may stay open.
 	Streams Streams `yaml:"streams"`
+	// Relax lets the app have paths below some folders that two servers could read differently. Default: none.
+	Relax []canon.Relaxation `yaml:"relax"`
+	// Security is what the app's answers promise to browsers.
+	Security headers.Security `yaml:"security_headers"`
+	// Cookies says how the app's cookies are hardened.
+	Cookies headers.Cookies `yaml:"cookies"`
+	// CORS says which other origins' pages may read the app's answers.
+	CORS headers.CORS `yaml:"cors"`
+	// CrossSite lets pages of other sites send the app requests that change something (POST, PUT, …), which the policy
+	// otherwise refuses, for apps that take such requests on purpose and defend themselves. Default false.
+	CrossSite bool `yaml:"cross_site"`
+	// Shield inspects requests with the OWASP Core Rule Set.
+	Shield shield.Rules `yaml:"shield"`
+	// Limits bound what people may ask of the app.
+	Limits limit.App `yaml:"limits"`
 	// Labels are facts about the app for policies and reports, such as {team: web, control: "SOC2:CC6.1"}.
 	Labels map[string]string `yaml:"labels"`
 	// Owner is the person or team that answers for the app. Shown when access is denied. Default: none.
@@ -136,9 +159,13 @@ func (a *App) DisplayName() string {
 
 // Policy is the part of the app that the policy knows.
 func (a *App) Policy() policy.App {
-	return policy.App{
-		Name: string(a.Name), Owner: a.Owner, Sensitivity: a.Sensitivity, Labels: a.Labels, Access: a.Access,
+	app := policy.App{
+		Name: string(a.Name), Owner: a.Owner, Sensitivity: a.Sensitivity, Labels: a.Labels, Access: a.Access, CrossSite: a.CrossSite,
 	}
+	if a.Shield.Mode == shield.Block {
+		app.ShieldThreshold = a.Shield.Threshold
+	}
+	return app
 }
 
 // Authorization says to whom an app's Authorization header belongs.
