@@ -31,6 +31,7 @@ type connection struct {
 	ip      string // of address, as the policy knows it
 	secured atomic.Pointer[policy.TLS]
 	handled atomic.Int64 // requests that reached the handler; several at once in HTTP/2
+	known   atomic.Bool  // a session was found on it
 
 	// The rest belongs to the server's goroutine for the connection, in which net/http reports its states.
 	active  bool
@@ -100,6 +101,13 @@ func (c *connections) handled(r *http.Request) *connection {
 	info := r.Context().Value(connectionKey{}).(*connection)
 	info.handled.Add(1)
 	return info
+}
+
+// identified notes that a session was found on the connection: strangers' limits are not for it any more.
+func (info *connection) identified() {
+	if !info.known.Load() { // most requests come on connections that are known
+		info.known.Store(true)
+	}
 }
 
 // cut closes the connection under TLS, without a word.
