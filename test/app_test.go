@@ -287,7 +287,7 @@ func TestHostileAppHoldsUpItsOwnOnly(t *testing.T) {
 			}
 		})
 	}
-	harness.Eventually(t, 20*time.Second, "all of them to wait", func() bool { return app.times("/slow") == 50 })
+	harness.Eventually(t, 2*time.Minute, "all of them to wait", func() bool { return app.times("/slow") == 50 })
 	if status, _ := harness.Get(t, browser, s.URL("payroll", "/")); status != http.StatusOK {
 		t.Errorf("another app got %d", status)
 	}

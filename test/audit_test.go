@@ -229,7 +229,7 @@ func TestEvidenceBundle(t *testing.T) {
 	visit(t, s, 20)
 	a := newAuditor(t, s)
 	file := filepath.Join(t.TempDir(), "evidence.zip")
-	harness.Eventually(t, 20*time.Second, "the last record to be signed", func() bool {
+	harness.Eventually(t, 2*time.Minute, "the last record to be signed", func() bool {
 		if _, code := a.run("audit", "bundle", "--out", file, "--where", `app == "payroll"`, "--for", "the auditor"); code == 1 {
 			return false // nothing is signed yet
 		}
@@ -459,7 +459,7 @@ sinks:
 	lake.away.Store(true)
 	visit(t, s, 10)
 	a := newAuditor(t, s)
-	harness.Eventually(t, 30*time.Second, "status to say that the sink fails", func() bool {
+	harness.Eventually(t, 2*time.Minute, "status to say that the sink fails", func() bool {
 		out := a.must("status", "--json")
 		return strings.Contains(out, `"failing_since"`) && strings.Contains(out, `"lake"`)
 	})
@@ -470,7 +470,7 @@ sinks:
 	p = s.Start(t)
 	visit(t, s, 10)
 	want := strings.Count(a.must("audit", "export", "--disclose"), "\n")
-	harness.Eventually(t, 30*time.Second, "everything to arrive", func() bool { return lake.received() >= want })
+	harness.Eventually(t, 2*time.Minute, "everything to arrive", func() bool { return lake.received() >= want })
 	if err := p.Stop(); err != nil {
 		t.Fatal(err)
 	}

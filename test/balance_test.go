@@ -66,7 +66,7 @@ func newReplica(t *testing.T, name string) *replica {
 func (r *replica) start(t *testing.T) {
 	t.Helper()
 	var listener net.Listener
-	harness.Eventually(t, 10*time.Second, "the address "+r.address, func() (ok bool) {
+	harness.Eventually(t, 2*time.Minute, "the address "+r.address, func() (ok bool) {
 		var err error
 		listener, err = net.Listen("tcp", r.address)
 		return err == nil
@@ -298,18 +298,18 @@ func TestBalanceLeavesWhatIsIll(t *testing.T) {
 func leavesAndReturns(t *testing.T, s *harness.Stand, replicas []*replica, ill illness) {
 	cookie := session(t, s, "wiki", "ada", "staff")
 	load := gather(t, s, cookie, false)
-	harness.Eventually(t, 30*time.Second, "requests at every replica", func() bool {
+	harness.Eventually(t, 2*time.Minute, "requests at every replica", func() bool {
 		return !slices.ContainsFunc(replicas, func(r *replica) bool { return r.asked() < 50 })
 	})
 	sick := replicas[0]
 	sick.fall(t, ill)
 	fell := time.Now()
 	const enough = 6 * healthInterval // to see whether it stays left
-	harness.Eventually(t, 30*time.Second, "time to pass", func() bool { return time.Since(fell) > enough })
+	harness.Eventually(t, 2*time.Minute, "time to pass", func() bool { return time.Since(fell) > enough })
 	judgeLeaving(t, sick.since(fell), fell, ill)
 	sick.fall(t, well)
 	recovered := time.Now()
-	harness.Eventually(t, 60*time.Second, "the replica to be back", func() bool { return len(sick.since(recovered)) > 20 })
+	harness.Eventually(t, 2*time.Minute, "the replica to be back", func() bool { return len(sick.since(recovered)) > 20 })
 	load.leave()
 	t.Logf("%d requests, %d failed; %d reached the sick replica", load.asked.Load(), load.bad.Load(), len(sick.since(fell))-len(sick.since(recovered)))
 	if n := load.bad.Load(); n > 0 {
@@ -344,10 +344,10 @@ func TestBalanceSurvivesTheDeathOfReplicas(t *testing.T) {
 			for n := range rounds(t, 6) {
 				victim := replicas[n%len(replicas)]
 				before := victim.asked()
-				harness.Eventually(t, 30*time.Second, "the victim to be busy", func() bool { return victim.asked() > before+50 })
+				harness.Eventually(t, 2*time.Minute, "the victim to be busy", func() bool { return victim.asked() > before+50 })
 				victim.stop(reset)
 				died := load.asked.Load()
-				harness.Eventually(t, 30*time.Second, "requests after the death", func() bool { return load.asked.Load() > died+200 })
+				harness.Eventually(t, 2*time.Minute, "requests after the death", func() bool { return load.asked.Load() > died+200 })
 				victim.start(t)
 			}
 			load.leave()
@@ -416,7 +416,7 @@ func TestBalanceWithNothingLeft(t *testing.T) {
 		t.Errorf("the other app got %d %s", status, body)
 	}
 	replicas[1].start(t)
-	harness.Eventually(t, 30*time.Second, "the app to be back", func() bool {
+	harness.Eventually(t, 2*time.Minute, "the app to be back", func() bool {
 		res, _ := send(t, clients(s)[0], http.MethodGet, s.URL("wiki", "/page"), cookie, nil)
 		return res.StatusCode == http.StatusOK
 	})
@@ -521,7 +521,7 @@ func TestBalanceDrainsAnAddress(t *testing.T) {
 	s := fleetStand(t, replicas, "")
 	s.Start(t)
 	load := gather(t, s, session(t, s, "wiki", "ada", "staff"), true)
-	harness.Eventually(t, 30*time.Second, "requests at every replica", func() bool {
+	harness.Eventually(t, 2*time.Minute, "requests at every replica", func() bool {
 		return !slices.ContainsFunc(replicas, func(r *replica) bool { return r.asked() < 20 })
 	})
 	list := upstreams(t, s)
@@ -533,7 +533,7 @@ func TestBalanceDrainsAnAddress(t *testing.T) {
 		t.Fatalf("upstream drain: exit %d: %s", code, out)
 	}
 	before, asked := drained.asked(), load.asked.Load()
-	harness.Eventually(t, 30*time.Second, "more requests", func() bool { return load.asked.Load() > asked+300 })
+	harness.Eventually(t, 2*time.Minute, "more requests", func() bool { return load.asked.Load() > asked+300 })
 	if n := drained.asked() - before; n > crowdSize {
 		t.Errorf("%d requests reached the drained address", n)
 	}
@@ -547,7 +547,7 @@ func TestBalanceDrainsAnAddress(t *testing.T) {
 		t.Fatalf("upstream drain --undo: exit %d: %s", code, out)
 	}
 	before = drained.asked()
-	harness.Eventually(t, 30*time.Second, "the address to be back", func() bool { return drained.asked() > before+20 })
+	harness.Eventually(t, 2*time.Minute, "the address to be back", func() bool { return drained.asked() > before+20 })
 	load.leave()
 	if load.bad.Load()+load.posts.Load() > 0 {
 		t.Errorf("%d requests and %d POSTs failed", load.bad.Load(), load.posts.Load())

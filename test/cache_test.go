@@ -497,7 +497,7 @@ func inFlight(t *testing.T, h *house, app *shelf, path string) map[string]page {
 			pages[person] = p
 		})
 	}
-	harness.Eventually(t, 5*time.Second, "both to be decided", func() bool { return allowed(t, h, path) == 2 })
+	harness.Eventually(t, 2*time.Minute, "both to be decided", func() bool { return allowed(t, h, path) == 2 })
 	if denied := h.get(t, "eve", "wiki", path); denied.status != http.StatusForbidden {
 		t.Errorf("eve got %s while others waited", denied)
 	}

@@ -68,7 +68,7 @@ func killRounds(t *testing.T, s *harness.Stand, n int, start func() *harness.Pro
 		}
 		s.Origin.Forget()
 		stop := load(s, cookie, 16)
-		harness.Eventually(t, 10*time.Second, "requests to flow", func() bool { return len(s.Origin.Seen()) > 50 })
+		harness.Eventually(t, 2*time.Minute, "requests to flow", func() bool { return len(s.Origin.Seen()) > 50 })
 		time.Sleep(time.Duration(random.IntN(30)) * time.Millisecond) // the moment of the kill, not a wait for anything
 		gw.Kill()
 		stop()

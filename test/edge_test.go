@@ -215,13 +215,13 @@ func encodeLocal(t *testing.T) []byte {
 
 // askFrom asks for a page over a connection of its own from an address, after saying a header.
 func askFrom(s *harness.Stand, from string, header []byte, cookie *http.Cookie) error {
-	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 10 * time.Second}
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: time.Minute}
 	plain, err := dialer.Dial("tcp", s.Address())
 	if err != nil {
 		return err
 	}
 	defer plain.Close()
-	plain.SetDeadline(time.Now().Add(10 * time.Second))
+	plain.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := plain.Write(header); err != nil {
 		return err
 	}
@@ -296,7 +296,7 @@ func TestEdgeStopsWithoutBreakingAnything(t *testing.T) {
 	}
 	busy := dialFrames(t, s)
 	busy.get(t, hostOf(s, "wiki"), "/slow", cookie)
-	harness.Eventually(t, 20*time.Second, "three requests under way", func() bool { return app.waiting.Load() == 3 })
+	harness.Eventually(t, 2*time.Minute, "three requests under way", func() bool { return app.waiting.Load() == 3 })
 	stopped := make(chan error, 1)
 	go func() { stopped <- gw.Stop() }()
 	if err := idle1(); err != io.EOF {
@@ -304,7 +304,7 @@ func TestEdgeStopsWithoutBreakingAnything(t *testing.T) {
 	}
 	idle2.mustGoAway(t)
 	busy.mustGoAway(t)
-	harness.Eventually(t, 20*time.Second, "nobody new to be accepted", func() bool {
+	harness.Eventually(t, 2*time.Minute, "nobody new to be accepted", func() bool {
 		conn, err := net.Dial("tcp", s.Address())
 		if err == nil {
 			conn.Close()
@@ -343,7 +343,7 @@ func idleHTTP1(t *testing.T, s *harness.Stand, cookie *http.Cookie) func() error
 	}
 	drain(res)
 	return func() error {
-		conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+		conn.SetReadDeadline(time.Now().Add(time.Minute))
 		_, err := reader.ReadByte()
 		return err
 	}
@@ -476,14 +476,14 @@ func TestEdgeRestartsOnAnInheritedSocket(t *testing.T) {
 	}
 	for range 3 {
 		before := answered.Load()
-		harness.Eventually(t, 20*time.Second, "answers", func() bool { return answered.Load() > before+50 })
+		harness.Eventually(t, 2*time.Minute, "answers", func() bool { return answered.Load() > before+50 })
 		if err := gw.Stop(); err != nil {
 			t.Errorf("the gateway ended with %v\n%s", err, gw.Output())
 		}
 		gw = start()
 	}
 	before := answered.Load()
-	harness.Eventually(t, 20*time.Second, "answers after the last restart", func() bool { return answered.Load() > before+50 })
+	harness.Eventually(t, 2*time.Minute, "answers after the last restart", func() bool { return answered.Load() > before+50 })
 	close(quit)
 	group.Wait()
 	t.Logf("%d requests over three restarts", answered.Load())

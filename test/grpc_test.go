@@ -103,7 +103,7 @@ func TestGRPCCallsEndAsTheAppSays(t *testing.T) {
 			})
 		}
 	}
-	harness.Eventually(t, 10*time.Second, "the app to be idle", func() bool { return app.Open() == 0 })
+	harness.Eventually(t, 2*time.Minute, "the app to be idle", func() bool { return app.Open() == 0 })
 }
 
 // keep makes n calls, some at once, and counts those of which nothing is lost.
@@ -117,7 +117,7 @@ func keep(t *testing.T, conn *grpc.ClientConn, cookie *http.Cookie, kind grpcapp
 				wish := ending(i)
 				wish.ID = fmt.Sprintf("%s-%d", kind.Method, i)
 				sent := messagesOf(kind, i)
-				ctx, cancel := context.WithTimeout(as(t.Context(), cookie), 30*time.Second)
+				ctx, cancel := context.WithTimeout(as(t.Context(), cookie), 2*time.Minute)
 				problem := compareCall(kind, wish, sent, grpcapp.Call(ctx, conn, kind, wish, sent...))
 				cancel()
 				if problem != "" {
@@ -263,7 +263,7 @@ func TestGRPCAppThatIsAway(t *testing.T) {
 	s.Start(t)
 	conn, cookie := dialGRPC(t, s, "wiki"), grpcSession(t, s, "wiki", "ada", "staff")
 	for _, kind := range grpcapp.Kinds {
-		ctx, cancel := context.WithTimeout(as(t.Context(), cookie), 20*time.Second)
+		ctx, cancel := context.WithTimeout(as(t.Context(), cookie), 2*time.Minute)
 		got := grpcapp.Call(ctx, conn, kind, grpcapp.Wish{ID: "x"}, []byte("one"))
 		cancel()
 		if code := status.Code(got.Err); code != codes.Unavailable {
@@ -324,18 +324,18 @@ func TestGRPCClientsThatLeave(t *testing.T) {
 		go func() {
 			ended <- grpcapp.Call(ctx, conn, kind, grpcapp.Wish{ID: "x", Wait: true}, []byte("one")).Err
 		}()
-		harness.Eventually(t, 10*time.Second, "the call to arrive", func() bool { return app.Open() == 1 })
+		harness.Eventually(t, 2*time.Minute, "the call to arrive", func() bool { return app.Open() == 1 })
 		cancel()
 		if err := <-ended; status.Code(err) != codes.Canceled {
 			t.Errorf("%s: ended with %v", kind.Method, err)
 		}
-		harness.Eventually(t, 10*time.Second, kind.Method+" to end at the app", func() bool { return app.Open() == 0 })
+		harness.Eventually(t, 2*time.Minute, kind.Method+" to end at the app", func() bool { return app.Open() == 0 })
 		ctx, cancel = context.WithTimeout(as(t.Context(), cookie), 200*time.Millisecond)
 		if got := grpcapp.Call(ctx, conn, kind, grpcapp.Wish{ID: "x", Wait: true}, []byte("one")); status.Code(got.Err) != codes.DeadlineExceeded {
 			t.Errorf("%s: past its deadline it ended with %v", kind.Method, got.Err)
 		}
 		cancel()
-		harness.Eventually(t, 10*time.Second, kind.Method+" to end at the app", func() bool { return app.Open() == 0 })
+		harness.Eventually(t, 2*time.Minute, kind.Method+" to end at the app", func() bool { return app.Open() == 0 })
 	}
 }
 
@@ -351,7 +351,7 @@ func TestGRPCCallsAreAllOnRecord(t *testing.T) {
 	}
 	path := "/sallyport.test.Echo/Talk"
 	var list []audit.Record
-	harness.Eventually(t, 10*time.Second, "all outcomes", func() bool {
+	harness.Eventually(t, 2*time.Minute, "all outcomes", func() bool {
 		list = records(t, s)
 		return count(list, func(r audit.Record) bool { return r.Outcome != nil && r.Outcome.BytesIn > 0 && r.Outcome.BytesOut > 0 }) >= n
 	})

@@ -225,7 +225,7 @@ func TestOperatorHangsUpAtEveryMoment(t *testing.T) {
 			time.Sleep(5 * time.Millisecond)
 		}
 	}()
-	harness.Eventually(t, 20*time.Second, "the gateway to answer", func() bool {
+	harness.Eventually(t, 2*time.Minute, "the gateway to answer", func() bool {
 		select {
 		case err := <-exited:
 			t.Fatalf("the gateway ended: %v", err)
@@ -279,7 +279,7 @@ func TestOperatorLosesTheConfiguration(t *testing.T) {
 		}
 		before := strings.Count(gw.Output(), "not reloaded")
 		gw.Signal(syscall.SIGHUP)
-		harness.Eventually(t, 20*time.Second, name+" to be refused", func() bool { return strings.Count(gw.Output(), "not reloaded") > before })
+		harness.Eventually(t, 2*time.Minute, name+" to be refused", func() bool { return strings.Count(gw.Output(), "not reloaded") > before })
 		if res, _ := send(t, client, http.MethodGet, s.URL("wiki", "/page"), cookie, nil); res.StatusCode != http.StatusOK {
 			t.Errorf("%s: a request got %d", name, res.StatusCode)
 		}
@@ -288,7 +288,7 @@ func TestOperatorLosesTheConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.WriteRaw(t, string(good))
-	harness.Eventually(t, 20*time.Second, "the good file to count again", func() bool {
+	harness.Eventually(t, 2*time.Minute, "the good file to count again", func() bool {
 		out, code := s.Sallyport(t, "status")
 		return code == 0 && !strings.Contains(out, "last reload")
 	})
@@ -358,7 +358,7 @@ func TestOperatorReloadsDuringASignIn(t *testing.T) {
 	if out, code := s.Sallyport(t, "reload"); code != 0 {
 		t.Fatalf("reload exits with %d: %s", code, out)
 	}
-	harness.Eventually(t, 20*time.Second, "the new provider to be discovered", func() bool { return s.Provider.Calls("discovery") > discovered })
+	harness.Eventually(t, 2*time.Minute, "the new provider to be discovered", func() bool { return s.Provider.Calls("discovery") > discovered })
 	if status, _ := s.SignIn(t, s.Browser(), "wiki", "cleo", "staff"); status == http.StatusOK {
 		t.Error("the replaced secret is not the one in use")
 	}

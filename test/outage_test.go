@@ -101,7 +101,7 @@ func outage(t *testing.T, s *harness.Stand, probes string, stream bool, broken, 
 		t.Fatalf("the socket says %q", got)
 	}
 	broken()
-	harness.Eventually(t, 60*time.Second, "the gateway to notice", func() bool {
+	harness.Eventually(t, 2*time.Minute, "the gateway to notice", func() bool {
 		status, _ := harness.Get(t, browser, s.URL("wiki", "/page"))
 		return status == http.StatusServiceUnavailable
 	})
@@ -125,7 +125,7 @@ func outage(t *testing.T, s *harness.Stand, probes string, stream bool, broken, 
 		t.Errorf("an app was asked meanwhile: %+v", s.Origin.Seen())
 	}
 	heal()
-	harness.Eventually(t, 30*time.Second, "the gateway to recover", func() bool {
+	harness.Eventually(t, 2*time.Minute, "the gateway to recover", func() bool {
 		status, _ := harness.Get(t, browser, s.URL("wiki", "/after"))
 		return status == http.StatusOK
 	})
@@ -223,17 +223,17 @@ func TestOutageOfTheKeyProcess(t *testing.T) {
 	}
 	stopped := onlyChild(t, gw)
 	syscall.Kill(stopped, syscall.SIGSTOP)
-	harness.Eventually(t, 20*time.Second, "new handshakes to fail", func() bool { return handshakeFails(t, s) })
+	harness.Eventually(t, 2*time.Minute, "new handshakes to fail", func() bool { return handshakeFails(t, s) })
 	if status, _ := harness.Get(t, browser, s.URL("wiki", "/page")); status != http.StatusOK {
 		t.Errorf("an open connection got %d", status)
 	}
-	harness.Eventually(t, 20*time.Second, "the gateway to start another keyd", func() bool { return !handshakeFails(t, s) })
+	harness.Eventually(t, 2*time.Minute, "the gateway to start another keyd", func() bool { return !handshakeFails(t, s) })
 	killed := onlyChild(t, gw)
 	if killed == stopped {
 		t.Error("the hung keyd is still the one that serves")
 	}
 	syscall.Kill(killed, syscall.SIGKILL)
-	harness.Eventually(t, 20*time.Second, "the gateway to start a third keyd", func() bool { return !handshakeFails(t, s) })
+	harness.Eventually(t, 2*time.Minute, "the gateway to start a third keyd", func() bool { return !handshakeFails(t, s) })
 	if status, body := s.SignIn(t, s.Browser(), "payroll", "bob", "finance"); status != http.StatusOK {
 		t.Errorf("sign-in afterwards ended with %d: %s", status, body)
 	}
@@ -258,7 +258,7 @@ func handshakeFails(t *testing.T, s *harness.Stand) bool {
 // onlyChild is the process that a gateway started, once there is just one.
 func onlyChild(t *testing.T, gw *harness.Process) (pid int) {
 	t.Helper()
-	harness.Eventually(t, 20*time.Second, "one child process", func() bool {
+	harness.Eventually(t, 2*time.Minute, "one child process", func() bool {
 		var all []int
 		lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", gw.Pid()))
 		if err != nil {
@@ -300,7 +300,7 @@ func TestOutageOfAKeyService(t *testing.T) {
 		t.Errorf("status exits with %d: %s", code, out)
 	}
 	service.stop(t)
-	harness.Eventually(t, 20*time.Second, "new handshakes to fail", func() bool { return handshakeFails(t, s) })
+	harness.Eventually(t, 2*time.Minute, "new handshakes to fail", func() bool { return handshakeFails(t, s) })
 	if status, _ := harness.Get(t, browser, s.URL("wiki", "/page")); status != http.StatusOK {
 		t.Errorf("an open connection got %d", status)
 	}
@@ -308,7 +308,7 @@ func TestOutageOfAKeyService(t *testing.T) {
 		t.Errorf("status exits with %d: %s", code, out)
 	}
 	service.start(t)
-	harness.Eventually(t, 20*time.Second, "handshakes with the keyd that is back", func() bool { return !handshakeFails(t, s) })
+	harness.Eventually(t, 2*time.Minute, "handshakes with the keyd that is back", func() bool { return !handshakeFails(t, s) })
 }
 
 // keyService is a keyd under an account of its own.
@@ -361,7 +361,7 @@ func (k *keyService) start(t *testing.T) {
 	}
 	k.process = process
 	t.Cleanup(func() { process.Process.Kill(); process.Wait() })
-	harness.Eventually(t, 20*time.Second, "keyd's socket", func() bool { _, err := os.Stat(k.socket); return err == nil })
+	harness.Eventually(t, 2*time.Minute, "keyd's socket", func() bool { _, err := os.Stat(k.socket); return err == nil })
 }
 
 func (k *keyService) stop(t *testing.T) {
@@ -389,7 +389,7 @@ func TestOutageOfTheProvider(t *testing.T) {
 	}
 	s.Provider.Do(fakeidp.Script{})
 	browser := s.Browser()
-	harness.Eventually(t, 30*time.Second, "sign-in to work", func() bool {
+	harness.Eventually(t, 2*time.Minute, "sign-in to work", func() bool {
 		status, _ := s.SignIn(t, browser, "wiki", "ada", "staff")
 		return status == http.StatusOK
 	})

@@ -377,7 +377,7 @@ func TestBundlesFromAnAddress(t *testing.T) {
 	}
 	eventually := func(what string, holds func(admin.PolicyStatus) bool) {
 		t.Helper()
-		harness.Eventually(t, 20*time.Second, what, func() bool { return holds(p.status(t)) })
+		harness.Eventually(t, 2*time.Minute, what, func() bool { return holds(p.status(t)) })
 	}
 	eventually("an answer that nothing changed", func(admin.PolicyStatus) bool { return unchanged.Load() > 0 })
 	serve(p.sign(t, readersBundle("finance", "second")))

@@ -95,7 +95,7 @@ func swapConfigurations(t *testing.T, s *harness.Stand, gw *harness.Process) (st
 			}
 			before := strings.Count(gw.Output(), "reloaded")
 			gw.Signal(syscall.SIGHUP)
-			harness.Eventually(t, 10*time.Second, "the reload", func() bool { return strings.Count(gw.Output(), "reloaded") > before })
+			harness.Eventually(t, 2*time.Minute, "the reload", func() bool { return strings.Count(gw.Output(), "reloaded") > before })
 		}
 	}()
 	return func() (int, int) { close(quit); <-finished; return good, broken }

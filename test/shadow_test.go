@@ -165,7 +165,7 @@ func TestCleanCandidateIsPromoted(t *testing.T) {
 	s.Write(t, strings.Replace(harness.Apps, "access: { groups: [staff] }", "access: { groups: [staff, guests] }", 1))
 	a.must("reload")
 	visit(t, s, 3)
-	harness.Eventually(t, 20*time.Second, "counting to start over", func() bool {
+	harness.Eventually(t, 2*time.Minute, "counting to start over", func() bool {
 		now := shadowStatus(a)
 		return now.Running && now.Active != before.Active && now.Compared >= 5
 	})

@@ -187,7 +187,7 @@ func slowClients(t *testing.T) (n int, within time.Duration) {
 	t.Helper()
 	text := os.Getenv("SALLYPORT_CLIENTS")
 	if text == "" {
-		return 100, 20 * time.Second
+		return 100, time.Minute
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {
@@ -224,7 +224,7 @@ func TestSpoolFreesTheAppFromSlowClients(t *testing.T) {
 	}
 	close(hurry)
 	wait()
-	harness.Eventually(t, 20*time.Second, "the spool to be empty", func() bool { return spooled(t, s, gw) == 0 })
+	harness.Eventually(t, 2*time.Minute, "the spool to be empty", func() bool { return spooled(t, s, gw) == 0 })
 	if memory := rss(t, gw); memory > mostMemory {
 		t.Errorf("the gateway takes %d MiB afterwards", memory>>20)
 	}
@@ -243,7 +243,7 @@ func beginSlowly(t *testing.T, s *harness.Stand, cookie *http.Cookie, n int, hur
 				t.Error(err)
 			}
 		})
-		harness.Eventually(t, 20*time.Second, "the answer to begin", c.begun.Load)
+		harness.Eventually(t, 2*time.Minute, "the answer to begin", c.begun.Load)
 	}
 	return list, readers.Wait
 }
@@ -377,7 +377,7 @@ func TestSpoolFreesTheAppFromSlowStreams(t *testing.T) {
 		defer res.Body.Close()
 		open = append(open, res)
 	}
-	harness.Eventually(t, 20*time.Second, "the app to be free", func() bool { return app.held.Load() == 0 })
+	harness.Eventually(t, 2*time.Minute, "the app to be free", func() bool { return app.held.Load() == 0 })
 	for i, res := range open {
 		if i%4 == 3 {
 			res.Body.Close() // leaves
@@ -388,7 +388,7 @@ func TestSpoolFreesTheAppFromSlowStreams(t *testing.T) {
 			t.Errorf("stream %d: %d bytes, %v", i, check.at, err)
 		}
 	}
-	harness.Eventually(t, 20*time.Second, "the spool to be empty", func() bool { return spooled(t, s, gw) == 0 })
+	harness.Eventually(t, 2*time.Minute, "the spool to be empty", func() bool { return spooled(t, s, gw) == 0 })
 }
 
 // Clients that leave, at any moment of their answer, leave nothing behind.
@@ -412,7 +412,7 @@ func TestSpoolIsFreedWhenClientsLeave(t *testing.T) {
 		}
 		list = append(list, c)
 	}
-	harness.Eventually(t, 20*time.Second, "the app to be free", func() bool { return app.held.Load() == 0 })
+	harness.Eventually(t, 2*time.Minute, "the app to be free", func() bool { return app.held.Load() == 0 })
 	if files := spooled(t, s, gw); files != n {
 		t.Errorf("%d files are open for %d answers", files, n)
 	}
@@ -422,7 +422,7 @@ func TestSpoolIsFreedWhenClientsLeave(t *testing.T) {
 	for _, c := range list {
 		c.conn.NetConn().Close() // without a word
 	}
-	harness.Eventually(t, 20*time.Second, "the spool to be empty", func() bool {
+	harness.Eventually(t, 2*time.Minute, "the spool to be empty", func() bool {
 		return spooled(t, s, gw) == 0 && gauge(t, probes, "sallyport_spool_disk_bytes") == 0 && gauge(t, probes, "sallyport_spool_bodies") == 0 &&
 			gauge(t, probes, "sallyport_spool_memory_bytes") == 0
 	})
@@ -478,7 +478,7 @@ func TestSpoolLeavesStreamsAlone(t *testing.T) {
 		if _, err := plain.ask(cookie, hostOf(s, "wiki"), large, ""); err != nil {
 			t.Fatal(err)
 		}
-		harness.Eventually(t, 20*time.Second, "the plain answer to be handed over, and nothing else", func() bool {
+		harness.Eventually(t, 2*time.Minute, "the plain answer to be handed over, and nothing else", func() bool {
 			return app.finished.Load() == 1 && app.held.Load() == int64(len(streams))
 		})
 	})

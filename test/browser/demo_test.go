@@ -280,7 +280,7 @@ func (d *demo) wait(t *testing.T) error {
 	select {
 	case <-d.ended:
 		return d.err
-	case <-time.After(40 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("the demo runs on")
 		return nil
 	}
@@ -311,7 +311,7 @@ func (d *demo) processes(t *testing.T) map[string]int {
 // leavesNobody waits for the demo's programs to end.
 func (d *demo) leavesNobody(t *testing.T) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for len(d.processes(t)) > 0 {
 		if time.Now().After(deadline) {
 			t.Fatalf("the demo has ended and left %v", d.processes(t))

@@ -34,7 +34,7 @@ func (t *transcript) String() string {
 // wait returns the first match, as soon as there is one.
 func (t *transcript) wait(tb testing.TB, ended <-chan struct{}, words *regexp.Regexp) string {
 	tb.Helper()
-	patience := time.After(60 * time.Second)
+	patience := time.After(3 * time.Minute)
 	for {
 		t.mu.Lock()
 		found, grown := words.FindString(t.text.String()), t.grown

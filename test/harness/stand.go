@@ -149,7 +149,7 @@ func (s *Stand) StartCommand(t testing.TB, cmd *exec.Cmd) *Process {
 	}
 	go func() { p.exited <- cmd.Wait() }()
 	t.Cleanup(p.Kill)
-	Eventually(t, 20*time.Second, "the gateway to answer", func() bool {
+	Eventually(t, 2*time.Minute, "the gateway to answer", func() bool {
 		select {
 		case err := <-p.exited:
 			p.exited <- err

@@ -60,7 +60,7 @@ func newProvider(t *testing.T, cfg oidc.Config, key assertionKey) *oidc.Provider
 
 func discover(t *testing.T, p *oidc.Provider) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(2 * time.Minute); ; {
 		err := p.Discover(t.Context())
 		if err == nil {
 			return

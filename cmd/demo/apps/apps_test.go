@@ -154,7 +154,7 @@ func TestWikiStartsNewArticles(t *testing.T) {
 
 func TestFeedTellsEditsOneByOne(t *testing.T) {
 	server := serveWiki(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+"/events", nil)
 	if err != nil {
@@ -195,7 +195,7 @@ func TestFeedTellsEditsOneByOne(t *testing.T) {
 
 func TestChatReachesEverybodyAndKnowsWhoIsHere(t *testing.T) {
 	server := serveWiki(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	first, second := dial(t, ctx, server), dial(t, ctx, server)
 	type told struct {
