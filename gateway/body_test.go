@@ -75,7 +75,7 @@ func TestUploadEndsWithItsSession(t *testing.T) {
 			if status != http.StatusUnauthorized && status != 0 {
 				t.Errorf("%s: got %d", protocol, status)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Fatalf("%s: the upload goes on", protocol)
 		}
 		rest.CloseWithError(io.ErrClosedPipe)

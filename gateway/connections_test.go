@@ -112,7 +112,7 @@ func say(t *testing.T, server *httptest.Server, protocol, raw string) {
 		return
 	}
 	conn.CloseWrite()
-	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	conn.SetReadDeadline(time.Now().Add(2 * time.Minute))
 	io.Copy(io.Discard, conn)
 }
 
@@ -138,7 +138,7 @@ func preface(t *testing.T, head ...hpack.HeaderField) string {
 
 func waitForPing(t *testing.T, conn net.Conn) {
 	t.Helper()
-	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	conn.SetReadDeadline(time.Now().Add(2 * time.Minute))
 	framer := http2.NewFramer(io.Discard, conn)
 	for {
 		frame, err := framer.ReadFrame()
@@ -159,7 +159,7 @@ func clientTLS(server *httptest.Server, protocol string) *tls.Config {
 
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !is(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !is(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain for %s", what)
 		}

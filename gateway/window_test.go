@@ -49,7 +49,7 @@ func (f *frames) get(path, handle string) {
 // awaitReset returns when the gateway has reset a stream.
 func (f *frames) awaitReset(t *testing.T) {
 	t.Helper()
-	f.conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	f.conn.SetReadDeadline(time.Now().Add(2 * time.Minute))
 	for {
 		frame, err := f.ReadFrame()
 		if err != nil {

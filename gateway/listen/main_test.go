@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience bounds every wait. Nothing waits for it to pass.
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 func networks(t testing.TB, texts ...string) []Network {
 	t.Helper()

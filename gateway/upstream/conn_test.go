@@ -60,7 +60,7 @@ func TestConnThatIsReadAndSilentIsUsedAgain(t *testing.T) {
 func TestConnWithBytesNobodyAskedForIsClosed(t *testing.T) {
 	c, app := connPair(t)
 	io.WriteString(app, "HTTP/1.1 200 OK\r\n\r\n")
-	for deadline := time.Now().Add(10 * time.Second); !c.waiting(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !c.waiting(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the bytes do not arrive")
 		}

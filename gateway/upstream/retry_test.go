@@ -62,10 +62,11 @@ func TestOnlySafeRequestsAreRepeated(t *testing.T) {
 			{"POST", "", false, false}, {"POST", "once", true, false}, {"POST", "once", false, false}, {"PATCH", "once", true, false}, {"PURGE", "", false, false},
 		} {
 			t.Run(bad.name+" "+row.method, func(t *testing.T) {
+				t.Parallel()
 				eachLeg(t, func(t *testing.T, lean bool) {
 					first, second := newApp(t, bad.does), newApp(t, echoing)
 					cfg := config(t, first.URL, second.URL)
-					cfg.Lean, cfg.Timeouts.Response = lean, 150*time.Millisecond
+					cfg.Lean, cfg.Timeouts.Response = lean, time.Second // which the second endpoint has, too
 					p := poolOf(t, cfg)
 					hint := &Hint{}
 					status, body, err := outcome(p, request(WithHint(t.Context(), hint), row.method, row.body, row.again))
@@ -177,7 +178,7 @@ func TestTimeouts(t *testing.T) {
 		if _, err := get(t.Context(), poolOf(t, alone), nil); err != errAttemptTimeout {
 			t.Errorf("attempt: got %v", err)
 		}
-		both.Timeouts.Attempt = 100 * time.Millisecond
+		both.Timeouts.Attempt = time.Second // for the good one's answer, too
 		if status, err := get(t.Context(), poolOf(t, both), nil); err != nil || status != 200 {
 			t.Errorf("attempt: got %d, %v; want the other endpoint's answer", status, err)
 		}
@@ -187,12 +188,12 @@ func TestTimeouts(t *testing.T) {
 		}
 		good.does(func(w http.ResponseWriter, r *http.Request) {
 			w.(http.Flusher).Flush()
-			time.Sleep(200 * time.Millisecond)
+			time.Sleep(1500 * time.Millisecond)
 			io.WriteString(w, "late")
 		})
 		alone = config(t, good.URL)
 		alone.Lean = lean
-		alone.Timeouts.Attempt, alone.Timeouts.Total = 100*time.Millisecond, 100*time.Millisecond
+		alone.Timeouts.Attempt, alone.Timeouts.Total = time.Second, time.Second
 		if _, body, err := outcome(poolOf(t, alone), request(t.Context(), "GET", "", false)); err != nil || body != "late" {
 			t.Errorf("an answer that has begun may take its time: got %q, %v", body, err)
 		}

@@ -137,7 +137,7 @@ func TestResponseTimeout(t *testing.T) {
 		send(c, r.URL.Query().Get("first"))
 	})
 	lean := origin.transport(t)
-	lean.ResponseTimeout = 50 * time.Millisecond
+	lean.ResponseTimeout = time.Second // ordinary requests have to do with it, too
 	for first, want := range map[string]Stage{"": Unanswered, "HTTP": Broken} {
 		unharmed(t, lean, "/before") // on a kept connection, too, and then it is not repeated
 		before := origin.requests.Load()
@@ -165,12 +165,12 @@ func TestResponseTimeoutEndsWithTheHead(t *testing.T) {
 			}
 		})
 		lean := origin.transport(t)
-		lean.ResponseTimeout = 50 * time.Millisecond
+		lean.ResponseTimeout = time.Second // ordinary requests have to do with it, too
 		res, err := lean.RoundTrip(request(t, "GET", "/case", ""))
 		if err != nil {
 			t.Fatal(err)
 		}
-		elapsed := time.NewTimer(150 * time.Millisecond)
+		elapsed := time.NewTimer(1500 * time.Millisecond)
 		<-elapsed.C
 		close(proceed)
 		if body, err := io.ReadAll(res.Body); string(body) != "hello" || err != nil {
