@@ -327,7 +327,7 @@ func TestAppsThatWantAnotherCertificate(t *testing.T) {
 func TestAClientCertificateThatRanOutSaysSo(t *testing.T) {
 	k := ec(t, elliptic.P256())
 	file := filepath.Join(t.TempDir(), "client.pem")
-	soon := time.Now().Add(1500 * time.Millisecond)
+	soon := time.Now().Add(4 * time.Second) // it is loaded before
 	keydtest.WriteChain(t, file, keydtest.SelfSignedClient(t, k, "gateway", time.Now().Add(-time.Hour), soon))
 	client, err := certs.LoadClient(t.Context(), file, localKeys{{keyring.Key{Name: "gateway", Purpose: keyring.PurposeTLSClient, Public: k.Public()}, k}})
 	if err != nil {

@@ -105,7 +105,7 @@ func TestPOL04TooLongDenies(t *testing.T) {
 			began := time.Now()
 			v := e.Decide(t.Context(), person("wiki", "staff"))
 			wantVerdict(t, v, ReasonTimeout, ReasonTimeout)
-			if took := time.Since(began); took > 5*time.Second { // 100 ms on a quiet machine
+			if took := time.Since(began); took > 30*time.Second { // 100 ms on a quiet machine, and hours if nothing stopped it
 				t.Errorf("stopped after %v only", took)
 			}
 		})
@@ -129,7 +129,7 @@ func TestPOL04LongMatchesAreRefused(t *testing.T) {
 			began := time.Now()
 			v := e.Decide(t.Context(), person("wiki", "staff"))
 			wantVerdict(t, v, ReasonError, "")
-			if took := time.Since(began); took > 5*time.Second {
+			if took := time.Since(began); took > 30*time.Second {
 				t.Errorf("took %v", took)
 			}
 		})

@@ -150,7 +150,7 @@ func (s *testSigner) SignJWT(_ context.Context, input []byte) ([]byte, error) {
 
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !is(); {
+	for deadline := time.Now().Add(2 * time.Minute); !is(); {
 		if time.Now().After(deadline) {
 			t.Fatalf("never %s", what)
 		}

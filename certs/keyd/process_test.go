@@ -165,7 +165,7 @@ func dial(t testing.TB, s *keydtest.Setup) *peer {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(2 * time.Minute))
 	if err := wire.Offer(c); err != nil {
 		t.Fatal(err)
 	}
@@ -350,7 +350,7 @@ func TestChildLeavesWithItsParent(t *testing.T) {
 		t.Error("a child listens")
 	}
 	ours.Close()
-	timer := time.AfterFunc(10*time.Second, func() { cmd.Process.Kill() })
+	timer := time.AfterFunc(2*time.Minute, func() { cmd.Process.Kill() })
 	defer timer.Stop()
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("keyd ended with %v, want a clean exit", err)

@@ -31,7 +31,7 @@ const (
 )
 
 // patience bounds every wait. It is long because machines that run tests are slow, and nothing waits for it to pass.
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 // binary is keyd's path, set once by Main.
 var binary string
