@@ -55,9 +55,10 @@ func (x *exchange) resource(app *App, path string) policy.Resource {
 
 func (x *exchange) requestFacts(app *App) policy.Request {
 	q := x.req
+	unsafe := x.crossSiteUnsafe(app)
 	facts := policy.Request{ID: x.id, ContentType: q.ContentType(), UserAgent: q.UserAgent(),
 		Origin: q.Origin(), FetchSite: q.FetchSite(), CrossOrigin: !app.admitsOrigin(q.Header["Origin"]),
-		Headers: app.secrets.Headers(q.Header, x.snap.PolicyHeaders)}
+		CrossSiteUnsafe: &unsafe, Headers: app.secrets.Headers(q.Header, x.snap.PolicyHeaders)}
 	if q.ContentLength >= 0 {
 		facts.ContentLength = &q.ContentLength
 	}

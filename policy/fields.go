@@ -58,6 +58,7 @@ const (
 	fieldOrigin
 	fieldFetchSite
 	fieldCrossOrigin
+	fieldCrossSiteUnsafe
 	fieldHeaders
 	fieldShield
 	fields // their number
@@ -112,6 +113,7 @@ var fieldPaths = [fields]string{
 	fieldOrigin:           "context.request.origin",
 	fieldFetchSite:        "context.request.fetch_site",
 	fieldCrossOrigin:      "context.request.cross_origin",
+	fieldCrossSiteUnsafe:  "context.request.cross_site_unsafe",
 	fieldHeaders:          "context.request.headers",
 	fieldShield:           "context.shield",
 }
@@ -272,6 +274,11 @@ func (in *Input) appendField(b []byte, f field) []byte {
 		return appendText(b, c.Request.FetchSite)
 	case fieldCrossOrigin:
 		return appendFlag(b, c.Request.CrossOrigin)
+	case fieldCrossSiteUnsafe:
+		if c.Request.CrossSiteUnsafe == nil {
+			return append(b, 0)
+		}
+		return appendFlag(append(b, 1), *c.Request.CrossSiteUnsafe)
 	case fieldHeaders:
 		return appendStringMap(b, c.Request.Headers)
 	case fieldShield:

@@ -162,14 +162,15 @@ type TLS struct {
 
 // Request is what else the request says.
 type Request struct {
-	ID            string            `json:"id"`
-	ContentType   string            `json:"content_type"`
-	ContentLength *int64            `json:"content_length,omitzero"` // absent when not stated
-	UserAgent     string            `json:"user_agent"`
-	Origin        string            `json:"origin"`
-	FetchSite     string            `json:"fetch_site"`
-	CrossOrigin   bool              `json:"cross_origin"` // Origin is neither the app's own nor one it admits
-	Headers       map[string]string `json:"headers"`      // allow-listed, names in lower case
+	ID              string            `json:"id"`
+	ContentType     string            `json:"content_type"`
+	ContentLength   *int64            `json:"content_length,omitzero"` // absent when not stated
+	UserAgent       string            `json:"user_agent"`
+	Origin          string            `json:"origin"`
+	FetchSite       string            `json:"fetch_site"`
+	CrossOrigin     bool              `json:"cross_origin"`               // Origin is neither the app's own nor one it admits
+	CrossSiteUnsafe *bool             `json:"cross_site_unsafe,omitzero"` // a page the app does not admit sends what may change something; absent from old records
+	Headers         map[string]string `json:"headers"`                    // allow-listed, names in lower case
 }
 
 // Shield is what inspection found. It is a finding, not a verdict.

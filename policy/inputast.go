@@ -199,7 +199,7 @@ func (c *TLS) term(t *slab) *ast.Term {
 }
 
 func (r *Request) term(t *slab) *ast.Term {
-	o := object(8).
+	o := object(9).
 		add(keys.id, t.str(r.ID)).
 		add(keys.contentType, t.str(r.ContentType))
 	if r.ContentLength != nil {
@@ -210,6 +210,7 @@ func (r *Request) term(t *slab) *ast.Term {
 		add(keys.origin, t.str(r.Origin)).
 		add(keys.fetchSite, t.str(r.FetchSite)).
 		add(keys.crossOrigin, ast.InternedTerm(r.CrossOrigin)).
+		fact(keys.crossSiteUnsafe, r.CrossSiteUnsafe).
 		add(keys.headers, t.strMap(r.Headers)).done(t)
 }
 
@@ -369,7 +370,7 @@ var keys = struct {
 	timeNS, weekday, hour, client, tls, request, shield                      *ast.Term
 	ip, zone, country, cipher, sni, alpn                                     *ast.Term
 	contentType, contentLength, userAgent, origin, fetchSite, crossOrigin    *ast.Term
-	headers                                                                  *ast.Term
+	crossSiteUnsafe, headers                                                 *ast.Term
 	score, rules, body, timeout                                              *ast.Term
 }{
 	key("subject"), key("action"), key("resource"), key("context"),
@@ -382,7 +383,7 @@ var keys = struct {
 	key("time_ns"), key("weekday"), key("hour"), key("client"), key("tls"), key("request"), key("shield"),
 	key("ip"), key("zone"), key("country"), key("cipher"), key("sni"), key("alpn"),
 	key("content_type"), key("content_length"), key("user_agent"), key("origin"), key("fetch_site"), key("cross_origin"),
-	key("headers"),
+	key("cross_site_unsafe"), key("headers"),
 	key("score"), key("rules"), key("body"), key("timeout"),
 }
 

@@ -182,6 +182,7 @@ func (r *Request) appendJSON(b []byte) []byte {
 	b = appendString(append(b, `,"origin":`...), r.Origin)
 	b = appendString(append(b, `,"fetch_site":`...), r.FetchSite)
 	b = strconv.AppendBool(append(b, `,"cross_origin":`...), r.CrossOrigin)
+	b = appendFact(b, `,"cross_site_unsafe":`, r.CrossSiteUnsafe)
 	b = appendStringMap(append(b, `,"headers":`...), r.Headers)
 	return append(b, '}')
 }

@@ -187,6 +187,7 @@ func (r *Request) parse(p *inputParser) {
 	r.Origin = p.string(`"origin":`)
 	r.FetchSite = p.string(`"fetch_site":`)
 	r.CrossOrigin = p.bool(`"cross_origin":`)
+	r.CrossSiteUnsafe = p.fact(`"cross_site_unsafe":`)
 	r.Headers = p.stringMap(`"headers":`)
 	p.close()
 }

@@ -90,7 +90,8 @@ func randomContext(r *rand.Rand) Context {
 			ID: strconv.FormatUint(r.Uint64(), 36), ContentType: pick(r, "", "application/json"),
 			ContentLength: pick(r, nil, new(int64(0)), new(int64(12))), UserAgent: pick(r, "", "test/1.0"),
 			Origin: pick(r, "", "https://a.example"), FetchSite: pick(r, "", "none", "cross-site"), CrossOrigin: r.IntN(2) == 0,
-			Headers: pick(r, nil, map[string]string{"accept": "*/*", "x-a": "1"}),
+			CrossSiteUnsafe: pick(r, nil, new(false), new(true)),
+			Headers:         pick(r, nil, map[string]string{"accept": "*/*", "x-a": "1"}),
 		},
 		Shield: pick(r, nil, &Shield{Score: 5, Rules: []int64{942100}, Body: "whole"}),
 	}

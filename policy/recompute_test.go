@@ -2,7 +2,9 @@ package policy
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"testing"
 )
@@ -76,4 +78,55 @@ func TestRederiveRefusesWhatIsNoInput(t *testing.T) {
 			t.Errorf("%s: %v %s", name, v.Allow, v.Reason)
 		}
 	}
+}
+
+// recordedBefore is an input as gateways recorded it that did not tell cross-site requests.
+const recordedBefore = `{"subject":{"type":"user","id":"corp|ada","email":"ada@corp.example","email_verified":true,"groups":["staff"],` +
+	`"groups_incomplete":false,"claims":{},"authn":{"provider":"corp","amr":["pwd"],"mfa":false},"grants":[]},` +
+	`"action":{"name":"write","method":"POST","protocol":"HTTP/2.0","upgrade":""},` +
+	`"resource":{"type":"app","id":"wiki","labels":{},"sensitivity":"","owner":"it","host":"wiki.example","path":"/","segments":[],"query":""},` +
+	`"context":{"time_ns":1795378500000000000,"time":"2026-11-22T20:15:00Z","weekday":"sun","hour":20,"client":{"ip":"192.0.2.7"},` +
+	`"request":{"id":"01J","content_type":"","user_agent":"","origin":"","fetch_site":"cross-site","cross_origin":false,"headers":{}}}}`
+
+// An old record is decided on as it was recorded: what nobody had looked at is absent, neither false nor true.
+func TestOldRecordsAreRederivedWithoutTheFieldsOfToday(t *testing.T) {
+	in, err := ParseInput([]byte(recordedBefore))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(in.AppendJSON(nil)); got != recordedBefore {
+		t.Errorf("got %s\nwant %s", got, recordedBefore)
+	}
+	for name, decision := range map[string]string{
+		"whole": `decision := {"allow": true, "labels": {"input": crypto.sha256(json.marshal(input))}}`,
+		"field": `decision := {"allow": true} if input.context.request.cross_site_unsafe == false`,
+		"not":   `decision := {"allow": true} if not input.context.request.cross_site_unsafe`,
+	} {
+		e := ownPolicy(t, decision)
+		got := e.Rederive(t.Context(), []byte(recordedBefore), nil)
+		if want := name != "field"; got.Allow != want {
+			t.Errorf("%s: allow %v (%v), want %v", name, got.Allow, got.Err, want)
+		}
+		if sum := fmt.Sprintf("%x", sha256.Sum256([]byte(sortedJSON(t, recordedBefore)))); name == "whole" && got.Decision.Labels["input"] != sum {
+			t.Errorf("the policy did not see the recorded text")
+		}
+		now := []byte(`{"context":{"request":{"cross_site_unsafe":false}}}`)
+		if v := e.Rederive(t.Context(), []byte(recordedBefore), now); !v.Allow {
+			t.Errorf("%s: decided again by a gateway of today: %s, want allow", name, v.JSON)
+		}
+	}
+}
+
+// sortedJSON is a document as Rego writes it.
+func sortedJSON(t *testing.T, text string) string {
+	t.Helper()
+	document, err := decodeObject([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sorted, err := json.Marshal(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(sorted)
 }

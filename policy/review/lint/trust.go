@@ -5,7 +5,7 @@ var chosen = []struct{ place, what, hint string }{
 	{"input.context.request.headers", "a header", "rely on what was proved: input.subject, its claims, its certificate or its device"},
 	{"input.context.request.user_agent", "the user agent", "rely on input.subject.device, which somebody vouches for"},
 	{"input.context.request.origin", "the origin", "input.context.request.cross_origin tells foreign pages, input.subject who asks"},
-	{"input.context.request.fetch_site", "a header", "input.context.request.cross_origin tells foreign pages, input.subject who asks"},
+	{"input.context.request.fetch_site", "a header", "input.context.request.cross_site_unsafe tells foreign pages, input.subject who asks"},
 }
 
 // findHeaderTrust tells grants that rest on what the request says of itself.
