@@ -345,9 +345,7 @@ func TestClientsThatLeaveLeaveNothingBehind(t *testing.T) {
 // leave breaks off requests at random moments.
 func leave(t *testing.T, s *harness.Stand, cookie *http.Cookie, n int) {
 	t.Helper()
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0))
+	random := rand.New(rand.NewPCG(seeded(t), 0))
 	var group sync.WaitGroup
 	all := clients(s)
 	for i := range n {

@@ -28,6 +28,20 @@ func rounds(t testing.TB, standard int) int {
 	return n
 }
 
+// seeded is a seed that is printed, so that a failure can be repeated with SALLYPORT_SEED.
+func seeded(t testing.TB) uint64 {
+	t.Helper()
+	seed := rand.Uint64()
+	if text := os.Getenv("SALLYPORT_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("SALLYPORT_SEED=%d", seed)
+	return seed
+}
+
 // AUD-01: after a kill -9 at any moment under load, every request that the app saw has a durable allow record.
 func TestKillLosesNoRecordOfWhatTheAppSaw(t *testing.T) {
 	s := harness.New(t, harness.Apps, "")
@@ -54,9 +68,8 @@ func TestKillFindsForwardingBeforeTheAcknowledgement(t *testing.T) {
 // durable record allows. It ends early when it has found some.
 func killRounds(t *testing.T, s *harness.Stand, n int, start func() *harness.Process) (lost []string) {
 	t.Helper()
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("%d rounds, seed %d", n, seed)
-	random := rand.New(rand.NewPCG(seed, 0))
+	random := rand.New(rand.NewPCG(seeded(t), 0))
+	t.Logf("%d rounds", n)
 	var cookie *http.Cookie
 	var seen uint64 // records of the rounds before
 	for range n {

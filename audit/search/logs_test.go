@@ -223,6 +223,20 @@ func index(t testing.TB, c *search.Copy, src search.Source, limit int) search.Pr
 	return p
 }
 
+// seeded is a seed that is printed, so that a failure can be repeated with SALLYPORT_SEED.
+func seeded(t testing.TB) uint64 {
+	t.Helper()
+	seed := rand.Uint64()
+	if text := os.Getenv("SALLYPORT_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("SALLYPORT_SEED=%d", seed)
+	return seed
+}
+
 // rounds is how often a test that draws at random does so: SALLYPORT_ROUNDS or a small number.
 func rounds(t testing.TB, few int) int {
 	t.Helper()

@@ -101,7 +101,7 @@ func root(leaves []Hash) Hash {
 
 // Tiles survive power cuts, crashes and refused file operations: what was durable is there, and what was not is made again.
 func TestTilesSurvivePowerCutsAndFailures(t *testing.T) {
-	seed := rand.Uint64()
+	seed := seeded(t)
 	all := leaves(9000)
 	trees := make([]Frontier, 1, len(all)+1)
 	for i, leaf := range all {

@@ -27,12 +27,24 @@ func rounds(t testing.TB, normal int) int {
 	return n
 }
 
+// seeded is a seed that is printed, so that a failure can be repeated with SALLYPORT_SEED.
+func seeded(t testing.TB) uint64 {
+	t.Helper()
+	seed := rand.Uint64()
+	if text := os.Getenv("SALLYPORT_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("SALLYPORT_SEED=%d", seed)
+	return seed
+}
+
 // random is a source of random numbers that a failure names.
 func random(t testing.TB) *rand.Rand {
 	t.Helper()
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	return rand.New(rand.NewPCG(seed, 0))
+	return rand.New(rand.NewPCG(seeded(t), 0))
 }
 
 // leaves are the hashes of that many leaves.

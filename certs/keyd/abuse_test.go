@@ -25,9 +25,7 @@ func TestKEY09Garbage(t *testing.T) {
 	all := keys(t)
 	s := keydtest.Make(t, 0, []int{0}, all...)
 	p := s.Start(t)
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	r := mathrand.New(mathrand.NewPCG(seed, 0))
+	r := mathrand.New(mathrand.NewPCG(keydtest.Seed(t), 0))
 	good := dial(t, s)
 	for range rounds(t, 100) {
 		c, err := net.Dial("unix", s.Socket)

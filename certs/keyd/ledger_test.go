@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"sallyport/certs/internal/wire"
 	"sallyport/certs/keyd/keydtest"
@@ -195,9 +194,9 @@ func story(t *testing.T, v variant, seed uint64) error {
 // KEY-14: whatever dies, whenever, keyd remembers each checkpoint that it signed, and its state is always whole. An
 // implementation that answers before the state is on disk is found out.
 func TestKEY14NothingSignedIsForgotten(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
+	seed := keydtest.Seed(t)
 	n := uint64(rounds(t, 1000))
-	t.Logf("seed %d, %d stories", seed, n)
+	t.Logf("%d stories", n)
 	for i := range n {
 		if err := story(t, variant{grow: (*ledger).grow}, seed+i); err != nil {
 			t.Fatalf("seed %d: %v", seed+i, err)

@@ -19,6 +19,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -152,11 +153,23 @@ func TestTesseraAcceptsWhatIsPublished(t *testing.T) {
 	}
 }
 
+// seeded is a seed that is printed, so that a failure can be repeated with SALLYPORT_SEED.
+func seeded(t testing.TB) uint64 {
+	t.Helper()
+	seed := rand.Uint64()
+	if text := os.Getenv("SALLYPORT_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("SALLYPORT_SEED=%d", seed)
+	return seed
+}
+
 // One flipped bit, in whichever file, is found. That shows that the test above can fail.
 func TestTesseraRefusesAFlippedBit(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := rand.New(rand.NewPCG(seeded(t), 0))
 	l := newLog(t, 1000)
 	l.publish(t, 1000)
 	n := 0

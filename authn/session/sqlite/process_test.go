@@ -77,9 +77,7 @@ func TestNothingAcknowledgedIsLostByAKill(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("SALLYPORT_ROUNDS")); err == nil {
 		rounds = max(n, 20)
 	}
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0))
+	random := rand.New(rand.NewPCG(seeded(t), 0))
 	path := filepath.Join(t.TempDir(), "state.db")
 	put, acknowledged := make(map[string]bool), 0
 	for range rounds {
@@ -102,6 +100,20 @@ func TestNothingAcknowledgedIsLostByAKill(t *testing.T) {
 		expectKept(t, path, put, ended)
 	}
 	t.Logf("%d acknowledgements", acknowledged)
+}
+
+// seeded is a seed that is printed, so that a failure can be repeated with SALLYPORT_SEED.
+func seeded(t testing.TB) uint64 {
+	t.Helper()
+	seed := rand.Uint64()
+	if text := os.Getenv("SALLYPORT_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("SALLYPORT_SEED=%d", seed)
+	return seed
 }
 
 // killed runs a writer, kills it a moment after some lines, and returns all that it printed.

@@ -12,10 +12,12 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -367,6 +369,20 @@ func (s *Setup) Fails(t testing.TB) string {
 		t.Fatalf("keyd ended with %v, want exit code 2; it said: %s", err, b.String())
 	}
 	return b.String()
+}
+
+// Seed is a seed that is printed, so that a failure can be repeated with SALLYPORT_SEED.
+func Seed(t testing.TB) uint64 {
+	t.Helper()
+	seed := mathrand.Uint64()
+	if text := os.Getenv("SALLYPORT_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("SALLYPORT_SEED=%d", seed)
+	return seed
 }
 
 // Eventually polls until check returns nil.
