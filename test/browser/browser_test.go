@@ -131,7 +131,7 @@ func (b *browser) play(t *testing.T, scenario string, result any) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "node", "drive.mjs", scenario)
 	cmd.Stdin = bytes.NewReader(settings)

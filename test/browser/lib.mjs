@@ -9,8 +9,8 @@ import { chromium } from "playwright-core";
 const here = path.dirname(fileURLToPath(import.meta.url));
 const axe = readFileSync(path.join(here, "node_modules/axe-core/axe.min.js"), "utf8");
 
-// patience is how long anything on a page may take, in milliseconds.
-export const patience = 15000;
+// patience is how long anything on a page may take, in milliseconds: pages are slow where a machine is busy.
+export const patience = 60000;
 
 // Stage is one scenario's browser. Everything that a page should not do is collected and fails the scenario at its end.
 export class Stage {
@@ -28,6 +28,7 @@ export class Stage {
       chromiumSandbox: process.getuid() !== 0, // Chromium's own sandbox does not run as root
       args,
       env: { ...process.env, HOME: settings.home },
+      timeout: 2 * patience,
     });
     return new Stage(browser, settings);
   }
