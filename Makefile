@@ -2,6 +2,9 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 
+# The rule engine of the shield is built without JSON schemas and without access to files.
+export GOFLAGS := $(shell go env GOFLAGS) -tags=coraza.disabled_operators.validateSchema,no_fs_access
+
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 BUILD   := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
