@@ -9,7 +9,7 @@ import (
 
 // admit makes the request unambiguous or refuses it. Everything later reads the canonical form only.
 func (x *exchange) admit() error {
-	req, err := canon.ParseFrom(x.conn.address, x.r, x.server.limits)
+	req, err := canon.Parse(x.conn.address, x.r, x.snap.rules)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"net/url"
 
 	"sallyport/audit"
+	"sallyport/gateway/canon"
 	"sallyport/gateway/headers"
 	"sallyport/gateway/ui"
 	"sallyport/gateway/upstream"
@@ -49,7 +50,7 @@ func (x *exchange) forward() error {
 func (x *exchange) outgoing(header http.Header) *http.Request {
 	out := blank.WithContext(x.caching(x.forwarding()))
 	out.Method, out.Host, out.Header = x.req.Method, x.app.authority, header
-	out.URL = &url.URL{Path: x.path, RawPath: x.escapedPath, RawQuery: x.req.Query}
+	out.URL = &url.URL{Path: canon.URLPath(x.path), RawPath: x.escapedPath, RawQuery: x.req.Query}
 	return out
 }
 

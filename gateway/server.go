@@ -15,7 +15,6 @@ import (
 	"sallyport/audit"
 	"sallyport/authn/session"
 	"sallyport/gateway/cache"
-	"sallyport/gateway/canon"
 	"sallyport/gateway/shadow"
 	"sallyport/gateway/spool"
 	"sallyport/gateway/ui"
@@ -76,7 +75,6 @@ type Server struct {
 	metrics     *metrics
 	log         *slog.Logger
 	now         func() time.Time
-	limits      canon.Limits
 	streams     *streams
 	connections *connections
 	swapped     chan struct{}

@@ -13,6 +13,7 @@ import (
 
 	"sallyport/certs"
 	"sallyport/gateway/cache"
+	"sallyport/gateway/canon"
 	"sallyport/gateway/headers"
 	"sallyport/gateway/route"
 	"sallyport/gateway/signin"
@@ -37,11 +38,14 @@ type Snapshot struct {
 	FormOrigins []string
 	// Reauthorize is how often an open exchange is decided again. Default 30 s.
 	Reauthorize time.Duration
+	// Requests bound what one request may cost.
+	Requests canon.Limits
 	// TransportSecurity is the max-age of Strict-Transport-Security; 0 sends none.
 	TransportSecurity time.Duration
 
-	apps map[route.Name]*App
-	hsts string
+	apps  map[route.Name]*App
+	rules *canon.Rules
+	hsts  string
 }
 
 // App is a route with its leg to the app.
@@ -70,6 +74,7 @@ type Behind struct {
 // Connect gives each app of the snapshot its upstream pool. What the pools of the previous snapshot know of addresses
 // that stay is kept, and so are their connections; previous may be nil. Nothing of the previous snapshot changes.
 func (s *Snapshot) Connect(previous *Snapshot, behind Behind) error {
+	s.rules = canon.NewRules(s.Requests, s.Routes.Relaxed())
 	s.hsts = "max-age=" + strconv.FormatInt(int64(s.TransportSecurity/time.Second), 10)
 	s.apps = make(map[route.Name]*App, len(s.Routes.Apps()))
 	for _, r := range s.Routes.Apps() {

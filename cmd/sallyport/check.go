@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"sallyport/gateway/boot"
+	"sallyport/gateway/route"
 )
 
 type checkCommand struct{}
@@ -18,5 +19,19 @@ func (c *checkCommand) Run(in *invocation) error {
 		return no{err}
 	}
 	in.say("%s is good: %d apps below %s.", in.file, len(cfg.Apps), cfg.Domain)
+	for _, app := range cfg.Apps {
+		sayRelaxed(in, &app)
+	}
 	return nil
+}
+
+// sayRelaxed tells what an app relaxes: a line for each folder and spelling, with what it risks.
+func sayRelaxed(in *invocation, app *route.App) {
+	for _, relaxation := range app.Relax {
+		for _, folder := range relaxation.Paths {
+			for _, spelling := range relaxation.Allow {
+				in.say("%s relaxes %s below %s%s: %s.", app.Name, spelling, app.Host, folder, spelling.Risk())
+			}
+		}
+	}
 }

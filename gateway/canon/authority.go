@@ -7,7 +7,7 @@ import (
 
 // readAuthority wants one host, spelt as a DNS name, and the same one in the TLS handshake: routes, policies and
 // cookies are per host, and a connection opened for one of them must not reach another (RFC 9110 §7.4).
-func (q *Request) readAuthority(r *http.Request, _ Limits) *Reject {
+func (q *Request) readAuthority(r *http.Request, _ *Rules) *Reject {
 	if r.TLS == nil {
 		return reject(BadAuthority, "not https")
 	}

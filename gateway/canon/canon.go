@@ -29,9 +29,11 @@ type Request struct {
 	Host      string // lower-case, no port; equal to SNI
 	Authority string // lower-case, as the client addressed us: host or host:port
 
-	Path        string   // decoded, begins with "/", no empty, "." or ".." segments, valid UTF-8; a last "/" stays
-	EscapedPath string   // what goes upstream: EscapePath(Path)
-	Segments    []string // decoded pieces of Path between slashes, none empty: "/" has none, "/a/" has one
+	// Path is decoded and begins with "/"; no segment is empty, "." or ".."; it is valid UTF-8; a last "/" stays. Only
+	// where an app relaxes that may segments be empty and hold ";", and "%", which then always begins one of the escapes
+	// %2F, %25 and %3B: they stay written, so that no two requests have the same path.
+	Path        string
+	EscapedPath string // what goes upstream: EscapePath(Path)
 
 	Query string // exactly what goes upstream, without "?"; see Params
 
@@ -50,19 +52,21 @@ type Request struct {
 	oneHandle [1]string // room for Handles: more than one is rare, and refused
 }
 
-// Parse reads r, and refuses it with a *Reject when it can be read in more than one way. r stays as it was; the result
-// shares strings and header values with it. Several goroutines may parse different requests.
-func Parse(r *http.Request, lim Limits) (*Request, error) {
-	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
-	return ParseFrom(peer, r, lim)
+// Rules are what requests are parsed by. They do not change.
+type Rules struct {
+	limits  Limits
+	relaxed Relaxed
 }
 
-// ParseFrom is Parse for those who read the connection's RemoteAddr once for all of its requests.
-func ParseFrom(peer netip.AddrPort, r *http.Request, lim Limits) (*Request, error) {
-	lim = lim.orDefaults()
+// NewRules makes rules of limits, in which a zero means the default, and of what apps relax.
+func NewRules(limits Limits, relaxed Relaxed) *Rules { return &Rules{limits.orDefaults(), relaxed} }
+
+// Parse reads r, which came from peer, and refuses it with a *Reject when it can be read in more than one way. r stays as
+// it was; the result shares strings and header values with it. Several goroutines may parse different requests.
+func Parse(peer netip.AddrPort, r *http.Request, rules *Rules) (*Request, error) {
 	q := &Request{Method: r.Method, Protocol: r.Proto, ContentLength: r.ContentLength, Peer: peer}
 	for _, stage := range stages {
-		if reject := stage(q, r, lim); reject != nil {
+		if reject := stage(q, r, rules); reject != nil {
 			return nil, reject
 		}
 	}
@@ -70,7 +74,7 @@ func ParseFrom(peer netip.AddrPort, r *http.Request, lim Limits) (*Request, erro
 }
 
 // stages are what a request has to pass, in this order: what decides about the connection comes first.
-var stages = [...]func(*Request, *http.Request, Limits) *Reject{
+var stages = [...]func(*Request, *http.Request, *Rules) *Reject{
 	(*Request).readMethod,
 	(*Request).readFraming,
 	(*Request).readAuthority,

@@ -18,7 +18,6 @@ func received(t testing.TB, wire string) *http.Request {
 	if err != nil {
 		t.Fatalf("net/http refused %q: %v", wire, err)
 	}
-	r.RemoteAddr = "192.0.2.7:40000"
 	r.TLS = &tls.ConnectionState{ServerName: host}
 	return r
 }
@@ -32,10 +31,17 @@ func get(t testing.TB, target string, lines ...string) *http.Request {
 	return r
 }
 
+// strictRules relax nothing and have the default limits.
+var strictRules = NewRules(Limits{}, nil)
+
+func parse(r *http.Request, rules *Rules) (*Request, error) {
+	return Parse(netip.MustParseAddrPort("192.0.2.7:40000"), r, rules)
+}
+
 // refusal parses and wants a Reject.
 func refusal(t *testing.T, r *http.Request, want Reason) *Reject {
 	t.Helper()
-	q, err := Parse(r, Limits{})
+	q, err := parse(r, strictRules)
 	if err == nil {
 		t.Fatalf("accepted as %s %s?%s, want refused as %s", q.Method, q.EscapedPath, q.Query, want)
 	}
@@ -49,7 +55,7 @@ func refusal(t *testing.T, r *http.Request, want Reason) *Reject {
 // accepted parses and wants no error.
 func accepted(t testing.TB, r *http.Request) *Request {
 	t.Helper()
-	q, err := Parse(r, Limits{})
+	q, err := parse(r, strictRules)
 	if err != nil {
 		t.Fatalf("refused: %v", err)
 	}
@@ -80,8 +86,8 @@ func TestBrowserRequestIsReadWhole(t *testing.T) {
 	if q.Path != "/app/tickets/4711" || q.EscapedPath != q.Path || q.Query != "tab=history&page=2" {
 		t.Errorf("target is %q %q ?%q", q.Path, q.EscapedPath, q.Query)
 	}
-	if len(q.Segments) != 3 || q.Segments[2] != "4711" || len(q.Params()) != 2 || q.Params()[1] != (Param{"page", "2"}) {
-		t.Errorf("segments %q, params %q", q.Segments, q.Params())
+	if len(q.Params()) != 2 || q.Params()[1] != (Param{"page", "2"}) {
+		t.Errorf("params %q", q.Params())
 	}
 	if q.Host != host || q.Authority != host || q.SNI != host || q.Peer.String() != "192.0.2.7:40000" {
 		t.Errorf("host %q, authority %q, sni %q, peer %v", q.Host, q.Authority, q.SNI, q.Peer)
@@ -102,10 +108,10 @@ func TestBrowserRequestIsReadWhole(t *testing.T) {
 
 func BenchmarkParseBrowserRequest(b *testing.B) {
 	r := received(b, browserRequest)
-	peer := netip.MustParseAddrPort(r.RemoteAddr)
+	peer := netip.MustParseAddrPort("192.0.2.7:40000")
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := ParseFrom(peer, r, Limits{}); err != nil {
+		if _, err := Parse(peer, r, strictRules); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -15,7 +15,7 @@ const SessionCookie = headers.CookiePrefix
 // readCookies takes the gateway's cookies out of the Cookie field and leaves the others in their order and with their
 // bytes, joined into one field by "; " (RFC 9113 §8.2.3 asks for that; RFC 6265 §5.4 knows one field only). A cookie
 // that mentions our name anywhere goes: parsers disagree about quotes, commas and case, and no app's cookie holds it.
-func (q *Request) readCookies(r *http.Request, lim Limits) *Reject {
+func (q *Request) readCookies(r *http.Request, rules *Rules) *Reject {
 	fields := r.Header["Cookie"]
 	if len(fields) == 0 {
 		return nil
@@ -25,7 +25,7 @@ func (q *Request) readCookies(r *http.Request, lim Limits) *Reject {
 		count += 1 + strings.Count(field, ";")
 		ours = ours || headers.MentionsCookie(field)
 	}
-	if count > lim.Cookies {
+	if count > rules.limits.Cookies {
 		return reject(TooManyCookies, "")
 	}
 	if !ours && len(fields) == 1 {

@@ -8,7 +8,7 @@ import (
 
 // readCredential reads Sallyport-Authorization, which names the gateway and nobody else. A request states one
 // credential: a token beside a session cookie would leave open whose request it is.
-func (q *Request) readCredential(r *http.Request, _ Limits) *Reject {
+func (q *Request) readCredential(r *http.Request, _ *Rules) *Reject {
 	fields := r.Header["Sallyport-Authorization"]
 	if fields == nil {
 		return nil
@@ -65,7 +65,7 @@ func isToken68(token string) bool {
 	body := strings.TrimRight(token, "=")
 	for i := 0; i < len(body); i++ {
 		c := body[i]
-		if !isPathChar(c) || strings.IndexByte("!$&'()*,=:@", c) >= 0 {
+		if !isPathChar(c) || strings.IndexByte("!$&'()*,;=:@%", c) >= 0 {
 			return false
 		}
 	}

@@ -8,7 +8,7 @@ import (
 
 // readFraming refuses what leaves doubt about where the message ends. net/http has settled Content-Length against
 // Transfer-Encoding before (RFC 9112 §6.3); what it lets pass is judged here.
-func (q *Request) readFraming(r *http.Request, _ Limits) *Reject {
+func (q *Request) readFraming(r *http.Request, _ *Rules) *Reject {
 	http1, http2 := r.ProtoMajor == 1 && r.ProtoMinor == 1, r.ProtoMajor == 2
 	switch coding := r.TransferEncoding; {
 	case !http1 && !http2:
@@ -32,7 +32,7 @@ func (q *Request) readFraming(r *http.Request, _ Limits) *Reject {
 // readUpgrade admits one upgrade, to WebSocket (RFC 6455 §4.2.1), whole or not at all: an incomplete handshake that an
 // app answers with an error leaves some proxies with an open tunnel. HTTP2-Settings goes with "Upgrade: h2c", which
 // would let a client speak past every decision.
-func (q *Request) readUpgrade(r *http.Request, _ Limits) *Reject {
+func (q *Request) readUpgrade(r *http.Request, _ *Rules) *Reject {
 	wish := r.Header["Upgrade"]
 	if wish == nil {
 		return nil

@@ -120,7 +120,7 @@ func breaksPath(parse func(string) (parsed, bool), target string) string {
 
 func parseTarget(target string) (parsed, bool) {
 	q := &Request{}
-	if strings.Contains(target, "?") || q.readTarget(&http.Request{RequestURI: target}, Limits{}.orDefaults()) != nil {
+	if strings.Contains(target, "?") || q.readTarget(&http.Request{RequestURI: target}, strictRules) != nil {
 		return parsed{}, false
 	}
 	return parsed{q.Path, q.EscapedPath}, true
@@ -139,7 +139,7 @@ func FuzzPath(f *testing.F) {
 func forgetting(reason Reason) func(string) (parsed, bool) {
 	return func(target string) (parsed, bool) {
 		q := &Request{}
-		refused := q.readTarget(&http.Request{RequestURI: target}, Limits{}.orDefaults())
+		refused := q.readTarget(&http.Request{RequestURI: target}, strictRules)
 		if refused == nil {
 			return parsed{q.Path, q.EscapedPath}, true
 		}
@@ -205,7 +205,7 @@ type queryReader func(query string) (params []Param, ok bool)
 
 func parseQuery(query string) ([]Param, bool) {
 	q := &Request{}
-	if q.readQuery(query, 1000) != nil {
+	if q.readQuery(query, 1000, nil) != nil {
 		return nil, false
 	}
 	return q.Params(), true
@@ -266,7 +266,7 @@ func TestQueryCorpusFindsEachMissingRefusal(t *testing.T) {
 	for _, reason := range []Reason{QuerySeparator, TargetBytes, BadEscape, BadUTF8, TooManyParams} {
 		lenient := func(query string) ([]Param, bool) {
 			q := &Request{}
-			refused := q.readQuery(query, 1000)
+			refused := q.readQuery(query, 1000, nil)
 			if refused == nil {
 				return q.Params(), true
 			}
@@ -288,7 +288,7 @@ type cookieReader func(field string) (handles []string, theirs string)
 
 func parseCookies(field string) ([]string, string) {
 	q := &Request{Header: http.Header{"Cookie": {field}}}
-	q.readCookies(&http.Request{Header: http.Header{"Cookie": {field}}}, Limits{Cookies: 1 << 20})
+	q.readCookies(&http.Request{Header: http.Header{"Cookie": {field}}}, NewRules(Limits{Cookies: 1 << 20}, nil))
 	return q.Handles, q.Header.Get("Cookie")
 }
 
@@ -402,7 +402,7 @@ func breaksRequest(write writer, wire string) string {
 	}
 	name, _, _ := strings.Cut(r.Host, ":")
 	r.TLS = &tls.ConnectionState{ServerName: name}
-	q, err := Parse(r, Limits{})
+	q, err := parse(r, strictRules)
 	if err != nil {
 		return badReject(err)
 	}
@@ -412,7 +412,7 @@ func breaksRequest(write writer, wire string) string {
 		return "an app could not read it: " + err.Error()
 	}
 	r.TLS = &tls.ConnectionState{ServerName: q.SNI}
-	again, err := Parse(r, Limits{})
+	again, err := parse(r, strictRules)
 	if err != nil {
 		return "it would be refused coming in: " + err.Error()
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 // readHeader bounds the header and keeps what a client may say to an app.
-func (q *Request) readHeader(r *http.Request, lim Limits) *Reject {
+func (q *Request) readHeader(r *http.Request, rules *Rules) *Reject {
 	fields, size := 0, 0
 	for name, values := range r.Header {
 		fields += len(values)
@@ -15,7 +15,7 @@ func (q *Request) readHeader(r *http.Request, lim Limits) *Reject {
 			size += len(name) + len(value)
 		}
 	}
-	if fields > lim.Fields || size > lim.Header {
+	if fields > rules.limits.Fields || size > rules.limits.Header {
 		return reject(HeaderTooLarge, "")
 	}
 	q.Header = headers.FromClient(r.Header)

@@ -4,7 +4,7 @@ import "net/http"
 
 // readMethod admits the methods of HTTP, PATCH and WebDAV by name, spelt as registered (RFC 9110 §9.1: methods are
 // case-sensitive). A policy tells reading from writing by method, so one that nobody defined has no safe reading.
-func (q *Request) readMethod(r *http.Request, _ Limits) *Reject {
+func (q *Request) readMethod(r *http.Request, _ *Rules) *Reject {
 	switch {
 	case r.Method == "CONNECT" || r.Method == "TRACE" || r.Method == "TRACK" || r.RequestURI == "*":
 		// CONNECT would open a tunnel or, proxied over HTTP/2, smuggle its body as a request (CVE-2026-71324);

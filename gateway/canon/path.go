@@ -9,8 +9,11 @@ import (
 
 // readPath decodes the path and refuses every spelling whose segments are not the same to all readers: those that
 // decode once or twice, cut at ";", merge slashes, take backslashes for slashes, resolve dots or trim blanks.
-func (q *Request) readPath(raw string, limit int) *Reject {
-	path, refused := decodePath(raw)
+func (q *Request) readPath(raw string, limit int, relaxed Relaxed) *Reject {
+	path, refused := strictPath(raw)
+	if refused != nil && relaxed[q.Host] != nil {
+		path, refused = relaxed.path(q.Host, raw, refused)
+	}
 	if refused != nil {
 		return refused
 	}
@@ -18,18 +21,21 @@ func (q *Request) readPath(raw string, limit int) *Reject {
 		return reject(TargetTooLong, "")
 	}
 	q.Path, q.EscapedPath = path, EscapePath(path)
-	if path == "/" {
-		return nil
-	}
-	pieces := strings.TrimSuffix(path[1:], "/")
-	q.Segments = make([]string, 0, 1+strings.Count(pieces, "/"))
-	for segment := range strings.SplitSeq(pieces, "/") {
-		if reason, bad := judgeSegment(segment); bad {
-			return reject(reason, raw)
-		}
-		q.Segments = append(q.Segments, segment)
-	}
 	return nil
+}
+
+// strictPath reads a path that begins with a slash, with nothing relaxed.
+func strictPath(raw string) (string, *Reject) {
+	path, refused := decodePath(raw)
+	if refused != nil || path == "/" {
+		return path, refused
+	}
+	for segment := range strings.SplitSeq(strings.TrimSuffix(path[1:], "/"), "/") {
+		if reason, bad := judgeSegment(segment); bad {
+			return "", reject(reason, raw)
+		}
+	}
+	return path, nil
 }
 
 // decodePath decodes percent-encoding once and refuses characters that have no single reading in a path.
@@ -41,15 +47,11 @@ func decodePath(raw string) (string, *Reject) {
 			return "", reject(TargetBytes, raw)
 		}
 		if c == '%' {
+			var ok bool
+			if c, ok = escaped(raw[i:]); !ok {
+				return "", reject(BadEscape, raw)
+			}
 			encoded = true
-			if i+2 >= len(raw) {
-				return "", reject(BadEscape, raw)
-			}
-			hi, lo := unhex(raw[i+1]), unhex(raw[i+2])
-			if hi > 15 || lo > 15 {
-				return "", reject(BadEscape, raw)
-			}
-			c = hi<<4 | lo
 			i += 2
 			if reason, bad := judgeEncoded(c); bad {
 				return "", reject(reason, raw)
@@ -104,11 +106,15 @@ func judgeSegment(segment string) (reason Reason, bad bool) {
 }
 
 // isDotted finds ".", ".." and names that end in exactly two dots: a server that cuts the prefix "/app" off
-// "/app../x" without looking for the segment's end is left with "../x" (CVE-2026-48020).
+// "/app../x" without looking for the segment's end is left with "../x" (CVE-2026-48020). Dots among blanks are as good:
+// Windows drops blanks and dots from the end of a name.
 func isDotted(segment string) bool {
 	name := strings.TrimRight(segment, ".")
 	dots := len(segment) - len(name)
-	return dots == 2 || dots == 1 && name == ""
+	if name == "" {
+		return dots == 1 || dots == 2
+	}
+	return dots == 2 || strings.Trim(name, ". ") == ""
 }
 
 // judgeWide looks at what Windows' best fit and Unicode's compatibility forms make of a segment. Full-width
@@ -126,7 +132,7 @@ func judgeWide(segment string) (reason Reason, bad bool) {
 	if folded == segment {
 		return "", false
 	}
-	for piece := range strings.SplitSeq(folded, "/") {
+	for piece := range strings.FieldsFuncSeq(decodeAgain(folded), func(r rune) bool { return r == '/' || r == '\\' }) {
 		if piece, _, _ = strings.Cut(piece, ";"); piece != "" && isDotted(piece) {
 			return DotSegment, true
 		}
@@ -134,12 +140,14 @@ func judgeWide(segment string) (reason Reason, bad bool) {
 	return "", false
 }
 
-// wide maps look-alikes of the characters that structure a path onto them.
+// wide maps look-alikes of the characters that structure a path onto them. The signs of yen and won are backslashes in
+// the code pages 932 and 949.
 var wide = strings.NewReplacer(
-	"\uff0e", ".", "\ufe52", ".", "\u2024", ".", "\u2025", "..",
+	"\uff0e", ".", "\ufe52", ".", "\u2024", ".", "\u2025", "..", "\ufe30", "..",
 	"\uff0f", "/", "\u2044", "/", "\u2215", "/", "\u29f8", "/",
-	"\uff3c", "/", "\ufe68", "/", "\u2216", "/", "\u29f5", "/", "\u29f9", "/",
-	"\uff1b", ";", "\ufe54", ";", "\u037e", ";",
+	"\uff3c", "/", "\ufe68", "/", "\u2216", "/", "\u29f5", "/", "\u29f9", "/", "\u20e5", "/", "\u00a5", "/", "\u20a9", "/",
+	"\uff1b", ";", "\ufe54", ";", "\ufe14", ";", "\u037e", ";",
+	"\uff05", "%", "\ufe6a", "%",
 )
 
 func isASCII(s string) bool {
@@ -151,8 +159,9 @@ func isASCII(s string) bool {
 	return true
 }
 
-// EscapePath writes a decoded path for the wire: pchar and "/" as they are (RFC 3986 §3.3), everything else
-// percent-encoded in upper-case hexadecimal. url.URL{Path: p, RawPath: EscapePath(p)} keeps this spelling.
+// EscapePath writes a canonical path for the wire: pchar and "/" as they are (RFC 3986 §3.3), with the escapes that a
+// relaxation left written in it, everything else percent-encoded in upper-case hexadecimal.
+// url.URL{Path: URLPath(p), RawPath: EscapePath(p)} keeps this spelling.
 func EscapePath(path string) string {
 	n := 0
 	for i := 0; i < len(path); i++ {
@@ -177,14 +186,25 @@ func EscapePath(path string) string {
 
 const upperHex = "0123456789ABCDEF"
 
-// isPathChar is RFC 3986's pchar without ";" and "%", plus the slash.
+// URLPath is what package net/url calls the Path of a canonical path: all of it decoded.
+func URLPath(path string) string {
+	if strings.IndexByte(path, '%') < 0 {
+		return path
+	}
+	return keptEscapes.Replace(path)
+}
+
+// keptEscapes are the only ones in canonical paths.
+var keptEscapes = strings.NewReplacer("%2F", "/", "%25", "%", "%3B", ";")
+
+// isPathChar is RFC 3986's pchar, plus the slash.
 func isPathChar(c byte) bool {
 	switch {
 	case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
 		return true
 	}
 	switch c {
-	case '-', '.', '_', '~', '!', '$', '&', '\'', '(', ')', '*', '+', ',', '=', ':', '@', '/':
+	case '-', '.', '_', '~', '!', '$', '&', '\'', '(', ')', '*', '+', ',', ';', '=', ':', '@', '/', '%':
 		return true
 	}
 	return false
@@ -204,11 +224,12 @@ func unhex(c byte) byte {
 }
 
 // StripPrefix returns the request's path without prefix, which begins with a slash and ends without one. It matches
-// only at a segment border; "/app" leaves "/" of "/app" and of "/app/".
+// only at a segment border; "/app" leaves "/" of "/app" and of "/app/". A path that would then begin with two slashes is
+// not below the prefix: "//name" is a host to some.
 func (q *Request) StripPrefix(prefix string) (path, escaped string, ok bool) {
 	rest, found := strings.CutPrefix(q.Path, prefix)
 	switch {
-	case !found || rest != "" && rest[0] != '/':
+	case !found || rest != "" && rest[0] != '/' || strings.HasPrefix(rest, "//"):
 		return "", "", false
 	case rest == "":
 		return "/", "/", true

@@ -6,22 +6,27 @@ import (
 	"unicode/utf8"
 )
 
-// readQuery keeps the query as it came, and sees that its parameters can be decoded. Only queries that every server splits the same way
-// pass: "&" separates, ";" does not exist, every escape is whole, and what is decoded is UTF-8. Parameters beyond the
-// limit are a refusal, not a cut: some parsers stop counting where the policy would not (CVE-2026-39825).
-func (q *Request) readQuery(raw string, limit int) *Reject {
+// readQuery keeps the query as it came, and sees that its parameters can be decoded. Only queries that every server splits
+// the same way pass: "&" separates, ";" does not exist unless the app relaxes that, every escape is whole, and what is
+// decoded is UTF-8. Parameters beyond the limit are a refusal, not a cut: some parsers stop counting where the policy
+// would not (CVE-2026-39825).
+func (q *Request) readQuery(raw string, limit int, relaxed Relaxed) *Reject {
 	if raw == "" {
 		return nil
 	}
+	semicolons := 0
 	for i := 0; i < len(raw); i++ {
 		switch {
 		case raw[i] == ';':
-			return reject(QuerySeparator, "")
+			semicolons++
 		case !isTargetByte(raw[i]) && raw[i] != '\\': // a backslash separates nothing in a query, and browsers send it raw
 			return reject(TargetBytes, "in the query")
 		}
 	}
-	if 1+strings.Count(raw, "&") > limit {
+	if semicolons > 0 && relaxed.below(q.Host, q.Path)&allowQuerySemicolon == 0 {
+		return reject(QuerySeparator, "")
+	}
+	if 1+strings.Count(raw, "&")+semicolons > limit {
 		return reject(TooManyParams, "")
 	}
 	q.Query = raw

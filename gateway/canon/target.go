@@ -7,7 +7,8 @@ import (
 
 // readTarget reads the target as it came over the wire. r.URL is left alone: net/url has read it in its own way, for
 // instance "//admin/x" as a host.
-func (q *Request) readTarget(r *http.Request, lim Limits) *Reject {
+func (q *Request) readTarget(r *http.Request, rules *Rules) *Reject {
+	lim := rules.limits
 	target := r.RequestURI
 	path, query, _ := strings.Cut(target, "?")
 	q.RawTarget = Escape(path)
@@ -17,10 +18,10 @@ func (q *Request) readTarget(r *http.Request, lim Limits) *Reject {
 	if len(path) > 3*lim.Path || len(query) > lim.Query {
 		return reject(TargetTooLong, "")
 	}
-	if refused := q.readPath(path, lim.Path); refused != nil {
+	if refused := q.readPath(path, lim.Path, rules.relaxed); refused != nil {
 		return refused
 	}
-	return q.readQuery(query, lim.Params)
+	return q.readQuery(query, lim.Params, rules.relaxed)
 }
 
 // isTargetByte admits visible ASCII. "#" would start a fragment, which no request has (RFC 9112 §3.2), and a backslash

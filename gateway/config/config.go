@@ -102,7 +102,7 @@ type Limits struct {
 	limit.Config `yaml:",inline"`
 	// Connections bounds what connections may cost. Changing it needs a restart.
 	Connections listen.Connections `yaml:"connections"`
-	// Request bounds the head of one request.
+	// Request bounds the head of one request. Its limits hold for the requests that begin after a reload.
 	Request canon.Limits `yaml:"request"`
 }
 
@@ -237,6 +237,21 @@ func (c *Config) checkApps() error {
 			at("host", "%s is where people sign in: no app can live there", app.Host)
 		} else if !c.covers(app.Host) {
 			at("host", "%s is not below %s: if it is meant, add its domain to other_domains", app.Host, c.Domain)
+		}
+	}
+	return errors.Join(errors.Join(errs...), c.checkRelaxed())
+}
+
+// checkRelaxed refuses an app that relaxes what is not its own.
+func (c *Config) checkRelaxed() error {
+	var errs []error
+	for i, app := range c.Apps {
+		for j, relaxation := range app.Relax {
+			for k, folder := range relaxation.Paths {
+				if !strings.HasPrefix(string(folder), app.Path) {
+					errs = append(errs, At(fmt.Sprintf("apps[%d].relax[%d].paths[%d]", i, j, k), fmt.Errorf("%s is not within the app's path %s", folder, app.Path)))
+				}
+			}
 		}
 	}
 	return errors.Join(errs...)

@@ -89,8 +89,9 @@ type App struct {
 	Compression bool `yaml:"compression"`
 	// Streams says which answers and request bodies go through as they come, and how long they may stay open.
 	Streams Streams `yaml:"streams"`
-	// Relax lets the app have paths below some folders that two servers could read differently. Default: none.
-	Relax []canon.Relaxation `yaml:"relax"`
+	// Relax lets the app have spellings below some of its folders that two servers could read differently, such as the
+	// encoded slashes of GitLab: {paths: /api/v4/projects/, allow: encoded_slash}. Default: none.
+	Relax []canon.Relaxation `yaml:"relax" config:"single"`
 	// Security is what the app's answers promise to browsers.
 	Security headers.Security `yaml:"security_headers"`
 	// Cookies says how the app's cookies are hardened.

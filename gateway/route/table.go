@@ -9,17 +9,20 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"sallyport/gateway/canon"
 )
 
 // Table is the immutable map from host and path to app.
 type Table struct {
-	hosts map[string][]*App
-	apps  []*App
+	hosts   map[string][]*App
+	apps    []*App
+	relaxed canon.Relaxed
 }
 
 // NewTable builds a table. Two apps with one name, or one host and path, are an error.
 func NewTable(apps []App) (*Table, error) {
-	t := &Table{hosts: make(map[string][]*App)}
+	t := &Table{hosts: make(map[string][]*App), relaxed: make(canon.Relaxed)}
 	names := make(map[Name]bool, len(apps))
 	for i := range apps {
 		app := &apps[i]
@@ -37,6 +40,7 @@ func NewTable(apps []App) (*Table, error) {
 		}
 		t.hosts[app.Host] = append(t.hosts[app.Host], app)
 		t.apps = append(t.apps, app)
+		t.relaxed.Add(app.Host, app.Path, app.Relax)
 	}
 	for _, sharing := range t.hosts {
 		slices.SortFunc(sharing, func(a, b *App) int { return cmp.Compare(len(b.Path), len(a.Path)) })
@@ -57,6 +61,9 @@ func (t *Table) Match(host, path string) *App {
 
 // HasHost reports whether any app lives on the host.
 func (t *Table) HasHost(host string) bool { return len(t.hosts[host]) > 0 }
+
+// Relaxed is what the apps relax of how requests are spelt.
+func (t *Table) Relaxed() canon.Relaxed { return t.relaxed }
 
 // Apps are all apps in configuration order.
 func (t *Table) Apps() []*App { return t.apps }
