@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -214,10 +215,22 @@ type optimist struct{ *Memory }
 
 func (s optimist) Watch(ctx context.Context, after session.Position, report func(session.News)) error {
 	return s.Memory.Watch(ctx, after, func(n session.News) {
+		for range 20 { // which is enough for something to be committed meanwhile
+			time.Sleep(20 * time.Millisecond)
+			if s.grown(n.Position) {
+				break
+			}
+		}
 		time.Sleep(20 * time.Millisecond)
 		n.AsOf = time.Now()
 		report(n)
 	})
+}
+
+func (s optimist) grown(since session.Position) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return session.Position(strconv.Itoa(len(s.changes))) != since
 }
 
 type forgetful struct{ *Memory }
