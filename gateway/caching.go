@@ -16,7 +16,7 @@ func (x *exchange) caching(ctx context.Context) context.Context {
 		return ctx
 	}
 	x.viewer = &cache.Viewer{App: string(x.app.Name), URL: x.publicURL(), Told: x.toldDigest(), Credentials: x.credentials, Rule: rule,
-		IdentityHeaders: tellsWho}
+		IdentityHeaders: x.app.tellsWho}
 	if x.session != nil {
 		x.viewer.Person = x.session.Identity.ID()
 	}
@@ -27,17 +27,17 @@ func (x *exchange) caching(ctx context.Context) context.Context {
 func (x *exchange) publicURL() string { return x.app.origin + x.returnTarget() }
 
 // tellsWho reports whether a header's value differs between people because the gateway says who is asking.
-func tellsWho(name string) bool {
+func (a *App) tellsWho(name string) bool {
 	switch name {
 	case "Authorization", "Cookie", "X-Forwarded-For", "X-Request-Id":
 		return true
 	}
-	return strings.HasPrefix(name, "X-Sallyport-")
+	return strings.HasPrefix(name, "X-Sallyport-") || a.headers.IsTold(name)
 }
 
 // toldDigest tells apart what the app is told of people: with another one goes another part of the cache.
 func (x *exchange) toldDigest() (nothing [sha256.Size]byte) {
-	if !x.app.SendsIdentity() {
+	if !x.app.SendsIdentity() && !x.app.headers.Tells() {
 		return nothing
 	}
 	return told(x.session).Digest()

@@ -101,24 +101,30 @@ func (x *exchange) outgoingHeader() (http.Header, error) {
 	if free {
 		delete(out, "Cookie")
 		delete(out, "Authorization")
+		x.app.headers.Hush(out)
 		return out, nil
 	}
 	return out, x.setIdentity(out)
 }
 
-// setIdentity says who is asking, to apps that are to know.
+// setIdentity says who is asking, to apps that are to know, in our words and in theirs.
 func (x *exchange) setIdentity(out http.Header) error {
-	if !x.app.SendsIdentity() {
+	ours, theirs := x.app.SendsIdentity(), x.app.headers.Tells()
+	if !ours && !theirs {
 		return nil
 	}
 	assertion := ""
-	if x.session != nil {
+	if x.session != nil && (ours || x.app.headers.TellsAssertion()) {
 		var err error
 		if assertion, err = x.server.assertions.Assertion(x.ctx, x.session, x.app.origin); err != nil {
 			return err
 		}
 	}
-	told(x.session).Set(out, assertion)
+	who := told(x.session)
+	if ours {
+		who.Set(out, assertion)
+	}
+	x.app.headers.Tell(out, who, assertion)
 	return nil
 }
 

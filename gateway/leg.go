@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"strings"
 
-	"sallyport/gateway/headers"
 	"sallyport/gateway/upstream"
 )
 
@@ -32,7 +31,12 @@ func (l leg) RoundTrip(r *http.Request) (*http.Response, error) {
 		res.Body.Close()
 		return nil, err
 	}
-	if blocked := headers.FromApp(res.Header, res.StatusCode, headers.App{Origin: l.app.origin, Upstreams: l.app.upstreamOrigins}); blocked != nil {
+	blocked, err := l.app.headers.FromApp(res.Header, res.StatusCode)
+	if err != nil {
+		res.Body.Close()
+		return nil, err
+	}
+	if blocked != nil {
 		x.blockedCookies.Store(&blocked)
 	}
 	return res, nil

@@ -39,17 +39,21 @@ func (s *Snapshot) appFor(q *canon.Request) (app *App, path, escaped string, ok 
 	return s.apps[found.Name], path, escaped, ok
 }
 
-// nowhere refuses a place that no app claims. No policy was asked, so the record is a reject for everybody; strangers
-// get the answer that they get everywhere.
+// nowhere refuses a place that no app claims.
 func (x *exchange) nowhere() error {
+	return x.hidden(&Refusal{Status: http.StatusNotFound, Effect: audit.Reject, Reason: "no_route", Public: "There is no app at this address."})
+}
+
+// hidden is a refusal that strangers are not to know. No policy was asked, so the record is a reject for everybody; strangers
+// get the answer that they get everywhere.
+func (x *exchange) hidden(refusal *Refusal) error {
 	if err := x.identify(); err != nil {
 		return err
 	}
-	noRoute := &Refusal{Status: http.StatusNotFound, Effect: audit.Reject, Reason: "no_route", Public: "There is no app at this address."}
 	if x.session != nil {
-		return noRoute
+		return refusal
 	}
-	if err := x.recordReject(noRoute); err != nil {
+	if err := x.recordReject(refusal); err != nil {
 		return unrecorded(err)
 	}
 	return unauthenticated()

@@ -35,11 +35,11 @@ func told(s *session.Session) *headers.Prepared {
 // prepareTold puts into words what apps are told. The digest covers what only the assertion says, too.
 func prepareTold(s *session.Session) *headers.Prepared {
 	who := s.Identity
-	id := headers.Identity{User: who.ID(), Email: who.Email, Groups: who.Groups}
+	id := headers.Identity{User: who.ID(), Subject: who.Subject, Name: who.Name, Email: who.Email, Groups: who.Groups}
 	if !who.EmailVerified {
 		id.Email = ""
 	}
-	return headers.Prepare(id, who.Email, who.Name, strconv.FormatBool(who.EmailVerified), strconv.FormatBool(who.GroupsIncomplete))
+	return headers.Prepare(id, who.Email, strconv.FormatBool(who.EmailVerified), strconv.FormatBool(who.GroupsIncomplete))
 }
 
 var anonymous = policy.Subject{Type: policy.TypeAnonymous}.Prepared()

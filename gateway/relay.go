@@ -33,6 +33,8 @@ func (x *exchange) relay(res *http.Response) error {
 	}
 	header := x.w.Header()
 	maps.Copy(header, res.Header)
+	x.app.headers.Promise(header, res.StatusCode)
+	x.app.headers.Share(header, x.req.Header["Origin"])
 	x.stick(header)
 	if x.kind.Load() == kindGRPC && res.Body == http.NoBody {
 		x.w.WriteHeader(res.StatusCode) // grpc-go's Trailers-Only: header and end are one frame, so nothing is flushed
@@ -319,7 +321,7 @@ func sendTrailer(w *response, trailer http.Header) {
 	header := w.Header()
 	flushed := false
 	for name, values := range trailer {
-		if len(values) == 0 || !headers.MayTrail(name) {
+		if len(values) == 0 || !headers.MayTrail(name, values...) {
 			continue
 		}
 		if !flushed {

@@ -51,13 +51,14 @@ type Snapshot struct {
 // App is a route with its leg to the app.
 type App struct {
 	*route.App
-	origin          string // https://host[:port]
-	authority       string // host[:port], what the app sees as Host whatever port the client wrote
-	site            *headers.Site
-	upstreamOrigins []string
-	pool            *upstream.Pool
-	transport       http.RoundTripper // the pool, behind what cleans its answers and, where there is one, the cache
-	secrets         policy.Secrets
+	origin    string   // https://host[:port]
+	ownOrigin []string // the same, as the value of a header
+	authority string   // host[:port], what the app sees as Host whatever port the client wrote
+	site      *headers.Site
+	headers   *headers.App
+	pool      *upstream.Pool
+	transport http.RoundTripper // the pool, behind what cleans its answers and, where there is one, the cache
+	secrets   policy.Secrets
 
 	metricsOnce sync.Once
 	metrics     *appMetrics
@@ -91,15 +92,34 @@ func (s *Snapshot) Connect(previous *Snapshot, behind Behind) error {
 func (s *Snapshot) connected(r *route.App, pool *upstream.Pool, stored *cache.Cache) *App {
 	app := &App{App: r, origin: s.Origin(r.Host), authority: strings.TrimPrefix(s.Origin(r.Host), "https://"), pool: pool,
 		secrets: policy.DefaultSecrets.With(r.SecretParams...)}
+	app.ownOrigin = []string{app.origin}
 	app.site = headers.NewSite(app.authority, "https", uint16(s.PublicPort))
-	for _, u := range r.Upstreams {
-		app.upstreamOrigins = append(app.upstreamOrigins, u.URL.String())
-	}
+	app.headers = headers.NewApp(s.headersOf(r))
 	app.transport = leg{app}
 	if stored != nil && caches(&r.Cache) {
 		app.transport = stored.For(app.transport)
 	}
 	return app
+}
+
+// headersOf is what an app's headers are judged by.
+func (s *Snapshot) headersOf(r *route.App) headers.AppConfig {
+	cfg := headers.AppConfig{Address: s.addressOf(r), InternalHosts: r.InternalHosts, IdentityAs: r.IdentityAs,
+		Cookies: r.Cookies, Security: r.Security, CORS: r.CORS}
+	for _, other := range s.Routes.Apps() {
+		if other != r {
+			cfg.Others = append(cfg.Others, s.addressOf(other))
+		}
+	}
+	return cfg
+}
+
+func (s *Snapshot) addressOf(r *route.App) headers.Address {
+	at := headers.Address{Origin: s.Origin(r.Host), Path: r.Path, Prefix: r.StripPrefix}
+	for _, u := range r.Upstreams {
+		at.Upstreams = append(at.Upstreams, u.URL.String())
+	}
+	return at
 }
 
 // caches reports whether anything of an app may be stored.

@@ -1,9 +1,8 @@
 package headers
 
 import (
+	"errors"
 	"net/http"
-	"net/url"
-	"slices"
 	"strings"
 )
 
@@ -11,20 +10,51 @@ import (
 // sign-in under way. Apps can neither read nor write a cookie whose name begins like this, in any case.
 const CookiePrefix = "__Host-sallyport"
 
-// App is what FromApp has to know of the app that answered.
-type App struct {
-	Origin    string   // public, such as https://wiki.corp.example:8443
-	Upstreams []string // its upstreams' origins, such as http://10.0.0.5:8080: scheme, host and port, no path
+// AppConfig is what an App is made of.
+type AppConfig struct {
+	Address
+	InternalHosts []string  // names under which the app may know itself, without port
+	Others        []Address // of the other apps
+	IdentityAs    map[string]string
+	Cookies       Cookies
+	Security      Security
+	CORS          CORS
 }
 
-// FromApp makes an answer's header fit to leave: it removes the fields of the table, the fields that Connection names
-// and cookies that would replace the gateway's own, and turns the app's internal address in Location,
-// Content-Location and Refresh into the public one. With status 101 the upgrade itself stays, since it is
-// the answer's meaning. h is changed in place.
+// App is the table for one app: what it is told of people, what becomes of its answers. It is immutable and serves many
+// requests at once.
+type App struct {
+	places   places
+	told     []telling
+	cookies  cookieRules
+	promises promises
+	sharing  *sharing
+}
+
+// NewApp works out what is the same for all requests to an app. What cfg holds has been checked.
+func NewApp(cfg AppConfig) *App {
+	return &App{
+		places: newPlaces(cfg), told: tellings(cfg.IdentityAs), cookies: cfg.Cookies.rules(cfg.Origin),
+		promises: cfg.Security.promises(), sharing: cfg.CORS.sharing(),
+	}
+}
+
+// ErrSplit says that an answer's header holds bytes that end a line somewhere else: what one reader takes for a value, the
+// next takes for two fields (RFC 9110 §5.5). Such an answer does not leave.
+var ErrSplit = errors.New("the app's header holds control bytes")
+
+// FromApp makes an answer's header fit to leave: it removes the fields of the table and those that Connection names, turns
+// internal addresses in Location, Content-Location, Refresh and Link into public ones, and hardens cookies. With status 101
+// the upgrade itself stays, since it is the answer's meaning. h is changed in place.
 //
 // blocked are the names of cookies that were removed, as the app spelt them, at most 64 bytes each and at most 8 of
-// them; whoever records the exchange says so there.
-func FromApp(h http.Header, status int, app App) (blocked []string) {
+// them; whoever records the exchange says so there. The error is ErrSplit.
+func (a *App) FromApp(h http.Header, status int) (blocked []string, err error) {
+	for _, values := range h {
+		if !isText(values) {
+			return nil, ErrSplit
+		}
+	}
 	upgrade := h["Upgrade"]
 	for _, name := range namedByConnection(h) {
 		delete(h, name)
@@ -37,55 +67,22 @@ func FromApp(h http.Header, status int, app App) (blocked []string) {
 	if status == http.StatusSwitchingProtocols && len(upgrade) == 1 {
 		SetUpgrade(h, upgrade[0])
 	}
-	blocked = dropOwnCookies(h)
+	blocked = a.cookies.harden(h)
 	keepSignedIn(h)
-	app.rewriteAddresses(h)
-	return blocked
+	a.places.rewrite(h)
+	return blocked, nil
 }
 
-// maxBlocked bounds how much an app can make us write down about one answer.
-const (
-	maxBlocked     = 8
-	maxBlockedName = 64
-)
-
-// dropOwnCookies removes every Set-Cookie that mentions our cookie prefix. The whole line counts, not its name: a
-// nameless "=__Host-sallyport=x" comes back from browsers as "__Host-sallyport=x".
-func dropOwnCookies(h http.Header) (blocked []string) {
-	lines := h["Set-Cookie"]
-	if !slices.ContainsFunc(lines, MentionsCookie) {
-		return nil
-	}
-	kept := make([]string, 0, len(lines))
-	for _, line := range lines {
-		if !MentionsCookie(line) {
-			kept = append(kept, line)
-			continue
-		}
-		if len(blocked) < maxBlocked {
-			name, _, _ := strings.Cut(strings.TrimLeft(line, " \t="), "=")
-			blocked = append(blocked, name[:min(len(name), maxBlockedName)])
+// isText reports whether values hold nothing but what RFC 9110 §5.5 allows: visible characters, spaces and tabs.
+func isText(values []string) bool {
+	for _, value := range values {
+		for i := 0; i < len(value); i++ {
+			if c := value[i]; c < ' ' && c != '\t' || c == 0x7f {
+				return false
+			}
 		}
 	}
-	delete(h, "Set-Cookie")
-	if len(kept) > 0 {
-		h["Set-Cookie"] = kept
-	}
-	return blocked
-}
-
-// MentionsCookie reports whether [CookiePrefix] occurs anywhere in s, in any case.
-func MentionsCookie(s string) bool {
-	for {
-		i := strings.Index(s, "__")
-		if i < 0 || len(s)-i < len(CookiePrefix) {
-			return false
-		}
-		if strings.EqualFold(s[i:i+len(CookiePrefix)], CookiePrefix) {
-			return true
-		}
-		s = s[i+1:]
-	}
+	return true
 }
 
 // keepSignedIn takes "cookies" and "*" out of Clear-Site-Data: browsers clear cookies for the whole registrable
@@ -111,62 +108,4 @@ func keepSignedIn(h http.Header) {
 	if len(kept) > 0 {
 		h["Clear-Site-Data"] = []string{strings.Join(kept, ", ")}
 	}
-}
-
-// rewriteAddresses replaces the app's own internal address, and its public one under the wrong scheme, by its origin.
-// Addresses of anything else pass untouched; the gateway follows none of them.
-func (app App) rewriteAddresses(h http.Header) {
-	for _, name := range []string{"Location", "Content-Location"} {
-		for i, value := range h[name] {
-			h[name][i] = app.public(value)
-		}
-	}
-	for i, value := range h["Refresh"] {
-		// "5; url=http://10.0.0.5/": the HTML standard's syntax, browsers accept more; what is not understood passes.
-		delay, target, found := strings.Cut(value, "=")
-		if found && strings.HasSuffix(strings.ToLower(strings.TrimSpace(delay)), "url") {
-			h["Refresh"][i] = delay + "=" + app.public(strings.Trim(strings.TrimSpace(target), `"'`))
-		}
-	}
-}
-
-// public is address as the app's users may know it.
-func (app App) public(address string) string {
-	u, err := url.Parse(address)
-	if err != nil || u.Host == "" || u.User != nil {
-		return address
-	}
-	scheme := strings.ToLower(u.Scheme)
-	inner := false
-	for _, upstream := range app.Upstreams {
-		if origin, err := url.Parse(upstream); err == nil {
-			inner = inner || sameAuthority(u, origin) && (scheme == "" || scheme == origin.Scheme)
-		}
-	}
-	if origin, err := url.Parse(app.Origin); err == nil && !inner {
-		inner = scheme == "http" && sameAuthority(u, origin)
-	}
-	if !inner {
-		return address
-	}
-	_, rest, _ := strings.Cut(address, "//")
-	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
-		return app.Origin + rest[i:]
-	}
-	return app.Origin + "/"
-}
-
-// sameAuthority compares host and port; a missing port is the one of the scheme a is read under.
-func sameAuthority(a, origin *url.URL) bool {
-	return strings.EqualFold(a.Hostname(), origin.Hostname()) && port(a, origin.Scheme) == port(origin, origin.Scheme)
-}
-
-func port(u *url.URL, scheme string) string {
-	switch {
-	case u.Port() != "":
-		return u.Port()
-	case scheme == "https":
-		return "443"
-	}
-	return "80"
 }

@@ -36,14 +36,26 @@ func TestClientsCannotSpeakForTheGateway(t *testing.T) {
 			"X-Goog-Iap-Jwt-Assertion", "X-Amzn-Oidc-Data", "X-Amzn-Oidc-Identity", "X-Amzn-Mtls-Clientcert", "X-Ms-Client-Principal",
 			"X-Ms-Client-Principal-Name", "Remote-User", "Remote-Groups", "Remote-Email", "X-Remote-User", "X-Remote-Group", "X-Authentik-Username",
 			"X-Webauth-User", "X-Vouch-User", "X-User", "X-Email", "X-Groups", "X-Username", "Tailscale-User-Login", "Teleport-Jwt-Assertion",
-			"Client-Cert", "Client-Cert-Chain", "Ssl-Client-Cert", "X-Ssl-Client-Dn", "X-Client-Cert", "X-Arr-Clientcert"},
+			"Client-Cert", "Client-Cert-Chain", "Ssl-Client-Cert", "X-Ssl-Client-Dn", "X-Client-Cert", "X-Arr-Clientcert",
+			"Impersonate-User", "Impersonate-Group", "Impersonate-Extra-Scopes", "X-Remote-Extra-Scopes", "X-Forwarded-Client-Cert", "X-Forwarded-Tls-Client-Cert",
+			"X-Consumer-Username", "X-Credential-Identifier", "X-Authenticated-Userid", "X-Userinfo", "X-Id-Token", "X-Apigateway-Api-Userinfo",
+			"X-Endpoint-Api-Userinfo", "Iv-User", "Sm-User", "Oam-Remote-User", "Oidc-Claim-Email", "Mellon-Name-Id", "Shib-Session-Id", "Eppn", "L5d-Client-Id",
+			"X-Auth-Subject", "X-Auth-Userid", "X-Auth-Roles", "X-Token-User-Email", "X-Webauth-Email", "X-Proxy-Roles", "Ngrok-Auth-User-Email", "X-Authelia-Url",
+			"X-Ms-Token-Aad-Id-Token", "X-Ext-Authz-Check-Received", "X-Istio-Attributes", "Cf-Client-Cert-Sha256", "X-Amzn-Oidc-Accesstoken"},
 		"HDR-02": {"X_Sallyport_User", "X-Sallyport_User", "x_auth_request_user", "X-Auth_Request-User", "Remote_User", "X.Sallyport.User", "X-Sallyport-User!", "X~A"},
 		"HDR-09": {"X-Forwarded-For", "Forwarded", "X-Forwarded", "Forwarded-For", "X-Real-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "X-Client-Ip",
-			"X-Cluster-Client-Ip", "Fastly-Client-Ip", "X-Original-Forwarded-For", "X-Azure-Clientip", "Fly-Client-Ip", "X-Envoy-External-Address", "Via"},
-		"HDR-10":  {"X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Server", "X-Forwarded-Scheme", "X-Forwarded-Ssl", "Front-End-Https"},
-		"HDR-11":  {"X_Forwarded_For", "X-Forwarded_Proto"},
-		"HDR-12":  {"X-Original-Url", "X-Rewrite-Url", "X-Forwarded-Uri", "X-Original-Method", "X-Host", "X-Middleware-Subrequest"},
-		"HDR-13":  {"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"},
+			"X-Cluster-Client-Ip", "Fastly-Client-Ip", "X-Original-Forwarded-For", "X-Azure-Clientip", "Fly-Client-Ip", "X-Envoy-External-Address", "Via",
+			"X-Azure-Fdid", "X-Azure-Socketip", "Cf-Ray", "Cf-Ipcountry", "Cf-Visitor", "Fastly-Ff", "Akamai-Origin-Hop", "X-Akamai-Edgescape", "Cloudfront-Viewer-Address",
+			"X-Nf-Client-Connection-Ip", "X-Vercel-Forwarded-For", "Incap-Client-Ip", "X-Sucuri-Clientip", "Wl-Proxy-Client-Ip", "Ali-Cdn-Real-Ip", "Cdn-Src-Ip", "X-Forwarder-For",
+			"X-Source-Ip", "X-Originating-Ip", "X-Remote-Addr", "Client-Ip", "X-Ms-Forwarded-Client-Ip", "X-Envoy-Internal", "Fly-Forwarded-Port", "X-Vercel-Ip-Country"},
+		"HDR-10": {"X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Server", "X-Forwarded-Scheme", "X-Forwarded-Ssl", "Front-End-Https",
+			"X-Original-Host", "X-Host", "X-Host-Override", "X-Arr-Ssl", "X-Appservice-Proto", "Disguised-Host", "X-Amzn-Tls-Version", "Https", "X-Url-Scheme", "X-Scheme", "Wl-Proxy-Ssl"},
+		"HDR-11": {"X_Forwarded_For", "X-Forwarded_Proto"},
+		"HDR-12": {"X-Original-Url", "X-Rewrite-Url", "X-Forwarded-Uri", "X-Original-Method", "X-Host", "X-Middleware-Subrequest",
+			"X-Replaced-Path", "X-Ms-Original-Url", "X-Waws-Unencoded-Url", "X-Envoy-Original-Path", "X-Forwarded-Path", "X-Override-Url", "X-Request-Uri", "X-Url", "X-Invoke-Path",
+			"X-Matched-Path", "X-Now-Route-Matches", "X-Prerender-Revalidate", "X-Nextjs-Rewritten-Path", "X-Script-Name", "X-Accel-Mapping", "X-Sendfile-Type", "L5d-Dst-Override",
+			"Request-Uri", "Http-Url", "Surrogate-Capability"},
+		"HDR-13":  {"X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "X-Method", "X-Http-Verb", "X-Http-Action", "X-Tunneled-Method", "X-Original-Method"},
 		"HDR-19":  {"Proxy-Authorization", "Keep-Alive", "TE", "Proxy-Connection", "Proxy", "Connection", "Upgrade", "Trailer", "Http2-Settings"},
 		"SMUG-29": {"Transfer_Encoding", "Content_Length"},
 	} {
@@ -65,7 +77,9 @@ func TestClientsKeepTheirOwnHeaders(t *testing.T) {
 	sent := read(t, "Accept: */*", "Accept-Language: de", "Authorization: Bearer app", "Cookie: a=1", "Origin: https://a", "Referer: https://a/",
 		"Sec-Fetch-Mode: cors", "User-Agent: x", "X-Requested-With: XMLHttpRequest", "X-Csrf-Token: t", "X-Auth-Token: t", "Traceparent: 00-1",
 		"Content-Type: text/plain", "Range: bytes=0-", "If-None-Match: \"a\"", "Upgrade-Insecure-Requests: 1", "Sec-Ch-Ua: \"a\"", "Sec-Ch-Ua: \"b\"",
-		"X-Api-Key: k", "Idempotency-Key: 1", "Sec-Websocket-Protocol: chat", "Expect: 100-continue", "X-Userland: x", "Hostname: x", "Depth: 1")
+		"X-Api-Key: k", "Idempotency-Key: 1", "Sec-Websocket-Protocol: chat", "Expect: 100-continue", "X-Userland: x", "Hostname: x", "Depth: 1",
+		"X-User-Id: rocket", "X-Amzn-Trace-Id: t", "X-Amz-Date: 1", "X-Grafana-Org-Id: 1", "X-Goog-Api-Key: k", "Securitytenant: t", "X-Nextjs-Data: 1", "X-Xsrf-Token: t",
+		"X-Forms: 1", "Httpx: 1", "Sms-To: x", "Viable: 1")
 	before := sent.Clone()
 	out := FromClient(sent)
 	if !maps.EqualFunc(out, before, slices.Equal) || !maps.EqualFunc(sent, before, slices.Equal) {
@@ -163,41 +177,16 @@ func TestOrdinaryIdentitiesStayReadable(t *testing.T) {
 	}
 }
 
-var wiki = App{Origin: "https://wiki.corp.example:8443", Upstreams: []string{"http://10.0.0.5:8080", "https://wiki.internal"}}
-
-func TestAppsCannotReplaceTheSession(t *testing.T) { // RESP-04, COOK-18
-	h := http.Header{"Set-Cookie": {
-		"app=1; Path=/",
-		"__Host-sallyport=evil; Path=/; Secure",
-		"__HOST-Sallyport=evil; Domain=example.test",
-		"__Host-sallyport-flow-x=evil",
-		"=__Host-sallyport=evil",
-		`"__Host-sallyport"=evil`,
-		"theme=dark; Domain=corp.example",
-	}}
-	blocked := FromApp(h, 200, wiki)
-	if want := []string{"app=1; Path=/", "theme=dark; Domain=corp.example"}; !slices.Equal(h["Set-Cookie"], want) {
-		t.Errorf("left are %q", h["Set-Cookie"])
-	}
-	want := []string{"__Host-sallyport", "__HOST-Sallyport", "__Host-sallyport-flow-x", "__Host-sallyport", `"__Host-sallyport"`}
-	if !slices.Equal(blocked, want) {
-		t.Errorf("blocked are %q, want %q", blocked, want)
-	}
-	many := http.Header{"Set-Cookie": slices.Repeat([]string{"__Host-sallyport" + strings.Repeat("x", 1000)}, 100)}
-	if blocked := FromApp(many, 200, wiki); len(blocked) != maxBlocked || len(blocked[0]) != maxBlockedName || many["Set-Cookie"] != nil {
-		t.Errorf("blocked are %d names, left %d", len(blocked), len(many["Set-Cookie"]))
-	}
-}
-
 func TestAppsCannotSpeakForTheGateway(t *testing.T) {
 	h := http.Header{}
 	for _, name := range []string{"X-Sallyport-User", "Sallyport-Anything", "Server", "X-Powered-By", "X-Aspnet-Version", "Alt-Svc", "Connection", "Keep-Alive",
-		"Transfer-Encoding", "Upgrade", "Proxy-Authenticate", "Trailer", "Strict-Transport-Security", "Via", "X-Private", "bad name", "x-lower"} {
+		"Transfer-Encoding", "Upgrade", "Proxy-Authenticate", "Trailer", "Strict-Transport-Security", "Via", "X-Private", "bad name", "x-lower",
+		"X-Runtime", "X-Generator", "X-Served-By", "X-Accel-Redirect", "X-Sendfile", "X-Debug-Token-Link", "Set-Cookie2", "Nel", "X-Forwarded-Host"} {
 		h[name] = []string{"x"}
 	}
 	h["Connection"] = []string{"close, X-Private"}
 	h["Content-Type"], h["Www-Authenticate"], h["X-Frame-Options"] = []string{"text/html"}, []string{"Basic"}, []string{"DENY"}
-	FromApp(h, 200, wiki)
+	clean(t, h, 200)
 	if got := slices.Sorted(maps.Keys(h)); !slices.Equal(got, []string{"Content-Type", "Www-Authenticate", "X-Frame-Options"}) {
 		t.Errorf("left are %q", got)
 	}
@@ -205,44 +194,37 @@ func TestAppsCannotSpeakForTheGateway(t *testing.T) {
 
 func TestSwitchingProtocolsKeepsTheUpgrade(t *testing.T) {
 	h := http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Accept": {"x"}, "Server": {"x"}}
-	FromApp(h, 101, wiki)
+	clean(t, h, 101)
 	if h.Get("Upgrade") != "websocket" || h.Get("Connection") != "Upgrade" || h.Get("Sec-Websocket-Accept") != "x" || h["Server"] != nil {
 		t.Errorf("header is %v", h)
 	}
 }
 
-func TestInternalAddressesBecomePublic(t *testing.T) {
-	for location, want := range map[string]string{
-		"http://10.0.0.5:8080/login?x=1#y":      "https://wiki.corp.example:8443/login?x=1#y",
-		"http://10.0.0.5:8080":                  "https://wiki.corp.example:8443/",
-		"http://10.0.0.5:8080?x":                "https://wiki.corp.example:8443?x",
-		"//10.0.0.5:8080/a":                     "https://wiki.corp.example:8443/a",
-		"https://WIKI.internal/a":               "https://wiki.corp.example:8443/a",
-		"https://wiki.internal:443/a":           "https://wiki.corp.example:8443/a",
-		"http://wiki.corp.example:8443/a":       "https://wiki.corp.example:8443/a",
-		"https://wiki.corp.example:8443/a":      "https://wiki.corp.example:8443/a",
-		"http://10.0.0.5/a":                     "http://10.0.0.5/a",
-		"http://10.0.0.5:8080@evil.example/":    "http://10.0.0.5:8080@evil.example/",
-		"http://x@10.0.0.5:8080/":               "http://x@10.0.0.5:8080/",
-		"http://10.0.0.5:8080.evil.example/":    "http://10.0.0.5:8080.evil.example/",
-		"http://169.254.169.254/latest":         "http://169.254.169.254/latest", // SSRF-01: passed on, never followed
-		"https://evil.example/?http://10.0.0.5": "https://evil.example/?http://10.0.0.5",
-		"/relative":                             "/relative",
-		"relative":                              "relative",
-		"":                                      "",
-		"http://[bad":                           "http://[bad",
-	} {
-		h := http.Header{"Location": {location}, "Content-Location": {location}, "Refresh": {"5; url=" + location}}
-		FromApp(h, 302, wiki)
-		if h.Get("Location") != want || h.Get("Content-Location") != want || h.Get("Refresh") != "5; url="+want {
-			t.Errorf("%q became %q, %q", location, h.Get("Location"), h.Get("Refresh"))
+// wikiConfig is an app at two addresses of its own.
+func wikiConfig() AppConfig {
+	return AppConfig{Address: Address{Origin: "https://wiki.corp.example:8443", Upstreams: []string{"http://10.0.0.5:8080", "https://wiki.internal"}}}
+}
+
+// clean is what leaves of an answer of the wiki.
+func clean(t testing.TB, h http.Header, status int) (blocked []string) {
+	t.Helper()
+	blocked, err := NewApp(wikiConfig()).FromApp(h, status)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return blocked
+}
+
+// RESP-02, RESP-03: what one reader takes for two fields does not leave, wherever in the header it is.
+func TestAnswersThatCouldSplitDoNotLeave(t *testing.T) {
+	for _, value := range []string{"b\rSet-Cookie: evil", "a\nb", "a\x00b", "\x1b[31m", "a\x7f"} {
+		for _, name := range []string{"X-A", "Set-Cookie", "Location", "Server", "Content-Type"} {
+			if _, err := NewApp(wikiConfig()).FromApp(http.Header{name: {"fine", value}}, 200); err != ErrSplit {
+				t.Errorf("%s: %q: %v", name, value, err)
+			}
 		}
 	}
-	h := http.Header{"Refresh": {"5", "0;URL='http://10.0.0.5:8080/x'"}}
-	FromApp(h, 200, wiki)
-	if want := []string{"5", "0;URL=https://wiki.corp.example:8443/x"}; !slices.Equal(h["Refresh"], want) {
-		t.Errorf("refresh is %q", h["Refresh"])
-	}
+	clean(t, http.Header{"X-A": {"tabs\tand \u00fcml\u00e4ute", "\xe9"}}, 200)
 }
 
 func TestOneAppCannotSignPeopleOut(t *testing.T) {
@@ -250,7 +232,7 @@ func TestOneAppCannotSignPeopleOut(t *testing.T) {
 		`"cookies"`: "", `"cache", "cookies", "storage"`: `"cache", "storage"`, `"*"`: `"cache", "storage"`, `"cache"`: `"cache"`,
 	} {
 		h := http.Header{"Clear-Site-Data": {sent}}
-		if FromApp(h, 200, wiki); h.Get("Clear-Site-Data") != want {
+		if clean(t, h, 200); h.Get("Clear-Site-Data") != want {
 			t.Errorf("%s became %s", sent, h.Get("Clear-Site-Data"))
 		}
 	}
@@ -284,8 +266,8 @@ func cgiName(name string) string {
 
 // resembles finds a rule that a folded name falls under.
 func resembles(folded string) string {
-	for _, rules := range fromClient {
-		for _, r := range rules {
+	for _, letters := range [][]([]rule){fromClient.plain[:], fromClient.x[:]} {
+		for _, r := range slices.Concat(letters...) {
 			if rule := cgiName(r.name); folded == rule || r.isPrefix() && strings.HasPrefix(folded, rule) {
 				return r.name
 			}

@@ -20,6 +20,8 @@ const (
 // Identity is who is asking, as an app is told. The zero value is nobody.
 type Identity struct {
 	User      string   // provider|subject
+	Subject   string   // the provider's own name for them
+	Name      string   // for people to read
 	Email     string   // empty unless verified
 	Groups    []string // in the order they are sent
 	Assertion string   // a signed JWT that says the same; empty for nobody
@@ -29,32 +31,38 @@ type Identity struct {
 // empty for nobody, so that an app never takes a missing field from elsewhere; Assertion is left out when empty.
 // Values are escaped by [Escape], group names joined by commas.
 func SetIdentity(h http.Header, id Identity) {
-	id.said().Set(h, id.Assertion)
+	id.prepared().Set(h, id.Assertion)
 }
 
 // Prepared is an Identity in the words in which apps are told of it, worked out once for many requests. It is immutable
 // and may be shared. Nobody is Prepare(Identity{}).
 type Prepared struct {
-	user, email, groups []string // one value each; headers share them, and nothing writes to header values in place
-	digest              [sha256.Size]byte
+	said   [claims][]string // one value each; headers share them, and nothing writes to header values in place
+	digest [sha256.Size]byte
 }
 
 // Prepare works out what SetIdentity says of id. Its Assertion, which changes every minute, is left to Set. Whatever
-// else the assertion tells an app (a name, an unverified address) is handed in as asserted, for the digest alone.
+// else the assertion tells an app (an unverified address) is handed in as asserted, for the digest alone.
 func Prepare(id Identity, asserted ...string) *Prepared {
-	p := id.said()
+	p := id.prepared()
 	p.digest = digestOf(id, asserted)
 	return p
 }
 
-// said is a Prepared without its digest.
-func (id *Identity) said() *Prepared {
-	return &Prepared{user: []string{Escape(id.User)}, email: []string{Escape(id.Email)}, groups: []string{joinGroups(id.Groups)}}
+// prepared is a Prepared without its digest.
+func (id *Identity) prepared() *Prepared {
+	username, _, _ := strings.Cut(id.Email, "@")
+	p := &Prepared{}
+	for claim, value := range [claims]string{claimID: id.User, claimSubject: id.Subject, claimEmail: id.Email, claimUsername: username, claimName: id.Name} {
+		p.said[claim] = []string{Escape(value)}
+	}
+	p.said[claimGroups] = []string{joinGroups(id.Groups)}
+	return p
 }
 
 // Set says in a header that FromClient returned who is asking, as SetIdentity does.
 func (p *Prepared) Set(h http.Header, assertion string) {
-	h[User], h[Email], h[Groups] = p.user, p.email, p.groups
+	h[User], h[Email], h[Groups] = p.said[claimID], p.said[claimEmail], p.said[claimGroups]
 	delete(h, Assertion)
 	if assertion != "" {
 		h[Assertion] = []string{assertion}
@@ -68,7 +76,7 @@ func (p *Prepared) Digest() [sha256.Size]byte { return p.digest }
 // digestOf is SHA-256 over all that is told, each value preceded by its length, each list by its number.
 func digestOf(id Identity, asserted []string) [sha256.Size]byte {
 	var b []byte
-	for _, list := range [][]string{{id.User, id.Email}, id.Groups, asserted} {
+	for _, list := range [][]string{{id.User, id.Subject, id.Name, id.Email}, id.Groups, asserted} {
 		b = binary.AppendUvarint(b, uint64(len(list)))
 		for _, value := range list {
 			b = append(binary.AppendUvarint(b, uint64(len(value))), value...)

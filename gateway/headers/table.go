@@ -25,105 +25,217 @@ type rule struct {
 // fromClient is what a client may not say to an app. Names of gateways and proxies other than ours are in it because
 // apps keep believing them after they moved behind this one.
 //
-// Tracing headers (Traceparent, Tracestate, Baggage, B3, X-Request-Id, X-Correlation-Id) pass: they are
-// correlation, not trust. So does Authorization, which belongs to the app until it is told otherwise.
+// Tracing headers (Traceparent, Tracestate, Baggage, B3, X-Request-Id, X-Correlation-Id, X-Amzn-Trace-Id) pass: they are
+// correlation, not trust. So do Authorization, which belongs to the app until it is told otherwise, and what apps' own
+// clients say by habit: X-Auth-Token (OpenStack, Rocket.Chat), X-User-Id (Rocket.Chat), X-Api-Key, X-Access-Token.
+//
+// Where two rules fit a name, the first one counts.
 var fromClient = index([]rule{
 	// ours
 	{"Sallyport-", credential},
 	{"X-Sallyport-", identity},
 
 	// who is asking, in the words of other gateways, single sign-on modules and clouds
+	{"Auth-User", identity},
+	{"Cas-User", identity},
 	{"Cf-Access-", identity},
+	{"Cf-Client-", identity},  // Cloudflare's mTLS
 	{"Client-Cert", identity}, // RFC 9440
 	{"Client-Cert-", identity},
-	{"Remote-", identity}, // Remote-User, -Groups, -Email, -Name: Authelia, CGI habits
-	{"Ssl-Client-", identity},
-	{"Tailscale-", identity},
-	{"Teleport-", identity},
-	{"X-Amzn-Mtls-", identity},
-	{"X-Amzn-Oidc-", identity},
-	{"X-Appengine-", identity},
-	{"X-Arr-Clientcert", identity},
+	{"Eppn", identity},                 // Shibboleth's attribute
+	{"Es-Security-Runas-", identity},   // Elasticsearch
+	{"Impersonate-", identity},         // Kubernetes, Rancher, OpenShift: believed from a trusted proxy
+	{"Iv-", identity},                  // IBM WebSEAL: Iv-User, Iv-Groups, Iv-Creds
+	{"L5d-Client-", identity},          // Linkerd
+	{"Mellon-", identity},              // mod_auth_mellon
+	{"Ngrok-", identity},               // Ngrok-Auth-User-Email
+	{"Oam-", identity},                 // Oracle Access Manager
+	{"Oidc-", identity},                // mod_auth_openidc: Oidc-Claim-Email
+	{"Osso-", identity},                // Oracle single sign-on
+	{"Persistent-Id", identity},        // Shibboleth's attribute
+	{"Remote-", identity},              // Remote-User, -Groups, -Email, -Name: Authelia, CGI habits
+	{"Shib-", identity},                // Shibboleth
+	{"Sm-", identity},                  // SiteMinder, and Spring's RequestHeaderAuthenticationFilter
+	{"Ssl-", identity},                 // Ssl-Client-Cert, Ssl-Client-S-Dn
+	{"Tailscale-", identity},           //
+	{"Teleport-", identity},            //
+	{"X-Amzn-Mtls-", identity},         // AWS load balancers
+	{"X-Amzn-Oidc-", identity},         //
+	{"X-Anonymous-Consumer", identity}, // Kong
+	{"X-Apigateway-", identity},        // Google API Gateway
+	{"X-Appengine-", identity},         //
+	{"X-Arr-Clientcert", identity},     // IIS, Azure App Service
+	{"X-Auth-Audience", identity},      // Keycloak gatekeeper, as the next
 	{"X-Auth-Email", identity},
+	{"X-Auth-Expiresin", identity},
+	{"X-Auth-Family-Name", identity},
+	{"X-Auth-Given-Name", identity},
 	{"X-Auth-Group", identity},
 	{"X-Auth-Groups", identity},
 	{"X-Auth-Name", identity},
-	{"X-Auth-Request-", identity},
+	{"X-Auth-Request-", identity}, // oauth2-proxy
+	{"X-Auth-Role", identity},
 	{"X-Auth-Roles", identity},
 	{"X-Auth-Subject", identity},
 	{"X-Auth-User", identity},
+	{"X-Auth-User-", identity},
 	{"X-Auth-Userid", identity},
 	{"X-Auth-Username", identity},
-	{"X-Authenticated-", identity},
+	{"X-Authelia-", identity},
+	{"X-Authenticated-", identity}, // X-Authenticated-User, Kong's -Groups and -Userid
 	{"X-Authentik-", identity},
+	{"X-Authn-", identity},
 	{"X-Client-Cert", identity},
 	{"X-Client-Cert-", identity},
 	{"X-Client-Dn", identity},
 	{"X-Client-Verify", identity},
+	{"X-Consumer-", identity},   // Kong
+	{"X-Credential-", identity}, // Kong
 	{"X-Email", identity},
-	{"X-Goog-Authenticated-", identity},
+	{"X-Endpoint-Api-", identity},         // Google Cloud Endpoints
+	{"X-Ext-Authz-", identity},            // Envoy's external authorization
+	{"X-Forwarded-Access-", identity},     // oauth2-proxy, as the next
+	{"X-Forwarded-Client-", identity},     // Envoy, Istio
+	{"X-Forwarded-Displayname", identity}, // Jenkins
+	{"X-Forwarded-Email", identity},
+	{"X-Forwarded-Group", identity},
+	{"X-Forwarded-Groups", identity},
+	{"X-Forwarded-Mail", identity}, // Jenkins
+	{"X-Forwarded-Name", identity},
+	{"X-Forwarded-Preferred-", identity},
+	{"X-Forwarded-Role", identity},
+	{"X-Forwarded-Roles", identity},
+	{"X-Forwarded-User", identity},
+	{"X-Forwarded-Username", identity},
+	{"X-Goog-Authenticated-", identity}, // Google IAP
 	{"X-Goog-Iap-", identity},
+	{"X-Group", identity},
 	{"X-Groups", identity},
+	{"X-Id-Token", identity}, // APISIX
+	{"X-Istio-", identity},
 	{"X-Jwt-Assertion", identity},
-	{"X-Ms-Client-Principal", identity},
+	{"X-Kong-", identity},
+	{"X-Ms-Client-Principal", identity}, // Azure App Service
 	{"X-Ms-Client-Principal-", identity},
 	{"X-Ms-Token-", identity},
+	{"X-Mtls-", identity},
+	{"X-Oidc-", identity},
 	{"X-Pomerium-", identity},
-	{"X-Proxy-User", identity},
-	{"X-Remote-", identity},
+	{"X-Proxy-", identity},  // X-Proxy-User, -Roles: OpenSearch
+	{"X-Remote-", identity}, // Kubernetes' request header authentication, and X-Remote-Ip, -Addr
+	{"X-Role", identity},
+	{"X-Roles", identity},
+	{"X-Saml-", identity},
+	{"X-Shib-", identity},
+	{"X-Spiffe-", identity},
+	{"X-Ssl", identity},
 	{"X-Ssl-", identity},
+	{"X-Sso-", identity},
+	{"X-Teleport-", identity},
+	{"X-Tls-Client-", identity},
+	{"X-Token-Roles", identity}, // caddy-security
 	{"X-Token-Subject", identity},
 	{"X-Token-User-", identity},
 	{"X-User", identity},
 	{"X-User-Email", identity},
+	{"X-User-Group", identity},
 	{"X-User-Groups", identity},
 	{"X-User-Name", identity},
-	{"X-Userinfo", identity},
+	{"X-User-Role", identity},
+	{"X-User-Roles", identity},
+	{"X-Userinfo", identity}, // Kong, APISIX
 	{"X-Username", identity},
 	{"X-Vouch-", identity},
-	{"X-Webauth-", identity},
+	{"X-Webauth-", identity}, // Grafana, Gitea
 
 	// where it came from
-	{"Cf-Connecting-", forwarding},
-	{"Cf-Ipcountry", forwarding},
-	{"Cf-Visitor", forwarding},
+	{"Akamai-", forwarding},
+	{"Ali-Cdn-", forwarding},
+	{"Cdn-Real-Ip", forwarding},
+	{"Cdn-Src-Ip", forwarding},
+	{"Cf-", forwarding}, // Cloudflare: Cf-Connecting-Ip, -Ipcountry, -Ray, -Visitor, -Worker
 	{"Client-Ip", forwarding},
-	{"Fastly-Client-", forwarding},
-	{"Fastly-Ff", forwarding},
+	{"Cloudfront-", forwarding},
+	{"Fastly-", forwarding},
 	{"Fly-", forwarding},
 	{"Forwarded", forwarding}, // RFC 7239
-	{"Forwarded-For", forwarding},
-	{"Front-End-Https", forwarding},
-	{"True-Client-", forwarding},
+	{"Forwarded-", forwarding},
+	{"Front-End-", forwarding}, // Front-End-Https: Microsoft
+	{"Https", forwarding},      // becomes HTTP_HTTPS in CGI, which PHP apps ask
+	{"Incap-", forwarding},
+	{"Real-Ip", forwarding},
+	{"True-Client-", forwarding}, // Akamai, Cloudflare
 	{"Via", forwarding},
-	{"X-Azure-Clientip", forwarding},
-	{"X-Azure-Socketip", forwarding},
+	{"Wl-", forwarding}, // WebLogic: Wl-Proxy-Client-Ip
+	{"X-Akamai-", forwarding},
+	{"X-Amzn-Tls-", forwarding},
+	{"X-Appservice-", forwarding}, // Azure App Service
+	{"X-Arr-", forwarding},        // IIS application request routing
+	{"X-Azure-", forwarding},      // Azure Front Door: X-Azure-Fdid is believed to prove the way
+	{"X-Cdn-Src-Ip", forwarding},
 	{"X-Client-Ip", forwarding},
 	{"X-Cluster-Client-", forwarding},
 	{"X-Envoy-", forwarding},
-	{"X-Forward-For", forwarding},
+	{"X-Fd-", forwarding}, // Azure Front Door
+	{"X-Forward-", forwarding},
 	{"X-Forwarded", forwarding},
 	{"X-Forwarded-", forwarding},
+	{"X-Forwarder-", forwarding},
+	{"X-Https", forwarding},
+	{"X-Ms-Forwarded-", forwarding},
+	{"X-Netlify-", forwarding},
+	{"X-Nf-", forwarding},       // Netlify
 	{"X-Original-", forwarding}, // X-Original-URL, -Forwarded-For, -Host, -Method
 	{"X-Originating-", forwarding},
 	{"X-Proxyuser-", forwarding},
 	{"X-Real-", forwarding},
+	{"X-Source-Ip", forwarding},
+	{"X-Sucuri-", forwarding},
+	{"X-Traefik-", forwarding},
 	{"X-True-Client-", forwarding},
 	{"X-Vercel-", forwarding},
 
 	// what was meant
-	{"X-Accel-", rewriting},
+	{"Base-Url", rewriting},
+	{"Disguised-Host", rewriting}, // Azure App Service
+	{"Http-", rewriting},
+	{"L5d-", rewriting}, // Linkerd: L5d-Dst-Override
+	{"Request-Uri", rewriting},
+	{"Surrogate-", rewriting}, // Surrogate-Capability makes apps write ESI for whoever says that it reads it
+	{"Was-Default-Hostname", rewriting},
+	{"X-Accel-", rewriting}, // X-Accel-Mapping: with Rack's Sendfile, files of the client's choice
+	{"X-Backend-", rewriting},
 	{"X-Host", rewriting},
+	{"X-Host-", rewriting},
+	{"X-Http-Action", rewriting},
 	{"X-Http-Destinationurl", rewriting},
 	{"X-Http-Host-Override", rewriting},
 	{"X-Http-Method", rewriting},
-	{"X-Http-Method-Override", rewriting},
-	{"X-Method-Override", rewriting},
+	{"X-Http-Method-", rewriting},
+	{"X-Http-Verb", rewriting},
+	{"X-Invoke-", rewriting}, // Next.js
+	{"X-Matched-Path", rewriting},
+	{"X-Method", rewriting},
+	{"X-Method-", rewriting},
 	{"X-Middleware-", rewriting}, // CVE-2025-29927: a request that says it already passed the middleware
-	{"X-Rewrite-", rewriting},
+	{"X-Ms-Original-Url", rewriting},
+	{"X-Nextjs-Rewrite", rewriting},
+	{"X-Nextjs-Rewritten-", rewriting},
+	{"X-Now-", rewriting},
+	{"X-Override-", rewriting},
+	{"X-Prerender-Revalidate", rewriting}, // Next.js
+	{"X-Replaced-Path", rewriting},        // Traefik
+	{"X-Request-Uri", rewriting},
+	{"X-Rewrite-", rewriting}, // IIS, Zend, Symfony
 	{"X-Scheme", rewriting},
+	{"X-Script-Name", rewriting}, // WSGI behind proxies
 	{"X-Sendfile-", rewriting},
+	{"X-Tunneled-Method", rewriting},
+	{"X-Upstream-", rewriting},
+	{"X-Uri", rewriting},
+	{"X-Url", rewriting},
 	{"X-Url-", rewriting},
+	{"X-Waws-", rewriting}, // Azure App Service: X-Waws-Unencoded-Url
 
 	// one connection, one message
 	{"Connection", hop},
@@ -153,40 +265,100 @@ var fromApp = index([]rule{
 	{"Transfer-Encoding", hop},
 	{"Upgrade", hop},
 
+	{"Liferay-Portal", disclosure},
+	{"Microsoftsharepointteamservices", disclosure},
 	{"Server", disclosure},
+	{"Via", disclosure},
+	{"X-Accel-Charset", disclosure}, // to nginx, with names of files; X-Accel-Buffering is for us, too
+	{"X-Accel-Expires", disclosure},
+	{"X-Accel-Limit-", disclosure},
+	{"X-Accel-Redirect", disclosure},
 	{"X-Aspnet-Version", disclosure},
 	{"X-Aspnetmvc-Version", disclosure},
+	{"X-Backend", disclosure},
 	{"X-Backend-", disclosure},
+	{"X-Cf-Powered-By", disclosure},
+	{"X-Container-Id", disclosure},
+	{"X-Debug-Token", disclosure}, // Symfony's profiler
+	{"X-Debug-Token-Link", disclosure},
+	{"X-Drupal-", disclosure},
 	{"X-Envoy-", disclosure},
+	{"X-Forwarded-", disclosure},
+	{"X-Generator", disclosure},
+	{"X-Host", disclosure},
+	{"X-Hostname", disclosure},
+	{"X-Instance", disclosure},
+	{"X-Instance-Id", disclosure},
+	{"X-Kong-", disclosure},
+	{"X-Lighttpd-Send-", disclosure},
+	{"X-Litespeed-", disclosure},
+	{"X-Middleware-", disclosure}, // Next.js to itself: rewrites with the address behind them
+	{"X-Mod-Pagespeed", disclosure},
+	{"X-Node", disclosure},
+	{"X-Origin-Server", disclosure},
+	{"X-Original-", disclosure},
+	{"X-Owa-Version", disclosure},
+	{"X-Page-Speed", disclosure},
+	{"X-Php-", disclosure},
+	{"X-Pod", disclosure},
+	{"X-Pod-Name", disclosure},
 	{"X-Powered-", disclosure},
-	{"X-Real-Server", disclosure},
+	{"X-Rack-Cache", disclosure},
+	{"X-Real-", disclosure},
+	{"X-Reproxy-", disclosure},
+	{"X-Runtime", disclosure},
+	{"X-Sendfile", disclosure},
+	{"X-Served-By", disclosure},
 	{"X-Server", disclosure},
+	{"X-Server-", disclosure},
+	{"X-Servername", disclosure},
+	{"X-Turbo-Charged-By", disclosure},
 	{"X-Upstream", disclosure},
 	{"X-Upstream-", disclosure},
-	{"Via", disclosure},
+	{"X-Varnish", disclosure},
+	{"X-Varnish-", disclosure},
 
-	{"Alt-Svc", transport},                   // RFC 7838: would send browsers past the gateway
+	{"Alt-Svc", transport}, // RFC 7838: would send browsers past the gateway
+	{"Alternate-Protocol", transport},
+	{"Expect-Ct", transport},
+	{"Nel", transport},                       // would have browsers report the whole origin's errors to whom the app likes
 	{"Public-Key-Pins", transport},           // would outlive our certificates
+	{"Public-Key-Pins-", transport},          //
+	{"Set-Cookie2", transport},               // RFC 2965, obsolete: cookies past the rules for cookies
 	{"Strict-Transport-Security", transport}, // the gateway terminates TLS, so it states the policy
 })
 
-// table is the rules by the first byte of their names: what browsers send mostly begins with letters that few rules
-// have, so a look-up is a handful of comparisons.
-type table ['Z' + 1][]rule
+// table is the rules by the first letter of their names, those that begin with "X-" apart by the letter after that: what
+// browsers send mostly begins with letters that few rules have, so a look-up is a handful of comparisons.
+type table struct{ plain, x ['Z' + 1][]rule }
 
 func index(rules []rule) (t table) {
 	for _, r := range rules {
-		t[r.name[0]] = append(t[r.name[0]], r)
+		bucket := t.bucket(r.name)
+		*bucket = append(*bucket, r)
 	}
 	return t
 }
 
+// bucket is where the rules for a name are; nil when its first letter has none.
+func (t *table) bucket(name string) *[]rule {
+	at, letters := 0, &t.plain
+	if strings.HasPrefix(name, "X-") {
+		at, letters = len("X-"), &t.x
+	}
+	if len(name) <= at || int(name[at]) >= len(letters) {
+		return nil
+	}
+	return &letters[name[at]]
+}
+
 // class finds the rule for a name in canonical spelling.
 func (t *table) class(name string) class {
-	if name == "" || int(name[0]) >= len(t) {
+	bucket := t.bucket(name)
+	if bucket == nil {
 		return passes
 	}
-	for _, r := range t[name[0]] {
+	for _, r := range *bucket {
 		if name == r.name || r.isPrefix() && strings.HasPrefix(name, r.name) {
 			return r.class
 		}

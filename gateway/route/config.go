@@ -71,6 +71,9 @@ type App struct {
 	// id (provider and subject), subject, email, username (the e-mail's part before the @), name, groups or assertion. A
 	// header is left out when there is nothing to say, and what clients send under its name never passes. Default: none.
 	IdentityAs map[string]string `yaml:"identity_as"`
+	// InternalHosts are host names, without port, under which the app may know itself: in Location, Content-Location,
+	// Refresh and Link they become its public origin, as the addresses of its upstreams do. Default: none.
+	InternalHosts []string `yaml:"internal_hosts" config:"single"`
 	// WebSocketOrigins are the origins besides the app's own from which a browser may open a WebSocket, such as
 	// https://intranet.corp.example. Default: none.
 	WebSocketOrigins []string `yaml:"websocket_origins" config:"single"`
@@ -140,6 +143,14 @@ func (a *App) Check() error {
 		if !validOrigin(origin) {
 			fail("websocket_origins: %q must be an origin such as https://intranet.corp.example", origin)
 		}
+	}
+	for _, host := range a.InternalHosts {
+		if !validHost(strings.ToLower(host)) {
+			fail("internal_hosts: %q must be a host name or an IPv4 address, without port", host)
+		}
+	}
+	if err := headers.CheckIdentityAs(a.IdentityAs); err != nil {
+		errs = append(errs, err)
 	}
 	if len(a.Upstreams) == 0 {
 		fail("upstreams must name at least one address")

@@ -47,7 +47,11 @@ func (c clean) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	headers.FromApp(res.Header, res.StatusCode, headers.App{Origin: c.Base("wiki"), Upstreams: []string{c.origin.URL}})
+	app := headers.NewApp(headers.AppConfig{Address: headers.Address{Origin: c.Base("wiki"), Upstreams: []string{c.origin.URL}}})
+	if _, err := app.FromApp(res.Header, res.StatusCode); err != nil {
+		res.Body.Close()
+		return nil, err
+	}
 	return res, nil
 }
 
