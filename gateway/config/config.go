@@ -233,6 +233,7 @@ func (c *Config) checkApps() error {
 		} else {
 			places[app.Host+app.Path] = i
 		}
+		errs = append(errs, c.checkUpstreams(i)...)
 		if app.Host == c.AuthHost() {
 			at("host", "%s is where people sign in: no app can live there", app.Host)
 		} else if !c.covers(app.Host) {

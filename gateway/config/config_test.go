@@ -84,6 +84,7 @@ func TestTheSectionsAreHeldAgainstEachOther(t *testing.T) {
 		"any port":         {minimal + "listen: 127.0.0.1:0\n", `6:9: listen: port 0 needs public_port: nobody could tell people where to connect`},
 		"same port":        {minimal + "listen_http: :443\n", `6:14: listen_http: is the address of listen`},
 		"app named twice":  {minimal + provider + "apps:\n" + app("a", "a.corp.example") + app("a", "b.corp.example"), `9:12: apps[1].name: "a" is the name of apps[0] already`},
+		"app in gateway":   {minimal + provider + "apps:\n" + strings.Replace(app("a", "a.corp.example"), "http://10.0.0.1", "http://127.0.0.1:443", 1), `8:48: apps[0].upstreams[0].url: http://127.0.0.1:443 is the gateway's own: no app lives there`},
 		"host taken":       {minimal + provider + "apps:\n" + app("a", "a.corp.example") + app("b", "a.corp.example"), `9:21: apps[1].host: a.corp.example/ belongs to apps[0] already`},
 		"sign-in host":     {minimal + provider + "apps:\n" + app("a", "auth.corp.example"), `8:21: apps[0].host: auth.corp.example is where people sign in: no app can live there`},
 		"host elsewhere":   {minimal + provider + "apps:\n" + app("a", "wiki.crop.example"), `8:21: apps[0].host: wiki.crop.example is not below corp.example: if it is meant, add its domain to other_domains`},

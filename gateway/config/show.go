@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -42,12 +43,12 @@ func node(v reflect.Value) (*yaml.Node, error) {
 	return tableNode(v)
 }
 
-// structNode leaves out what is not there: a pointer to nothing, and a choice that was not made.
+// structNode leaves out what is not there: a pointer to nothing, a choice that was not made, a network that is none.
 func structNode(v reflect.Value) (*yaml.Node, error) {
 	made := &yaml.Node{Kind: yaml.MappingNode}
 	for _, f := range fieldsOf(v.Type()) {
 		value := v.FieldByIndex(f.index)
-		if value.IsZero() && (value.Kind() == reflect.Pointer || f.enum != nil) {
+		if value.IsZero() && (value.Kind() == reflect.Pointer || f.enum != nil || value.Type() == reflect.TypeFor[netip.Prefix]()) {
 			continue
 		}
 		if err := appendEntry(made, f.name, value); err != nil {

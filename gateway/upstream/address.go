@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -20,14 +19,24 @@ type Address struct {
 	Weight int `yaml:"weight" default:"1"`
 	// Backup addresses get requests only when no other address is in service. Default false.
 	Backup bool `yaml:"backup"`
+	// Allow is a network that this address may lead to although no app is expected there: link-local addresses, where clouds
+	// keep their metadata services, reserved ones and the like, such as 169.254.10.7/32. Default: none.
+	Allow netip.Prefix `yaml:"allow"`
 }
 
 const maxWeight = 1000
 
-// Check reports a weight that is none.
+// Check reports a weight that is none, and an address at which no app lives.
 func (a *Address) Check() error {
 	if a.Weight < 1 || a.Weight > maxWeight {
 		return fmt.Errorf("weight must be from 1 to %d", maxWeight)
+	}
+	if a.Allow.IsValid() && a.Allow != a.Allow.Masked() {
+		return fmt.Errorf("allow: %s has bits set beyond its length: write %s", a.Allow, a.Allow.Masked())
+	}
+	where := egress{allow: a.Allow}
+	if ip, err := netip.ParseAddr(a.URL.Hostname()); err == nil && !where.permits(ip) {
+		return fmt.Errorf("upstream %s is link-local, a cloud's metadata service, reserved, multicast or unspecified: if an app lives there, name it in allow", &a.URL)
 	}
 	return nil
 }
@@ -51,9 +60,6 @@ func (u *URL) UnmarshalText(text []byte) error {
 		return fmt.Errorf("upstream %q must be a scheme, a host and an optional port", text)
 	case (parsed.Path != "" && parsed.Path != "/") || parsed.RawQuery != "" || parsed.ForceQuery || parsed.Fragment != "":
 		return fmt.Errorf("upstream %q must have no path, query or fragment", text)
-	}
-	if ip, err := netip.ParseAddr(parsed.Hostname()); err == nil && Forbidden(ip) {
-		return fmt.Errorf("upstream %q is a link-local, multicast or unspecified address", text)
 	}
 	u.URL = url.URL{Scheme: parsed.Scheme, Host: strings.ToLower(parsed.Host)}
 	return nil
@@ -92,6 +98,15 @@ func (u *URL) port() string {
 	return "80"
 }
 
+// Dialled is network and address of a connection, with localhost as its number; other names stay.
+func (u *URL) Dialled() (network, address string) {
+	var ip netip.Addr
+	if u.Hostname() == "localhost" {
+		ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	return u.dialled(ip)
+}
+
 // dialled is network and address of a connection; ip stands for the name when it was resolved.
 func (u *URL) dialled(ip netip.Addr) (network, address string) {
 	switch {
@@ -101,14 +116,4 @@ func (u *URL) dialled(ip netip.Addr) (network, address string) {
 		return "tcp", net.JoinHostPort(ip.String(), u.port())
 	}
 	return "tcp", net.JoinHostPort(u.Hostname(), u.port())
-}
-
-// ErrForbiddenAddress means that an upstream name resolved to an address no app lives at.
-var ErrForbiddenAddress = errors.New("upstream address is link-local, multicast or unspecified")
-
-// Forbidden holds for addresses no app lives at: link-local ones, where cloud metadata services are, multicast and
-// unspecified ones.
-func Forbidden(ip netip.Addr) bool {
-	ip = ip.Unmap()
-	return ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified()
 }

@@ -292,8 +292,8 @@ func TestAddressesAreReadStrictly(t *testing.T) {
 			t.Errorf("%s: got %s, %v; want %s", text, u.String(), err, want)
 		}
 	}
-	for _, text := range []string{"ftp://x", "file:///etc/passwd", "http://", "http://u@h", "http://h/p", "http://h?q", "http://169.254.169.254",
-		"http://[::ffff:169.254.169.254]", "http://0.0.0.0", "http://[fe80::1]", "unix:run/app.sock", "unix://host/app.sock", "unix:/run/../etc/x", "unix:/a?b", "x"} {
+	for _, text := range []string{"ftp://x", "file:///etc/passwd", "http://", "http://u@h", "http://h/p", "http://h?q",
+		"unix:run/app.sock", "unix://host/app.sock", "unix:/run/../etc/x", "unix:/a?b", "x"} {
 		var u URL
 		if err := u.UnmarshalText([]byte(text)); err == nil {
 			t.Errorf("%s was accepted", text)

@@ -29,7 +29,7 @@ const (
 func (p *Pool) follow(ctx context.Context, t *target) {
 	retry := firstRetry
 	for {
-		ips, ttl, err := lookup(ctx, t.name, p.cfg.Nameserver)
+		ips, ttl, err := lookup(ctx, t.name, p.cfg.Nameserver, egress{allow: t.Allow})
 		if ctx.Err() != nil {
 			return
 		}
@@ -48,7 +48,7 @@ func (p *Pool) follow(ctx context.Context, t *target) {
 
 // lookup resolves a name the way net does, hosts file and search list included, and reads from the answers that pass how
 // long they hold.
-func lookup(ctx context.Context, name, nameserver string) ([]netip.Addr, time.Duration, error) {
+func lookup(ctx context.Context, name, nameserver string, where egress) ([]netip.Addr, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	var seen ttls
@@ -66,7 +66,7 @@ func lookup(ctx context.Context, name, nameserver string) ([]netip.Addr, time.Du
 	if err != nil {
 		return nil, 0, err
 	}
-	ips := usable(found)
+	ips := usable(found, where)
 	if len(ips) == 0 {
 		return nil, 0, ErrForbiddenAddress
 	}
@@ -74,10 +74,10 @@ func lookup(ctx context.Context, name, nameserver string) ([]netip.Addr, time.Du
 }
 
 // usable are the addresses an app can live at, each once and always in the same order.
-func usable(found []netip.Addr) []netip.Addr {
+func usable(found []netip.Addr, where egress) []netip.Addr {
 	var ips []netip.Addr
 	for _, ip := range found {
-		if ip = ip.Unmap(); !Forbidden(ip) {
+		if ip = ip.Unmap(); where.permits(ip) {
 			ips = append(ips, ip)
 		}
 	}

@@ -182,13 +182,13 @@ func TestTTLBoundsHowLongANameHolds(t *testing.T) {
 	for ttl, want := range map[uint32]time.Duration{0: minTTL, 120: 2 * time.Minute, 1 << 30: maxTTL} {
 		for _, large := range []bool{false, true} {
 			dns.set(func() { dns.ttl, dns.large = ttl, large })
-			ips, got, err := lookup(t.Context(), "app.internal.test", dns.address)
+			ips, got, err := lookup(t.Context(), "app.internal.test", dns.address, egress{})
 			if err != nil || got != want || len(ips) != 2 {
 				t.Errorf("TTL %d, truncated %v: got %v, %v, %v; want %v", ttl, large, ips, got, err, want)
 			}
 		}
 	}
-	if _, ttl, err := lookup(t.Context(), "localhost", dns.address); err != nil || ttl != plainTTL {
+	if _, ttl, err := lookup(t.Context(), "localhost", dns.address, egress{}); err != nil || ttl != plainTTL {
 		t.Errorf("localhost: got %v, %v; want %v", ttl, err, plainTTL)
 	}
 }
@@ -196,12 +196,12 @@ func TestTTLBoundsHowLongANameHolds(t *testing.T) {
 // SSRF-02: a name that comes to stand for a metadata service (DNS rebinding) leads nowhere.
 func TestNamesDoNotLeadToForbiddenAddresses(t *testing.T) {
 	dns := newNameserver(t, 1, "169.254.169.254", "127.0.0.1", "0.0.0.0")
-	ips, _, err := lookup(t.Context(), "app.internal.test", dns.address)
+	ips, _, err := lookup(t.Context(), "app.internal.test", dns.address, egress{})
 	if err != nil || !slices.Equal(ips, []netip.Addr{netip.MustParseAddr("127.0.0.1")}) {
 		t.Errorf("got %v, %v", ips, err)
 	}
 	dns.set(func() { dns.ips = []string{"169.254.169.254"} })
-	if ips, _, err := lookup(t.Context(), "app.internal.test", dns.address); err != ErrForbiddenAddress {
+	if ips, _, err := lookup(t.Context(), "app.internal.test", dns.address, egress{}); err != ErrForbiddenAddress {
 		t.Errorf("got %v, %v; want ErrForbiddenAddress", ips, err)
 	}
 }

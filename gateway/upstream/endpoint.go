@@ -14,8 +14,9 @@ type endpoint struct {
 	*state
 	url      URL
 	ip       netip.Addr // what its name stands for; invalid if it has none
-	address  string     // as configured
-	resolved string     // ip and port; empty without one
+	allow    netip.Prefix
+	address  string // as configured
+	resolved string // ip and port; empty without one
 	weight   float64
 	share    float64 // weight ÷ the mean weight of its group
 	backup   bool

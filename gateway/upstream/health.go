@@ -105,7 +105,7 @@ type checker struct {
 }
 
 func newChecker(e *endpoint, s *settings, rules *Health) *checker {
-	c := &checker{rules: rules, legs: newLegs(&e.url, e.ip, s), host: rules.Host}
+	c := &checker{rules: rules, legs: newLegs(&e.url, e.ip, e.allow, s), host: rules.Host}
 	c.legs.lean = nil
 	c.legs.http1.DisableKeepAlives, c.legs.h2.DisableKeepAlives = true, true
 	if c.host == "" {

@@ -14,7 +14,6 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"sallyport/gateway/upstream/http1"
@@ -50,8 +49,12 @@ type settings struct {
 	protocol Protocol
 	lean     bool
 	tls      *tls.Config // for https
+	own      *Own        // where connections never lead
 	digest   string      // of all of it: equal digests, equal connections
 }
+
+// digestFor tells the connections of addresses apart that may lead to different places.
+func (s *settings) digestFor(allow netip.Prefix) string { return s.digest + " " + allow.String() }
 
 func newSettings(cfg *Config) (*settings, error) {
 	roots, digest, err := loadRoots(cfg.TLS.CA)
@@ -67,8 +70,9 @@ func newSettings(cfg *Config) (*settings, error) {
 			MinVersion: tls.VersionTLS12, RootCAs: roots, ServerName: cfg.TLS.ServerName,
 			InsecureSkipVerify: cfg.TLS.InsecureSkipVerify, GetClientCertificate: cfg.ClientCertificate,
 		},
-		digest: fmt.Sprintf("%v %v %v %s %t %s %q %q %q %t", t.Connect, t.Response, t.Idle, cfg.Protocol, cfg.Lean, digest, cfg.TLS.ServerName, cfg.TLS.ClientCertificate,
-			cfg.ClientDigest, cfg.TLS.InsecureSkipVerify),
+		own: cfg.Own,
+		digest: fmt.Sprintf("%v %v %v %s %t %s %q %q %q %t %v", t.Connect, t.Response, t.Idle, cfg.Protocol, cfg.Lean, digest, cfg.TLS.ServerName, cfg.TLS.ClientCertificate,
+			cfg.ClientDigest, cfg.TLS.InsecureSkipVerify, cfg.Own),
 	}, nil
 }
 
@@ -88,11 +92,12 @@ func loadRoots(file string) (roots *x509.CertPool, digest string, err error) {
 	return roots, hex.EncodeToString(sum[:]), nil
 }
 
-// newLegs makes the connections to an address; ip stands for its name when that was resolved.
-func newLegs(u *URL, ip netip.Addr, s *settings) *legs {
+// newLegs makes the connections to an address; ip stands for its name when that was resolved. They lead nowhere but to an
+// app, or into allow.
+func newLegs(u *URL, ip netip.Addr, allow netip.Prefix, s *settings) *legs {
 	network, address := u.dialled(ip)
-	l := &legs{scheme: u.Scheme, host: u.Host, digest: s.digest, protocol: s.protocol,
-		dialer: dialer{network: network, address: address, timeout: s.timeouts.Connect}}
+	l := &legs{scheme: u.Scheme, host: u.Host, digest: s.digestFor(allow), protocol: s.protocol,
+		dialer: dialer{network: network, address: address, timeout: s.timeouts.Connect, egress: egress{allow, s.own}}}
 	if u.Scheme == "unix" {
 		l.scheme, l.host = "http", "localhost"
 	}
@@ -202,10 +207,11 @@ type dialer struct {
 	network, address string
 	timeout          time.Duration
 	tls              *tls.Config // nil without TLS
+	egress           egress
 }
 
 func (d *dialer) connect(ctx context.Context) (net.Conn, error) {
-	dial := net.Dialer{Timeout: d.timeout, ControlContext: refuseForbidden}
+	dial := net.Dialer{Timeout: d.timeout, ControlContext: d.egress.control}
 	inner, err := dial.DialContext(ctx, d.network, d.address)
 	if err != nil {
 		return nil, &connectError{"connecting to the app", err}
@@ -259,22 +265,6 @@ func (d *dialer) watched(ctx context.Context, _, _ string) (net.Conn, error) {
 
 func (d *dialer) watchedTLS(ctx context.Context, _, _ string) (net.Conn, error) {
 	return d.dialTLS(ctx, "http/1.1", func(c net.Conn) net.Conn { return newConn(c) })
-}
-
-// refuseForbidden checks the address that is really dialled, after name resolution, so that a DNS answer cannot
-// lead to a cloud metadata service.
-func refuseForbidden(_ context.Context, network, address string, _ syscall.RawConn) error {
-	if network == "unix" {
-		return nil
-	}
-	ap, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return fmt.Errorf("reading the resolved address %q: %w", address, err)
-	}
-	if Forbidden(ap.Addr()) {
-		return ErrForbiddenAddress
-	}
-	return nil
 }
 
 // target fills in where a request goes.

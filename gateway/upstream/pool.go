@@ -47,6 +47,8 @@ type Config struct {
 	ClientDigest string
 	// Nameserver is the host:port of the DNS server to ask; empty means the system's.
 	Nameserver string
+	// Own is where the gateway itself listens, to which no address leads; nil is nowhere.
+	Own *Own
 	// Log hears about endpoints that leave and return; nil means nobody does.
 	Log *slog.Logger
 	Now func() time.Time
@@ -181,14 +183,14 @@ func (t *target) places() []netip.Addr {
 }
 
 func (p *Pool) endpoint(t *target, ip netip.Addr, known map[string]*endpoint) *endpoint {
-	e := &endpoint{url: t.URL, ip: ip, address: t.URL.String(), weight: float64(max(t.Weight, 1)), backup: t.Backup}
+	e := &endpoint{url: t.URL, ip: ip, allow: t.Allow, address: t.URL.String(), weight: float64(max(t.Weight, 1)), backup: t.Backup}
 	if ip.IsValid() {
 		_, e.resolved = t.URL.dialled(ip)
 	}
 	id := endpointID(e.address, e.resolved)
 	if old := known[id]; old != nil {
 		e.state = old.state
-		if old.legs.digest == p.settings.digest {
+		if old.legs.digest == p.settings.digestFor(t.Allow) {
 			e.legs = old.legs
 		}
 	} else {
@@ -196,7 +198,7 @@ func (p *Pool) endpoint(t *target, ip netip.Addr, known map[string]*endpoint) *e
 		e.draining.Store(p.drains.holds(e.address, id))
 	}
 	if e.legs == nil {
-		e.legs = newLegs(&t.URL, ip, p.settings)
+		e.legs = newLegs(&t.URL, ip, t.Allow, p.settings)
 	}
 	return e
 }
