@@ -22,6 +22,7 @@ import (
 	"sallyport/audit"
 	"sallyport/authn"
 	"sallyport/authn/session"
+	"sallyport/gateway/listen"
 	"sallyport/gateway/route"
 	"sallyport/gateway/signin"
 	"sallyport/gateway/spool"
@@ -41,6 +42,10 @@ type bed struct {
 	printed  *buffer
 }
 
+// connecting are the limits of tests whose story they are not.
+var connecting = listen.Connections{Total: 4096, Strangers: 4096, PerAddress: 4096, Handshakes: 64, Head: 10 * time.Second, Idle: 2 * time.Minute,
+	Ping: 30 * time.Second, Streams: 100, Resets: 10_000, Unasked: 2 << 20}
+
 const wikiHost = "wiki.corp.test"
 
 // newBed serves one app, wiki, at the address of a test server; the group staff may open it.
@@ -49,7 +54,7 @@ func newBed(t testing.TB, app http.HandlerFunc) *bed {
 	origin := httptest.NewServer(app)
 	t.Cleanup(origin.Close)
 	b := &bed{origin: origin.URL, log: &memoryLog{}, sessions: &fakeSessions{known: map[string]*session.Session{}}, metrics: prometheus.NewRegistry(), printed: &buffer{}}
-	b.server = New(Options{Decisions: b.log, Sessions: b.sessions, Assertions: noAssertions{}, Spool: spooler(t), Pages: ui.New(ui.Options{}), Metrics: b.metrics,
+	b.server = New(Options{Decisions: b.log, Sessions: b.sessions, Assertions: noAssertions{}, Spool: spooler(t), Connecting: connecting, Pages: ui.New(ui.Options{}), Metrics: b.metrics,
 		Log: slog.New(slog.NewTextHandler(b.printed, nil))}, snapshot(t, wiki(t, origin.URL, "staff")))
 	b.server.connections.refused = func(string, netip.Addr) {}
 	b.front = httptest.NewUnstartedServer(nil)

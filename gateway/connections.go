@@ -31,7 +31,7 @@ type connection struct {
 	ip      string // of address, as the policy knows it
 	secured atomic.Pointer[policy.TLS]
 	handled atomic.Int64 // requests that reached the handler; several at once in HTTP/2
-	known   atomic.Bool  // a session was found on it
+	guard   guard
 
 	// The rest belongs to the server's goroutine for the connection, in which net/http reports its states.
 	active  bool
@@ -39,12 +39,40 @@ type connection struct {
 	greeted bool  // an HTTP/2 connection became active and idle once without a request, for its preface
 }
 
+// guard holds a connection to its limits (listen.Conn). All of it may be called at once.
+type guard interface {
+	Asked()       // a request is being answered
+	Answered()    // and is no more
+	TakenBack()   // the client took it back
+	Identified()  // a session was found: strangers' limits are not for it any more
+	WasCut() bool // a limit closed it, and has been counted
+}
+
+// unguarded is a connection without limits, as tests have them.
+type unguarded struct{}
+
+func (unguarded) Asked()       {}
+func (unguarded) Answered()    {}
+func (unguarded) TakenBack()   {}
+func (unguarded) Identified()  {}
+func (unguarded) WasCut() bool { return false }
+
+func guardOf(conn net.Conn) guard {
+	if secured, ok := conn.(*tls.Conn); ok {
+		conn = secured.NetConn()
+	}
+	if guarded, ok := conn.(guard); ok {
+		return guarded
+	}
+	return unguarded{}
+}
+
 type connectionKey struct{}
 
 // context is http.Server.ConnContext.
 func (c *connections) context(ctx context.Context, conn net.Conn) context.Context {
 	address, _ := netip.ParseAddrPort(conn.RemoteAddr().String()) // invalid where it is no IP address
-	info := &connection{conn: conn, peer: headers.NewPeer(address.Addr()), address: address, ip: address.Addr().Unmap().WithZone("").String()}
+	info := &connection{conn: conn, peer: headers.NewPeer(address.Addr()), address: address, ip: address.Addr().Unmap().WithZone("").String(), guard: guardOf(conn)}
 	c.open.Store(conn, info)
 	return context.WithValue(ctx, connectionKey{}, info)
 }
@@ -75,7 +103,7 @@ func (c *connections) state(conn net.Conn, state http.ConnState) {
 	case http.StateClosed:
 		c.open.Delete(conn)
 	}
-	if reason := info.refusal(conn, state); reason != "" {
+	if reason := info.refusal(conn, state); reason != "" && !info.guard.WasCut() {
 		c.refused(reason, peerOf(conn))
 	}
 	info.active = false
@@ -100,14 +128,19 @@ func (info *connection) refusal(conn net.Conn, state http.ConnState) string {
 func (c *connections) handled(r *http.Request) *connection {
 	info := r.Context().Value(connectionKey{}).(*connection)
 	info.handled.Add(1)
+	info.guard.Asked()
 	return info
 }
 
 // identified notes that a session was found on the connection: strangers' limits are not for it any more.
-func (info *connection) identified() {
-	if !info.known.Load() { // most requests come on connections that are known
-		info.known.Store(true)
+func (info *connection) identified() { info.guard.Identified() }
+
+// leaveConnection gives the connection back to its client's next request.
+func (x *exchange) leaveConnection() {
+	if x.r.ProtoMajor == 2 && x.r.Context().Err() != nil {
+		x.conn.guard.TakenBack()
 	}
+	x.conn.guard.Answered()
 }
 
 // cut closes the connection under TLS, without a word.

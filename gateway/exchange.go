@@ -43,6 +43,8 @@ type exchange struct {
 	isOwn       bool // an endpoint of the gateway itself: no policy decision
 	served      bool // forwarded to the app
 
+	inCrowd        bool                          // join: until there is a verdict
+	counted        bool                          // refused without a record of its own, but counted
 	auditFailed    bool                          // the decision could not be recorded: there is nothing more to write
 	streaming      bool                          // forward: neither body waits in the spool
 	credentials    bool                          // forward: the client sent the app a cookie or Authorization

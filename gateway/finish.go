@@ -16,6 +16,8 @@ import (
 func (x *exchange) finish() {
 	defer x.server.open.Add(-1)
 	abort := recover()
+	x.part()
+	defer x.leaveConnection()
 	if abort != nil && abort != http.ErrAbortHandler {
 		err := fmt.Errorf("panic: %v\n%s", abort, debug.Stack())
 		if x.w.status == 0 {

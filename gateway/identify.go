@@ -22,6 +22,7 @@ func (x *exchange) identify() error {
 	switch {
 	case err == nil:
 		x.session, x.handle = found, handle
+		x.conn.identified()
 	case !errors.Is(err, session.ErrNoSession):
 		return sessionsUnavailable(err)
 	}

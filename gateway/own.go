@@ -76,6 +76,7 @@ func (x *exchange) servePortal() error {
 	if x.session == nil {
 		return x.snap.SignIn.Start(x.w, x.r, x.snap.AuthHost, "/")
 	}
+	x.conn.identified()
 	who := x.session.Identity
 	x.server.pages.Render(x.w, http.StatusOK, ui.Portal{Person: who.Name, Email: who.Email, Apps: x.tiles(),
 		SignOut: signin.SignOutPath, FormAction: x.snap.FormOrigins})

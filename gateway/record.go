@@ -14,6 +14,7 @@ import (
 // record writes the decision down. It returns once the record is durable; until then nothing has happened. A client
 // that leaves meanwhile is waited for no less: what it asked for is decided and on record.
 func (x *exchange) record() error {
+	defer x.part()
 	effect := audit.Deny
 	if x.verdict.Allow {
 		effect = audit.Allow
@@ -36,7 +37,9 @@ func (x *exchange) record() error {
 
 // needsRecord reports whether the exchange has no decision record yet and should have one: every request for an app
 // or an unknown host has exactly one, our own endpoints none.
-func (x *exchange) needsRecord() bool { return !x.isOwn && x.receipt.ID == "" && !x.auditFailed }
+func (x *exchange) needsRecord() bool {
+	return !x.isOwn && x.receipt.ID == "" && !x.auditFailed && !x.counted
+}
 
 // rejected is what is kept of a request that could not be judged.
 type rejected struct {

@@ -80,6 +80,7 @@ func unrecorded(err error) *Refusal {
 
 // answer writes the refusal in the form its reader understands.
 func (x *exchange) answer(refusal *Refusal) {
+	x.part()
 	x.hurry()
 	header := x.w.Header()
 	cookies := header["Set-Cookie"] // the sign-in takes its own back also when it fails

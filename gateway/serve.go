@@ -36,6 +36,9 @@ func (x *exchange) serve() error {
 	if err := x.limit(); err != nil { // per address, identity and app
 		return err
 	}
+	if err := x.join(); err != nil { // strangers are judged so many at once
+		return err
+	}
 	if err := x.inspect(); err != nil { // findings for the policy, where the app wants them
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"sallyport/audit"
 	"sallyport/authn/session"
 	"sallyport/gateway/cache"
+	"sallyport/gateway/listen"
 	"sallyport/gateway/shadow"
 	"sallyport/gateway/spool"
 	"sallyport/gateway/ui"
@@ -54,7 +55,8 @@ type Options struct {
 	Assertions Assertions
 	Cache      *cache.Cache // nil: no app has one
 	Spool      *spool.Spooler
-	ClientKeys []byte // JSON Web Key Set of the keys that identity providers know us by
+	Connecting listen.Connections // what connections may cost
+	ClientKeys []byte             // JSON Web Key Set of the keys that identity providers know us by
 	Pages      *ui.Pages
 	Metrics    *prometheus.Registry
 	Log        *slog.Logger
@@ -77,6 +79,8 @@ type Server struct {
 	now         func() time.Time
 	streams     *streams
 	connections *connections
+	connecting  listen.Connections
+	crowd       crowd
 	swapped     chan struct{}
 	answering   time.Duration
 	whys        whys
@@ -92,7 +96,7 @@ func New(opts Options, first *Snapshot) *Server {
 	s := &Server{
 		decisions: opts.Decisions, sessions: opts.Sessions, assertions: opts.Assertions, cache: opts.Cache, spool: opts.Spool, buffers: newBufferPool(), clientKeys: opts.ClientKeys, pages: opts.Pages,
 		metrics: newMetrics(opts.Metrics), log: opts.Log, now: opts.Now, streams: newStreams(),
-		swapped: make(chan struct{}, 1), answering: answering, whys: newWhys(),
+		swapped: make(chan struct{}, 1), answering: answering, whys: newWhys(), connecting: opts.Connecting, crowd: crowd{most: int64(opts.Connecting.Requests)},
 	}
 	if s.now == nil {
 		s.now = time.Now
@@ -117,7 +121,7 @@ func (s *Server) Swap(next *Snapshot) {
 	}
 }
 
-// Dropped counts a connection that was closed before TLS, for a reason that is a fixed code.
+// Dropped counts a connection that was closed before TLS, or because of a limit, for a reason that is a fixed code.
 func (s *Server) Dropped(reason string, peer netip.Addr) { s.connections.refused(reason, peer) }
 
 // Snapshot is the one that requests are judged by now.
@@ -177,17 +181,18 @@ func (s *Server) EndAll(ctx context.Context) error {
 }
 
 const (
-	// readHeaderTimeout cuts clients that send their head byte by byte.
-	readHeaderTimeout = 10 * time.Second
-	// keepAlive closes connections on which nobody asks.
-	keepAlive = 2 * time.Minute
 	// maxHead bounds the head of a request: larger ones get 431 from net/http.
 	maxHead = 64 << 10
-	// maxStreams bounds what one HTTP/2 connection has open.
-	maxStreams = 100
+	// received bounds what an HTTP/2 client may send of bodies before anybody reads it, on all of its streams together.
+	received = 1 << 20
+	// untaken is how long an HTTP/2 client may take nothing at all of what its connection is sent. Pauses in one answer
+	// are bounded by its app's timeouts.client.
+	untaken = 2 * time.Minute
 )
 
-// HTTPServer is the net/http server in front of the pipeline, with every limit set.
+// HTTPServer is the net/http server in front of the pipeline, with every limit set. Some bounds of HTTP/2 are net/http's
+// own: a head ends its connection as soon as its frames exceed maxHead, and so do 10,000 answers to pings and the like
+// that the client does not take, and requests taken back when five times as many as may be open are still being answered.
 func (s *Server) HTTPServer() *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -195,13 +200,20 @@ func (s *Server) HTTPServer() *http.Server {
 	return &http.Server{
 		Handler:                      s,
 		Protocols:                    protocols,
-		ReadHeaderTimeout:            readHeaderTimeout,
-		IdleTimeout:                  keepAlive,
+		ReadHeaderTimeout:            s.connecting.Head,
+		IdleTimeout:                  s.connecting.Idle,
 		MaxHeaderBytes:               maxHead,
-		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		HTTP2:                        s.http2(),
 		DisableGeneralOptionsHandler: true, // "OPTIONS *" would be answered without a decision
 		ConnContext:                  s.connections.context,
 		ConnState:                    s.connections.state,
 		ErrorLog:                     slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
+}
+
+// http2 bounds what HTTP/2 adds. A client that does not answer a ping has gone, or is in the middle of a frame or a head
+// that does not end: nothing else limits how long these take.
+func (s *Server) http2() *http.HTTP2Config {
+	return &http.HTTP2Config{MaxConcurrentStreams: s.connecting.Streams, MaxReceiveBufferPerConnection: received, MaxReceiveBufferPerStream: received,
+		SendPingTimeout: s.connecting.Ping, PingTimeout: s.connecting.Ping, WriteByteTimeout: untaken}
 }

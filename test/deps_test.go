@@ -63,7 +63,8 @@ const picture = `
 	gateway/headers         < nothing
 	gateway/canon           < gateway/headers
 	gateway/ui              < nothing
-	gateway/units, gateway/listen, gateway/compress < nothing
+	gateway/units, gateway/compress < nothing
+	gateway/listen          < gateway/units
 	gateway/shield, gateway/limit < gateway/units
 	gateway/cache           < gateway/units
 	gateway/cache/cachetest < gateway/cache
@@ -74,7 +75,7 @@ const picture = `
 	gateway/signin          < authn/oidc, authn/session, audit
 	gateway/shadow          < policy/review
 	gateway/admin           < audit/report, authn/session, gateway/shadow
-	gateway                 < gateway/canon, gateway/headers, gateway/route, gateway/upstream, gateway/cache, gateway/spool,
+	gateway                 < gateway/canon, gateway/listen, gateway/headers, gateway/route, gateway/upstream, gateway/cache, gateway/spool,
 	                          gateway/compress, gateway/signin, gateway/ui, gateway/admin, gateway/shadow, policy/review/explain, policy, audit, certs, certs/keyring, authn/session, authn/token
 	gateway/config          < gateway/route, gateway/admin, gateway/listen, gateway/spool, policy, audit, audit/sink, certs, certs/keyring, authn/session, authn/oidc
 	gateway/boot            < gateway, gateway/config, policy/bundle, policy/review/lint, policy/review/suite, authn/session/sqlite, audit/search/sqlite

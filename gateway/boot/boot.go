@@ -95,6 +95,7 @@ type assembly struct {
 	policies *bundle.Store // opened with the first configuration
 	repoll   chan struct{} // the configuration changed
 	server   *gateway.Server
+	doors    map[string]*listen.Guard // by the setting that opens it
 
 	shadowing shadowing
 	memo      memoWatch
@@ -135,7 +136,7 @@ func Run(ctx context.Context, path string, opts Options) (err error) {
 	// From the first moment, and for good: an early or late SIGHUP would otherwise end the process.
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
-	a := &assembly{opts: opts, path: path, started: opts.Now(), metrics: prometheus.NewRegistry(), providers: map[string]*provider{}, repoll: make(chan struct{}, 1)}
+	a := &assembly{opts: opts, path: path, started: opts.Now(), metrics: prometheus.NewRegistry(), providers: map[string]*provider{}, doors: map[string]*listen.Guard{}, repoll: make(chan struct{}, 1)}
 	// Background work ends after the listeners are drained, not with ctx: what is being answered still needs it.
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	a.group, a.ctx = errgroup.WithContext(background)
@@ -214,8 +215,9 @@ func (a *assembly) build(ctx context.Context) (*listeners, error) {
 	a.group.Go(func() error { return window.Run(a.ctx) })
 	a.server = gateway.New(gateway.Options{
 		Decisions: a.opts.WrapDecisions(a.audit.Decisions()), Window: window, Sessions: a.sessions, Assertions: a.minter,
-		Cache: a.cache, Spool: a.spool, ClientKeys: clientKeys, Pages: ui.New(ui.Options{}), Metrics: a.metrics, Log: a.opts.Log, Now: a.opts.Now,
+		Cache: a.cache, Spool: a.spool, Connecting: cfg.Limits.Connections, ClientKeys: clientKeys, Pages: ui.New(ui.Options{}), Metrics: a.metrics, Log: a.opts.Log, Now: a.opts.Now,
 	}, frozen.snapshot)
+	a.guardDoors(cfg)
 	a.onClose(func() error { a.server.Snapshot().Retire(nil); return nil })
 	a.sessions.OnEnd(a.server.SessionEnded)
 	a.group.Go(func() error { return a.server.Run(a.ctx) })

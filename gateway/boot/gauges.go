@@ -47,6 +47,9 @@ var (
 	upstreamRetries  = prometheus.NewDesc("sallyport_upstream_retries_total", "Requests sent to an address after another one had failed.", []string{"app", "address", "resolved"}, nil)
 	upstreamLatency  = prometheus.NewDesc("sallyport_upstream_latency_seconds", "Moving average of an address's time to answer, as the balancer sees it.", []string{"app", "address", "resolved"}, nil)
 
+	connectionsOpen = prometheus.NewDesc("sallyport_connections", "Open connections of a door, by who is on them: strangers, or people who are signed in.", []string{"door", "who"}, nil)
+	connectionsCut  = prometheus.NewDesc("sallyport_connections_cut_total", "Connections of a door that a limit closed.", []string{"door"}, nil)
+
 	spoolBodies   = prometheus.NewDesc("sallyport_spool_bodies", "Request bodies and answers that wait.", nil, nil)
 	spoolMemory   = prometheus.NewDesc("sallyport_spool_memory_bytes", "Memory that waiting bodies take.", nil, nil)
 	spoolDisk     = prometheus.NewDesc("sallyport_spool_disk_bytes", "Disk that waiting bodies take.", nil, nil)
@@ -94,6 +97,12 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		count(upstreamFailures, float64(u.Failures), labels...)
 		count(upstreamRetries, float64(u.Retries), labels...)
 		gauge(upstreamLatency, u.Latency, labels...)
+	}
+	for door, guard := range c.doors {
+		open := guard.Stats()
+		gauge(connectionsOpen, float64(open.Strangers), door, "strangers")
+		gauge(connectionsOpen, float64(open.Known), door, "known")
+		count(connectionsCut, float64(open.Cut), door)
 	}
 	held := c.spool.Stats()
 	gauge(spoolBodies, float64(held.Bodies))

@@ -58,6 +58,13 @@ func (a *assembly) listen(cfg *config.Config) (*listeners, error) {
 	return l, nil
 }
 
+// guardDoors gives each door room of its own: strangers who are led from http to https take nobody's there.
+func (a *assembly) guardDoors(cfg *config.Config) {
+	for _, key := range []string{"listen", "listen_http"} {
+		a.doors[key] = listen.NewGuard(cfg.Limits.Connections, a.server.Dropped)
+	}
+}
+
 // open makes one door, which closes with the gateway.
 func (a *assembly) open(key, address string, inherited net.Listener, proxy listen.ProxyProtocol) (net.Listener, error) {
 	l, err := listen.Listen(a.ctx, listen.Options{Key: key, Address: address, Inherited: inherited, Proxy: proxy, OnReject: a.server.Dropped})
@@ -65,7 +72,7 @@ func (a *assembly) open(key, address string, inherited net.Listener, proxy liste
 		return nil, err
 	}
 	a.onClose(func() error { return ignoreClosed(l.Close()) })
-	return l, nil
+	return a.doors[key].Watch(l), nil
 }
 
 // tlsConfig answers handshakes with the certificates of the current configuration; their keys sign in the key process.
@@ -73,8 +80,13 @@ func (a *assembly) tlsConfig() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		NextProtos: []string{"h2", "http/1.1"},
-		// A resumed session needs no signature. Without keyd there are no new connections all the same.
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return nil, a.keys.Ready() },
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			// A resumed session needs no signature. Without keyd there are no new connections all the same.
+			if err := a.keys.Ready(); err != nil {
+				return nil, err
+			}
+			return nil, hello.Conn.(*listen.Conn).AwaitTurn()
+		},
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return a.current().certs.GetCertificate(hello)
 		},

@@ -93,8 +93,9 @@ func needsRestart(old, next *config.Config) error {
 		"domain": old.Domain != next.Domain, "public_port": old.PublicPort != next.PublicPort,
 		"admin": old.Admin != next.Admin, "audit": old.Audit != next.Audit, "state": old.State != next.State,
 		"cache": old.Cache != next.Cache, "proxy_protocol": !reflect.DeepEqual(old.ProxyProtocol, next.ProxyProtocol),
-		"policy.store": policyStore(old) != policyStore(next),
-		"keys":         !reflect.DeepEqual(old.Keys, next.Keys),
+		"limits.connections": old.Limits.Connections != next.Limits.Connections,
+		"policy.store":       policyStore(old) != policyStore(next),
+		"keys":               !reflect.DeepEqual(old.Keys, next.Keys),
 	} {
 		if changed {
 			names = append(names, name)

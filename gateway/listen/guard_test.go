@@ -1,0 +1,369 @@
+package listen
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// roomy are limits that no test meets by accident.
+func roomy() Connections {
+	return Connections{Total: 100, Strangers: 50, PerAddress: 40, Handshakes: 4, Head: 10 * time.Second, Idle: time.Minute, Ping: time.Minute,
+		Streams: 100, Resets: 5, Unasked: leastUnasked, Requests: 10}
+}
+
+// yard is a Guard whose connections are in memory.
+type yard struct {
+	*Guard
+	mu   sync.Mutex
+	cuts []string
+}
+
+func newYard(limits Connections) *yard {
+	y := &yard{}
+	y.Guard = NewGuard(limits, func(reason string, _ netip.Addr) {
+		y.mu.Lock()
+		defer y.mu.Unlock()
+		y.cuts = append(y.cuts, reason)
+	})
+	return y
+}
+
+// come is a new connection from an address.
+func (y *yard) come(t testing.TB, from string) *Conn {
+	c, _ := y.comeWithPeer(t, from)
+	return c
+}
+
+func (y *yard) comeWithPeer(t testing.TB, from string) (*Conn, net.Conn) {
+	t.Helper()
+	ours, theirs := net.Pipe()
+	t.Cleanup(func() { ours.Close(); theirs.Close() })
+	return y.admit(&clientConn{Conn: ours, client: net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(from), 1))}), theirs
+}
+
+// Who goes for a new connection: those that never asked before those that are idle, each in the order in which they came to
+// it, before those that are being answered; new ones have a head start; somebody who is signed in never goes.
+func TestWhoMakesRoom(t *testing.T) {
+	for name, c := range map[string]struct {
+		prepare func(t *testing.T, c []*Conn)
+		want    int // -1: nobody that was there before
+	}{
+		"the oldest that never asked":              {func(*testing.T, []*Conn) { time.Sleep(headStart) }, 0},
+		"not one that asked":                       {func(_ *testing.T, c []*Conn) { time.Sleep(headStart); serveOnce(c[0]) }, 1},
+		"not one that is being answered":           {func(_ *testing.T, c []*Conn) { time.Sleep(headStart); c[0].Asked() }, 1},
+		"not one that is signed in":                {func(_ *testing.T, c []*Conn) { time.Sleep(headStart); c[0].Identified() }, -1},
+		"an idle one before new ones":              {func(_ *testing.T, c []*Conn) { serveOnce(c[1]) }, 1},
+		"the one that is idle for the longest":     {func(_ *testing.T, c []*Conn) { serveOnce(c...); serveOnce(c[0]) }, 1},
+		"an idle one before one that is answered":  {func(_ *testing.T, c []*Conn) { c[0].Asked(); serveOnce(c[1:]...) }, 1},
+		"one that is answered when there are none": {func(_ *testing.T, c []*Conn) { asked(c...) }, 0},
+		"a new one when there is none else":        {func(_ *testing.T, c []*Conn) { asked(c[1:]...) }, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				limits := roomy()
+				limits.Strangers, limits.PerAddress = 3, 3
+				y := newYard(limits)
+				var there []*Conn
+				for i := range 3 {
+					there = append(there, y.come(t, fmt.Sprintf("192.0.2.%d", i)))
+				}
+				c.prepare(t, there)
+				newcomer := y.come(t, "192.0.2.9")
+				got := slices.IndexFunc(there, (*Conn).WasCut)
+				if got != c.want || newcomer == nil {
+					t.Errorf("connection %d was closed for the new one, want %d", got, c.want)
+				}
+				if s := y.Stats(); s.Strangers > 3 || s.Strangers+s.Known > 4 {
+					t.Errorf("%+v are open", s)
+				}
+			})
+		})
+	}
+}
+
+func serveOnce(list ...*Conn) {
+	for _, c := range list {
+		c.Asked()
+		c.Answered()
+	}
+}
+
+func asked(list ...*Conn) {
+	for _, c := range list {
+		c.Asked()
+	}
+}
+
+// One address takes from itself, and IPv6 clients are one by their /64.
+func TestAnAddressTakesFromItself(t *testing.T) {
+	limits := roomy()
+	limits.PerAddress = 2
+	y := newYard(limits)
+	other := y.come(t, "198.51.100.1")
+	for _, from := range []string{"192.0.2.1", "2001:db8::1"} {
+		first := y.come(t, from)
+		y.come(t, from)
+		if from == "2001:db8::1" {
+			from = "2001:db8::ffff"
+		}
+		y.come(t, from)
+		if !first.WasCut() {
+			t.Errorf("%s: the first of three is open", from)
+		}
+	}
+	if other.WasCut() || !slices.Equal(y.cuts, []string{ReasonAddress, ReasonAddress}) {
+		t.Errorf("cut for %q, another address's: %v", y.cuts, other.WasCut())
+	}
+}
+
+// When all are of people who are signed in, the new one has no room; when one is not, it has its.
+func TestTotalNeverTakesFromTheSignedIn(t *testing.T) {
+	limits := roomy()
+	limits.Total = 3
+	y := newYard(limits)
+	var people []*Conn
+	for range 3 {
+		people = append(people, y.come(t, "192.0.2.1"))
+	}
+	for _, c := range people[:2] {
+		c.Identified()
+	}
+	if y.come(t, "192.0.2.2") == nil || !people[2].WasCut() {
+		t.Error("a stranger made no room")
+	}
+	y.come(t, "192.0.2.3").Identified()
+	if y.come(t, "192.0.2.4") != nil {
+		t.Error("there was room for a fourth")
+	}
+	if slices.ContainsFunc(people[:2], (*Conn).WasCut) {
+		t.Error("somebody who is signed in was cut")
+	}
+	if want := []string{ReasonStrangers, ReasonStrangers, ReasonFull}; !slices.Equal(y.cuts, want) {
+		t.Errorf("cut for %q, want %q", y.cuts, want)
+	}
+}
+
+// What is open is counted exactly, whatever happens at once, and nothing is left of it.
+func TestGuardForgets(t *testing.T) {
+	limits := roomy()
+	limits.Strangers, limits.Total, limits.PerAddress = 20, 30, 7
+	y := newYard(limits)
+	var clients sync.WaitGroup
+	for i := range 16 {
+		clients.Go(func() {
+			for n := range 50 {
+				c := y.come(t, fmt.Sprintf("192.0.2.%d", (i+n)%5))
+				if c == nil {
+					continue
+				}
+				c.Asked()
+				if n%3 == 0 {
+					c.Identified()
+				}
+				c.TakenBack()
+				c.Answered()
+				if n%2 == 0 {
+					c.AwaitTurn()
+				}
+				if s := y.Stats(); s.Strangers > 20 || s.Strangers+s.Known > 30 {
+					t.Errorf("%+v are open", s)
+				}
+				c.Close()
+			}
+		})
+	}
+	clients.Wait()
+	s := y.Stats()
+	if s.Strangers != 0 || s.Known != 0 || len(y.addresses) != 0 || y.turns.free != limits.Handshakes {
+		t.Errorf("left: %+v, %d addresses, %d turns of %d", s, len(y.addresses), y.turns.free, limits.Handshakes)
+	}
+}
+
+// Bytes that belong to no request have a bound, which each request begins anew; those of its body have none here.
+func TestBytesBetweenRequests(t *testing.T) {
+	y := newYard(roomy())
+	c, peer := y.comeWithPeer(t, "192.0.2.1")
+	buf := make([]byte, leastUnasked)
+	pass := func(n int) error {
+		go peer.Write(make([]byte, n))
+		_, err := io.ReadFull(c, buf[:n])
+		return err
+	}
+	for range 3 {
+		if err := pass(leastUnasked); err != nil {
+			t.Fatalf("up to the bound: %v", err)
+		}
+		c.Asked()
+		for range 3 {
+			if err := pass(leastUnasked); err != nil {
+				t.Fatalf("a body: %v", err)
+			}
+		}
+		c.Answered()
+	}
+	pass(leastUnasked)
+	if err := pass(1); !errors.Is(err, errCut) || !c.WasCut() {
+		t.Errorf("beyond the bound: %v", err)
+	}
+}
+
+// DOS-01: strangers may take back so many requests; people who are signed in as many as they like.
+func TestRequestsTakenBack(t *testing.T) {
+	y := newYard(roomy())
+	for _, known := range []bool{false, true} {
+		c := y.come(t, "192.0.2.1")
+		if known {
+			c.Identified()
+		}
+		n := 0
+		for ; n < 100 && !c.WasCut(); n++ {
+			c.Asked()
+			c.TakenBack()
+			c.Answered()
+		}
+		if want := map[bool]int{false: roomy().Resets + 1, true: 100}[known]; n != want {
+			t.Errorf("signed in %v: cut after %d, want %d", known, n, want)
+		}
+	}
+}
+
+// Handshakes go so many at once, those from where somebody is signed in first; whoever leaves gives its turn on.
+func TestHandshakesTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limits := roomy()
+		limits.Handshakes = 1
+		y := newYard(limits)
+		y.come(t, "192.0.2.1").Identified()
+		first := y.come(t, "198.51.100.1")
+		if err := first.AwaitTurn(); err != nil {
+			t.Fatal(err)
+		}
+		order := make(chan string, 3)
+		wait := func(name, from string) *Conn {
+			c := y.come(t, from)
+			go func() {
+				if c.AwaitTurn() == nil {
+					order <- name
+				}
+			}()
+			synctest.Wait()
+			return c
+		}
+		leaver := wait("leaver", "198.51.100.2")
+		strange := wait("strange", "198.51.100.3")
+		familiar := wait("familiar", "192.0.2.1")
+		leaver.Close()
+		end := func(c *Conn) { // as a handshake's answer does
+			c.endTurn()
+			synctest.Wait()
+		}
+		end(first)
+		end(familiar)
+		end(strange)
+		close(order)
+		var got []string
+		for name := range order {
+			got = append(got, name)
+		}
+		if want := []string{"familiar", "strange"}; !slices.Equal(got, want) {
+			t.Errorf("turns went to %q, want %q", got, want)
+		}
+		if y.turns.free != 1 {
+			t.Errorf("%d turns are free, want 1", y.turns.free)
+		}
+	})
+}
+
+// A handshake whose turn does not come ends.
+func TestTurnThatDoesNotCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limits := roomy()
+		limits.Handshakes = 1
+		y := newYard(limits)
+		if err := y.come(t, "192.0.2.1").AwaitTurn(); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		if err := y.come(t, "192.0.2.2").AwaitTurn(); !errors.Is(err, errNoTurn) || time.Since(start) != limits.Head {
+			t.Errorf("got %v after %v", err, time.Since(start))
+		}
+	})
+}
+
+// A door that is guarded goes on when it closes connections, and lets go of all of them.
+func TestGuardedDoor(t *testing.T) {
+	limits := roomy()
+	limits.Strangers, limits.PerAddress = 5, 5
+	y := newYard(limits)
+	l := y.Watch(open(t, ProxyProtocol{}, nil))
+	var served sync.WaitGroup
+	ctx, cancel := context.WithCancel(t.Context())
+	served.Go(func() {
+		for ctx.Err() == nil {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			served.Go(func() {
+				defer c.Close()
+				io.Copy(io.Discard, c)
+			})
+		}
+	})
+	var clients []net.Conn
+	for range 50 {
+		clients = append(clients, dial(t, l, "127.0.0.1"))
+	}
+	eventually(t, "45 of 50 connections are cut", func() error {
+		if s := y.Stats(); s.Cut != 45 || s.Strangers != 5 {
+			return fmt.Errorf("%+v", s)
+		}
+		return nil
+	})
+	for _, c := range clients {
+		c.Close()
+	}
+	eventually(t, "nothing is left", func() error {
+		if s := y.Stats(); s.Strangers+s.Known != 0 {
+			return fmt.Errorf("%+v", s)
+		}
+		return nil
+	})
+	cancel()
+	l.Close()
+	served.Wait()
+}
+
+func TestConnectionSettings(t *testing.T) {
+	if err := roomy().Check(); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*Connections){
+		"more strangers than connections":   func(c *Connections) { c.Strangers = c.Total + 1 },
+		"more of an address than of all":    func(c *Connections) { c.PerAddress = c.Strangers + 1 },
+		"no handshakes":                     func(c *Connections) { c.Handshakes = 0 },
+		"a head that arrives at once":       func(c *Connections) { c.Head = time.Millisecond },
+		"a head that arrives next week":     func(c *Connections) { c.Head = 7 * 24 * time.Hour },
+		"connections that are never idle":   func(c *Connections) { c.Idle = 0 },
+		"no ping":                           func(c *Connections) { c.Ping = 0 },
+		"no streams":                        func(c *Connections) { c.Streams = 0 },
+		"no request may be taken back":      func(c *Connections) { c.Resets = 0 },
+		"less than a head between requests": func(c *Connections) { c.Unasked = 1 << 10 },
+		"no stranger's request":             func(c *Connections) { c.Requests = 0 },
+	} {
+		c := roomy()
+		change(&c)
+		if c.Check() == nil {
+			t.Errorf("accepted: %s", name)
+		}
+	}
+}
