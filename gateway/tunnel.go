@@ -3,6 +3,8 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"crypto/sha1"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +21,7 @@ import (
 // does; a WebSocket client is then told so in its own protocol.
 func (x *exchange) tunnel(res *http.Response) error {
 	app, ok := res.Body.(io.ReadWriteCloser)
-	if !ok || !strings.EqualFold(res.Header.Get("Upgrade"), x.req.Upgrade) || x.req.Upgrade == "" {
+	if !ok || !strings.EqualFold(res.Header.Get("Upgrade"), x.req.Upgrade) || x.req.Upgrade == "" || !acceptsWebSocket(res.Header, x.req.Header.Get("Sec-Websocket-Key")) {
 		res.Body.Close()
 		return x.unavailable(errors.New("the app switched to a protocol it was not asked for"))
 	}
@@ -55,6 +57,14 @@ func (x *exchange) tunnel(res *http.Response) error {
 	}
 	copies.Wait()
 	return nil
+}
+
+// acceptsWebSocket reports whether an app answered this very handshake (RFC 6455 §4.2.2). One that only relays the status
+// of another server has agreed to nothing, and would read what the client says next as requests that nobody decided on.
+func acceptsWebSocket(answer http.Header, key string) bool {
+	accepted := answer["Sec-Websocket-Accept"]
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	return len(accepted) == 1 && accepted[0] == base64.StdEncoding.EncodeToString(sum[:])
 }
 
 // awaitClose gives the client the time to answer a close frame. A connection that is closed while bytes of the client
