@@ -20,7 +20,7 @@ func TestTunnelEndsWithAnAppThatDoesNotListen(t *testing.T) {
 		if _, err := http.ReadRequest(r); err != nil {
 			return
 		}
-		io.WriteString(conn, switching + "\r\n")
+		io.WriteString(conn, switching+"\r\n")
 		<-full
 		conn.(*net.TCPConn).CloseWrite()
 		<-t.Context().Done()
@@ -47,7 +47,7 @@ func TestTunnelBeginsWithEarlyBytes(t *testing.T) {
 	b := newBed(t, nil)
 	app := wiki(t, rawApp(t, func(conn net.Conn, r *bufio.Reader) {
 		http.ReadRequest(r)
-		io.WriteString(conn, switching + "Content-Length: 1\r\n\r\nhello")
+		io.WriteString(conn, switching+"Content-Length: 1\r\n\r\nhello")
 		io.CopyN(conn, r, 5)
 	}), "staff")
 	b.server.Swap(snapshot(t, app))
