@@ -146,6 +146,9 @@ func (a *App) Check() error {
 	if size(a.Owner) > maxWord || size(a.Sensitivity) > maxWord {
 		return fmt.Errorf("app %s: owner and sensitivity may take %d bytes", a.Name, maxWord)
 	}
+	if a.ShieldThreshold < 0 {
+		return fmt.Errorf("app %s: no score is less than a shield threshold of %d", a.Name, a.ShieldThreshold)
+	}
 	if err := a.Access.Check(); err != nil {
 		return fmt.Errorf("app %s: %w", a.Name, err)
 	}

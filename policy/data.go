@@ -23,6 +23,9 @@ type appData struct {
 	Own         bool              `json:"own"` // an app package decides
 	Rules       []ruleData        `json:"rules"`
 	Routing     routingData       `json:"routing"`
+
+	ShieldThreshold int  `json:"shield_threshold,omitzero"` // the score from which requests are refused
+	CrossSite       bool `json:"cross_site,omitzero"`       // pages of other sites may send requests that change something
 }
 
 type ruleData struct {
@@ -78,6 +81,9 @@ func (a *App) data(own bool) appData {
 		Labels:      a.Labels,
 		Own:         own,
 		Rules:       make([]ruleData, len(a.Access)),
+
+		ShieldThreshold: a.ShieldThreshold,
+		CrossSite:       a.CrossSite,
 	}
 	if d.Labels == nil {
 		d.Labels = map[string]string{}

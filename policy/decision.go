@@ -1,9 +1,11 @@
 package policy
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -31,7 +33,7 @@ const (
 	StepUp      = "step_up"     // sign in again: MFA, ACR, MaxAgeS
 	Headers     = "headers"     // set these request headers: Set
 	SessionTerm = "session"     // shorten the session: MaxAgeS, IdleS
-	RateLimit   = "rate_limit"  // at most Requests in PerS
+	RateLimit   = "rate_limit"  // at most Requests in PerS seconds by one person, or one address of strangers, counted by Class
 	ReadOnly    = "readonly"    // only safe methods for the rest of the exchange
 	Reauthorize = "reauthorize" // decide again every EveryS, 1 to 86,400
 	Redact      = "redact"      // replace Fields in the answer
@@ -47,6 +49,7 @@ type Obligation struct {
 	IdleS    int64             `json:"idle_s,omitzero"`
 	Requests int64             `json:"requests,omitzero"`
 	PerS     int64             `json:"per_s,omitzero"`
+	Class    string            `json:"class,omitzero"`
 	EveryS   int64             `json:"every_s,omitzero"`
 	Set      map[string]string `json:"set,omitempty"`
 	Fields   []string          `json:"fields,omitempty"`
@@ -57,7 +60,7 @@ var obligationFields = map[string][]string{
 	StepUp:      {"mfa", "acr", "max_age_s"},
 	Headers:     {"set"},
 	SessionTerm: {"max_age_s", "idle_s"},
-	RateLimit:   {"requests", "per_s"},
+	RateLimit:   {"requests", "per_s", "class"},
 	ReadOnly:    {},
 	Reauthorize: {"every_s"},
 	Redact:      {"fields"},
@@ -95,6 +98,29 @@ func (v *Verdict) ReauthorizeEvery() time.Duration {
 		}
 	}
 	return every
+}
+
+// RateLimits are the rates that an allowed request counts against, with the classes it counts in: the obligation's own, or
+// the rule that allows the request. All must hold. Two of one class are two counts if they are of different rates.
+func (v *Verdict) RateLimits() iter.Seq2[string, *Obligation] {
+	return func(yield func(string, *Obligation) bool) {
+		for i := range v.Decision.Obligations {
+			o := &v.Decision.Obligations[i]
+			if o.Type == RateLimit && !yield(cmp.Or(o.Class, v.Decision.rule()), o) {
+				return
+			}
+		}
+	}
+}
+
+// rule is the first that the reasons name.
+func (d *Decision) rule() string {
+	for i := range d.Reasons {
+		if d.Reasons[i].Rule != "" {
+			return d.Reasons[i].Rule
+		}
+	}
+	return ""
 }
 
 // MaxDecision bounds the decision document, so that it fits its record together with any input.
@@ -254,6 +280,8 @@ func decodeObligation(v *ast.Term) (o Obligation, err error) {
 			o.Requests, err = decodeInt(v)
 		case "per_s":
 			o.PerS, err = decodeInt(v)
+		case "class":
+			o.Class, err = decodeString(v)
 		case "every_s":
 			o.EveryS, err = decodeInt(v)
 		case "set":
@@ -263,14 +291,40 @@ func decodeObligation(v *ast.Term) (o Obligation, err error) {
 		}
 		return in(name, err)
 	})
-	if err == nil && o.Type == Reauthorize && (o.EveryS < 1 || o.EveryS > maxEveryS) {
-		err = in("every_s", fmt.Errorf("want 1 to %d", maxEveryS))
+	if err == nil {
+		err = o.check()
 	}
 	return o, err
 }
 
-// maxEveryS bounds the time between two re-decisions: no session need last longer than a day.
-const maxEveryS = 24 * 60 * 60
+// Bounds of obligations.
+const (
+	maxEveryS   = 24 * 60 * 60 // no session need last longer than a day
+	maxRequests = 1_000_000
+	maxPerS     = 24 * 60 * 60
+	maxClass    = 64 // bytes
+)
+
+// check refuses an obligation that could not be kept, or would demand nothing.
+func (o *Obligation) check() error {
+	switch o.Type {
+	case Reauthorize:
+		return bounded("every_s", o.EveryS, maxEveryS)
+	case RateLimit:
+		if len(o.Class) > maxClass {
+			return in("class", fmt.Errorf("want at most %d bytes", maxClass))
+		}
+		return errors.Join(bounded("requests", o.Requests, maxRequests), bounded("per_s", o.PerS, maxPerS))
+	}
+	return nil
+}
+
+func bounded(field string, n, most int64) error {
+	if n < 1 || n > most {
+		return in(field, fmt.Errorf("want 1 to %d", most))
+	}
+	return nil
+}
 
 func decodeFields(v *ast.Term, field func(name string, v *ast.Term) error) error {
 	o, ok := v.Value.(ast.Object)

@@ -99,7 +99,9 @@ const partialNamespace = "__sallyport_partial"
 func (a *analyst) dependenciesLocked(ctx context.Context, app string, own bool) ([]field, error) {
 	d := &dependencies{compiler: a.live, visited: make(map[*ast.Rule]bool)}
 	d.fields[fieldResourceID] = true
-	d.fields[fieldActionName], d.fields[fieldCrossOrigin] = true, true // no foreign page opens a WebSocket, in any app
+	if err := d.always(a.apps[app]); err != nil {
+		return nil, err
+	}
 	if own {
 		d.fields[fieldSubjectType] = true // a stranger without an answer is asked to sign in
 		d.own = true
@@ -117,6 +119,18 @@ func (a *analyst) dependenciesLocked(ctx context.Context, app string, own bool) 
 		return nil, d.err
 	}
 	return d.fields.list(), nil
+}
+
+// always notes what is asked before an app's rules, whatever they are: no foreign page opens a WebSocket, in any app.
+func (d *dependencies) always(app json.RawMessage) error {
+	var has appData
+	if err := json.Unmarshal(app, &has); err != nil {
+		return err
+	}
+	d.fields[fieldActionName], d.fields[fieldCrossOrigin] = true, true
+	d.fields[fieldCrossSiteUnsafe] = !has.CrossSite
+	d.fields[fieldShield] = has.ShieldThreshold > 0
+	return nil
 }
 
 // memorable reports why answers that depend on these fields are not worth remembering.

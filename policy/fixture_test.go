@@ -69,7 +69,7 @@ func person(app string, groups ...string) *Input {
 		Context: Context{
 			Client:  Client{IP: "192.0.2.7"},
 			TLS:     &TLS{Version: "1.3", Cipher: "TLS_AES_128_GCM_SHA256", SNI: app + ".corp.example", ALPN: "h2"},
-			Request: Request{ID: "r-1", UserAgent: "test/1.0", FetchSite: "none"},
+			Request: Request{ID: "r-1", UserAgent: "test/1.0", FetchSite: "none", CrossSiteUnsafe: new(false)},
 		},
 	}
 	in.Context.SetTime(monday, time.UTC)

@@ -198,20 +198,38 @@ func (c *TLS) term(t *slab) *ast.Term {
 		add(keys.alpn, t.str(c.ALPN)).done(t)
 }
 
-func (r *Request) term(t *slab) *ast.Term {
-	o := object(9).
-		add(keys.id, t.str(r.ID)).
-		add(keys.contentType, t.str(r.ContentType))
-	if r.ContentLength != nil {
-		o = o.add(keys.contentLength, t.int(*r.ContentLength))
+func (r *Request) term(t *slab) *ast.Term { return whole(t, r, requestFields) }
+
+var requestFields = []*ast.Term{
+	keys.id, keys.contentType, keys.contentLength, keys.userAgent, keys.origin, keys.fetchSite, keys.crossOrigin, keys.crossSiteUnsafe, keys.headers,
+}
+
+func (r *Request) field(t *slab, name string) *ast.Term {
+	switch name {
+	case "id":
+		return t.str(r.ID)
+	case "content_type":
+		return t.str(r.ContentType)
+	case "content_length":
+		if r.ContentLength != nil {
+			return t.int(*r.ContentLength)
+		}
+	case "user_agent":
+		return t.str(r.UserAgent)
+	case "origin":
+		return t.str(r.Origin)
+	case "fetch_site":
+		return t.str(r.FetchSite)
+	case "cross_origin":
+		return ast.InternedTerm(r.CrossOrigin)
+	case "cross_site_unsafe":
+		if r.CrossSiteUnsafe != nil {
+			return ast.InternedTerm(*r.CrossSiteUnsafe)
+		}
+	case "headers":
+		return t.strMap(r.Headers)
 	}
-	return o.
-		add(keys.userAgent, t.str(r.UserAgent)).
-		add(keys.origin, t.str(r.Origin)).
-		add(keys.fetchSite, t.str(r.FetchSite)).
-		add(keys.crossOrigin, ast.InternedTerm(r.CrossOrigin)).
-		fact(keys.crossSiteUnsafe, r.CrossSiteUnsafe).
-		add(keys.headers, t.strMap(r.Headers)).done(t)
+	return nil
 }
 
 // term is nil where nothing was inspected.

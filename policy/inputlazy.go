@@ -25,9 +25,19 @@ func (in *Input) field(t *slab, name string) *ast.Term {
 	case "resource":
 		return t.term(lazyObject{section: &in.Resource, slab: t})
 	case "context":
-		return t.term(lazyObject{section: &in.Context, slab: t})
+		return t.term(lazyObject{section: lazyContext{&in.Context}, slab: t})
 	}
 	return nil
+}
+
+// lazyContext is a Context of which the request, too, is made field by field: every decision asks for one of them.
+type lazyContext struct{ *Context }
+
+func (c lazyContext) field(t *slab, name string) *ast.Term {
+	if name == "request" {
+		return t.term(lazyObject{section: &c.Request, slab: t})
+	}
+	return c.Context.field(t, name)
 }
 
 // lazyObject is an ast.Object that can be asked for its fields, and for nothing else: the policies that readByField
@@ -69,8 +79,8 @@ func (o lazyObject) Find(path ast.Ref) (ast.Value, error) {
 
 var errNoField = errors.New("no such field")
 
-// readByField reports whether every rule, as far as its text tells, reads single fields of input.action, input.resource
-// and input.context. One that reads all fields of a document may read the document.
+// readByField reports whether every rule, as far as its text tells, reads single fields of input.action, input.resource,
+// input.context and input.context.request. One that reads all fields of a document may read the document.
 func readByField(c *ast.Compiler) bool {
 	d := &dependencies{compiler: c, visited: make(map[*ast.Rule]bool)}
 	for m := range maps.Values(c.Modules) {
@@ -78,7 +88,7 @@ func readByField(c *ast.Compiler) bool {
 			d.rule(r)
 		}
 	}
-	return d.err == nil && d.spares("action.") && d.spares("resource.") && d.spares("context.")
+	return d.err == nil && d.spares("action.") && d.spares("resource.") && d.spares("context.") && d.spares("context.request.")
 }
 
 // spares reports whether there is a field of a document that no rule reads.

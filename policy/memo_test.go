@@ -88,8 +88,8 @@ var accessReads = []string{
 	"context.weekday", "context.hour",
 }
 
-// alwaysRead is what every app's decision reads, so that no foreign page opens a WebSocket.
-var alwaysRead = []string{"action.name", "context.request.cross_origin", "resource.id"}
+// alwaysRead is what every app's decision reads, so that no foreign page opens a WebSocket or changes anything.
+var alwaysRead = []string{"action.name", "context.request.cross_origin", "context.request.cross_site_unsafe", "resource.id"}
 
 // TestDependencies compares what the analysis finds with what the policies read.
 func TestDependencies(t *testing.T) {

@@ -18,6 +18,23 @@ app := data.sallyport.config.apps[input.resource.id]
 decision := denial("cross_origin", "", say.cross_origin(input.resource.id), say.cross_origin_admin) if {
 	input.action.name == "connect"
 	input.context.request.cross_origin
+} else := denial("cross_site", "", say.cross_site(input.resource.id), say.cross_site_admin) if {
+	# A request that the app would have to defend itself from is refused if it would else be allowed: whoever is refused
+	# anyway, or has yet to sign in, hears of that and no more. No app package can allow it either; the app's cross_site and
+	# shield can.
+	input.context.request.cross_site_unsafe
+	not app.cross_site
+	allowed
+} else := denial("shield", "", say.shield(input.resource.id), say.shield_admin(input.context.shield, app.shield_threshold)) if {
+	found := input.context.shield
+	threshold := app.shield_threshold
+	object.get(found, "score", threshold) >= threshold
+	allowed
+} else := denial("shield_timeout", "", say.shield_timeout(input.resource.id), say.shield_timeout_admin) if {
+	found := input.context.shield
+	app.shield_threshold
+	object.get(found, "timeout", true)
+	allowed
 } else := granted if {
 	app.own == false
 } else := refused if {
@@ -27,6 +44,24 @@ decision := denial("cross_origin", "", say.cross_origin(input.resource.id), say.
 } else := unauthenticated if {
 	# An app package that has no answer for a stranger asks them to sign in; for anybody else no answer means no.
 	input.subject.type == "anonymous"
+}
+
+# allowed: the app's rules let the request pass, or its package does, and demands no other sign-in first.
+allowed if {
+	app.own == false
+	granted
+}
+
+allowed if {
+	app.own
+	decided := data.sallyport.app[input.resource.id].decision
+	decided.allow
+	not steps_up(decided)
+}
+
+steps_up(decided) if {
+	some obligation in decided.obligations
+	obligation.type == "step_up"
 }
 
 # access is what the app's access rules say. What it can depend on is worked out of granted and refused, app by app.

@@ -338,3 +338,103 @@ test_no_app_package_opens_a_websocket_to_foreign_pages if {
 		with data.sallyport.app as {"own": {"decision": {"allow": true}}}
 	d.reasons[0].code == "cross_origin"
 }
+
+# What an app has to be defended from. "guarded" blocks by inspection, "shared" admits other sites' pages, "packed" and
+# "shy" have a package of their own.
+guarded := object.union(config, {"apps": object.union(config.apps, {
+	"guarded": {"name": "guarded", "own": false, "routing": everywhere, "shield_threshold": 5, "rules": [{"id": "access/1", "plain": true, "public": true}]},
+	"shared": {"name": "shared", "own": false, "routing": everywhere, "cross_site": true, "rules": [{"id": "access/1", "plain": true, "groups": ["staff"]}]},
+	"packed": {"name": "packed", "own": true, "routing": nowhere, "shield_threshold": 5, "rules": []},
+	"shy": {"name": "shy", "own": true, "routing": nowhere, "shield_threshold": 5, "rules": []},
+	"again": {"name": "again", "own": true, "routing": nowhere, "shield_threshold": 5, "rules": []},
+})})
+
+packages := {
+	"packed": {"decision": {"allow": true, "reasons": [{"code": "mine"}], "obligations": [{"type": "reauthorize", "every_s": 60}]}},
+	"shy": {"decision": {"allow": false, "reasons": [{"code": "mine"}]}},
+	"again": {"decision": {"allow": true, "reasons": [{"code": "mine"}], "obligations": [{"type": "step_up", "mfa": true}]}},
+}
+
+judged(request) := decision if {
+	decision := authz.decision with input as request with data.sallyport.config as guarded with data.sallyport.app as packages
+}
+
+sent_across(request) := json.patch(request, [{"op": "add", "path": "/context/request", "value": {"cross_site_unsafe": true}}])
+
+inspected(request, findings) := json.patch(request, [{"op": "add", "path": "/context/shield", "value": findings}])
+
+findings(score, timeout) := {"score": score, "rules": [942100], "body": "whole", "timeout": timeout}
+
+denied_for(request, reason) if {
+	decision := judged(request)
+	decision.allow == false
+	count(decision.reasons) == 1
+	decision.reasons[0].code == reason
+	decision.reasons[0].user != ""
+	decision.reasons[0].admin != ""
+}
+
+test_page_of_another_site_changes_nothing if {
+	denied_for(sent_across(person("wiki", ["staff"])), "cross_site")
+	denied_for(sent_across(stranger("site", "/public/x")), "cross_site")
+	denied_for(sent_across(person("packed", [])), "cross_site")
+}
+
+test_own_page_may_change_something if {
+	judged(replaced(sent_across(person("wiki", ["staff"])), "/context/request/cross_site_unsafe", false)).allow
+}
+
+test_app_can_admit_pages_of_other_sites if judged(sent_across(person("shared", ["staff"]))).allow
+
+test_whoever_is_refused_anyway_hears_of_that if {
+	denied_for(sent_across(person("wiki", ["sales"])), "not_listed")
+	denied_for(sent_across(stranger("wiki", "/")), "unauthenticated")
+	denied_for(sent_across(stranger("nowhere", "/")), "unauthenticated")
+	denied_for(inspected(sent_across(stranger("site", "/other")), findings(50, true)), "unauthenticated")
+	judged(sent_across(person("shy", ["staff"]))) == packages.shy.decision
+	judged(inspected(person("shy", ["staff"]), findings(50, true))) == packages.shy.decision
+	judged(sent_across(person("again", []))) == packages.again.decision
+	judged(inspected(person("again", []), findings(50, true))) == packages.again.decision
+	denied_for(inspected(sent_across(removed(person("mfa", ["staff"]), "/subject/authn/mfa")), findings(50, true)), "step_up")
+}
+
+test_score_of_the_threshold_is_refused if {
+	denied_for(inspected(person("guarded", []), findings(5, false)), "shield")
+	denied_for(inspected(stranger("guarded", "/"), findings(50, false)), "shield")
+	denied_for(inspected(person("packed", []), findings(5, false)), "shield")
+	denied_for(inspected(person("packed", []), findings(5, true)), "shield")
+	contains(judged(inspected(person("guarded", []), findings(7, false))).reasons[0].admin, "a score of 7; the app refuses from 5")
+}
+
+test_score_below_the_threshold_is_none if {
+	judged(inspected(person("guarded", []), findings(4, false))).allow
+	judged(inspected(person("packed", []), findings(0, false))) == packages.packed.decision
+}
+
+test_inspection_out_of_time_is_refused if {
+	denied_for(inspected(person("guarded", []), findings(0, true)), "shield_timeout")
+	denied_for(inspected(stranger("guarded", "/"), findings(4, true)), "shield_timeout")
+	denied_for(inspected(person("packed", []), findings(0, true)), "shield_timeout")
+}
+
+test_app_without_a_threshold_detects_only if judged(inspected(person("wiki", ["staff"]), findings(50, true))).allow
+
+test_request_that_was_not_inspected_is_not_refused_for_it if {
+	judged(person("guarded", [])).allow
+	judged(person("packed", [])) == packages.packed.decision
+}
+
+test_findings_without_a_score_are_refused if {
+	denied_for(inspected(person("guarded", []), {"timeout": false}), "shield")
+	denied_for(inspected(person("packed", []), {"timeout": false}), "shield")
+	denied_for(inspected(person("guarded", []), {"score": 0}), "shield_timeout")
+}
+
+test_empty_findings_are_refused if {
+	denied_for(inspected(person("guarded", []), {}), "shield")
+	contains(judged(inspected(person("guarded", []), {})).reasons[0].admin, "a score of nothing")
+}
+
+test_other_sites_come_before_findings if {
+	denied_for(inspected(sent_across(person("guarded", [])), findings(50, true)), "cross_site")
+}

@@ -15,6 +15,21 @@ cross_origin(app) := sprintf("Only pages of %s itself may open this connection."
 
 cross_origin_admin := "the Origin of the handshake is neither the app's own nor one of its websocket_origins"
 
+cross_site(app) := sprintf("A page of another site sent this request to %s. Open %s yourself and do it there.", [app, app])
+
+cross_site_admin := "a page of another origin sent a request that may change something; cross_site admits such requests to the app"
+
+shield(app) := sprintf("This request looked like an attack on %s and was stopped. If it was ordinary work, show the reference to the app's owner.", [app])
+
+shield_admin(found, threshold) := sprintf("inspection gave the request a score of %v; the app refuses from %v", [
+	object.get(found, "score", "nothing"),
+	threshold,
+])
+
+shield_timeout(app) := sprintf("This request to %s could not be inspected in time and was stopped. Try again; if that does not help, show the reference to the app's owner.", [app])
+
+shield_timeout_admin := "inspection took longer than shield.timeout"
+
 no_rule(app) := sprintf("Nobody may do this in %s.", [app])
 
 no_rule_admin(app) := sprintf("no access rule of %s matches the method and the path", [app])
