@@ -25,12 +25,12 @@ func (c *checkCommand) Run(in *invocation) error {
 	return nil
 }
 
-// sayRelaxed tells what an app relaxes: a line for each folder and spelling, with what it risks.
+// sayRelaxed tells what an app relaxes, in pipes too: a line for each folder and spelling, with what it risks.
 func sayRelaxed(in *invocation, app *route.App) {
 	for _, relaxation := range app.Relax {
 		for _, folder := range relaxation.Paths {
 			for _, spelling := range relaxation.Allow {
-				in.say("%s relaxes %s below %s%s: %s.", app.Name, spelling, app.Host, folder, spelling.Risk())
+				fmt.Fprintf(in.out, "%s relaxes %s below %s%s: %s.\n", app.Name, spelling, app.Host, folder, spelling.Risk())
 			}
 		}
 	}

@@ -2,7 +2,6 @@ package signin
 
 import (
 	"net/url"
-	"path"
 	"strings"
 )
 
@@ -33,14 +32,16 @@ func Target(rd string) string {
 // drop tabs and line ends (WHATWG URL §4.4).
 func notInURL(r rune) bool { return r <= ' ' || r >= 0x7f || r == '\\' }
 
-// plainPath accepts paths from the root without empty or dot segments, backslashes and control characters, once decoded.
+// plainPath accepts paths from the root without dot segments, backslashes and control characters, once decoded. Empty
+// segments are admitted where they make no host, since there are apps that have them.
 func plainPath(p string) bool {
 	if !strings.HasPrefix(p, "/") || strings.ContainsFunc(p, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\\' }) {
 		return false
 	}
-	clean := path.Clean(p)
-	if strings.HasSuffix(p, "/") && clean != "/" {
-		clean += "/"
+	for segment := range strings.SplitSeq(p, "/") {
+		if segment == "." || segment == ".." {
+			return false
+		}
 	}
-	return clean == p
+	return !strings.HasPrefix(p, "//")
 }

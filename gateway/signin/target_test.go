@@ -2,7 +2,6 @@ package signin_test
 
 import (
 	"net/url"
-	"path"
 	"strings"
 	"testing"
 
@@ -20,7 +19,7 @@ var hostileTargets = map[string][]string{
 	"REDIR-04": {"https://wiki.corp.example@evil.example/", "https://wiki.corp.example:443@evil.example", "//wiki.corp.example@evil.example",
 		"//evil.example#wiki.corp.example", "//evil.example?wiki.corp.example", "https://evil.example\\@wiki.corp.example", "@evil.example", ":80/"},
 	"REDIR-06": {"https://wiki.corp.example.evil.example/", "//evilwiki.corp.example", "https://wiki.corp.example/page", "https://auth.corp.example:8443/"},
-	"own":      {"/.sallyport/return?code=x", "/.sallyport", "/.sallyport/", "/.sallyport/signout", "/%2esallyport/return", "/a/../.sallyport/return", "/a//b", "/a/./b", "/a/.."},
+	"own":      {"/.sallyport/return?code=x", "/.sallyport", "/.sallyport/", "/.sallyport/signout", "/%2esallyport/return", "/a/../.sallyport/return", "//.sallyport/return", "/a/./b", "/a/.."},
 }
 
 func TestREDIRTargetsStayOnTheHost(t *testing.T) {
@@ -42,6 +41,7 @@ func TestREDIRTargetsStayOnTheHost(t *testing.T) {
 		"/a:b/c@d":                   "/a:b/c@d",
 		"/.well-known/x":             "/.well-known/x",
 		"/.sallyportal":              "/.sallyportal",
+		"/a//b%2Fc;d/100%25":         "/a//b%2Fc;d/100%25",
 	} {
 		if got := signin.Target(target); got != want {
 			t.Errorf("Target(%q) = %q, want %q", target, got, want)
@@ -128,7 +128,7 @@ func FuzzTarget(f *testing.F) {
 		if err != nil || u.Scheme != "https" || u.Host != base.Host || u.User != nil {
 			t.Fatalf("Target(%q) = %q leads to %v (%v)", rd, got, u, err)
 		}
-		if clean := path.Clean(u.Path); strings.TrimSuffix(u.Path, "/") != strings.TrimSuffix(clean, "/") || strings.HasPrefix(u.Path+"/", signin.Prefix) {
+		if strings.Contains(u.Path+"/", "/./") || strings.Contains(u.Path+"/", "/../") || strings.HasPrefix(u.Path, "//") || strings.HasPrefix(u.Path+"/", signin.Prefix) {
 			t.Fatalf("Target(%q) = %q: path %q", rd, got, u.Path)
 		}
 	})
