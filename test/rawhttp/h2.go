@@ -78,7 +78,20 @@ func (h *H2) send(stream uint32, fields []Field, body []byte) error {
 	return h.framer.WriteData(stream, true, body)
 }
 
-func (h *H2) receive(stream uint32) (answer Answer) {
+// settle waits for the answer on a stream after frames of any kind. Where the server waits on, for more frames or because
+// it answers nothing, a ping tells: it is answered in its place behind what there is to say.
+func (h *H2) settle(stream uint32) Answer {
+	h.tls.SetWriteDeadline(time.Now().Add(answerWait))
+	h.framer.WritePing(false, lastPing) // an error is seen when reading
+	return h.receiveUntil(stream, pingWait)
+}
+
+// lastPing marks the end of what a case sends.
+var lastPing = [8]byte{'t', 'h', 'e', ' ', 'e', 'n', 'd'}
+
+func (h *H2) receive(stream uint32) (answer Answer) { return h.receiveUntil(stream, answerWait) }
+
+func (h *H2) receiveUntil(stream uint32, afterPing time.Duration) (answer Answer) {
 	h.tls.SetReadDeadline(time.Now().Add(answerWait))
 	for {
 		frame, err := h.framer.ReadFrame()
@@ -91,7 +104,11 @@ func (h *H2) receive(stream uint32) (answer Answer) {
 				h.framer.WriteSettingsAck()
 			}
 		case *http2.PingFrame:
-			h.framer.WritePing(true, f.Data)
+			if f.IsAck() {
+				h.tls.SetReadDeadline(time.Now().Add(afterPing))
+			} else {
+				h.framer.WritePing(true, f.Data)
+			}
 		case *http2.GoAwayFrame:
 			if f.ErrCode != http2.ErrCodeNo || f.LastStreamID < stream {
 				return Answer{Ended: "GOAWAY " + f.ErrCode.String()}

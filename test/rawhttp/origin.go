@@ -96,5 +96,9 @@ func (o *Origin) keep(m Message) string {
 		return answer
 	}
 	line, _, _ := strings.Cut(m.Raw, "\r\n")
-	return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s", len(line), line)
+	head := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", len(line))
+	if m.Request != nil && m.Request.Method == http.MethodHead {
+		return head
+	}
+	return head + line
 }

@@ -2,7 +2,7 @@
 // server name in the handshake, against an address on this machine. It also has an app that keeps the exact bytes it
 // received, and the rows of the threat list that need both.
 //
-//	rawhttp.Run(t, rawhttp.Target{Address: …, Host: …, Origin: origin})
+//	rawhttp.Run(t, rawhttp.Target{Dialer: …, Host: …, Origin: origin}, rawhttp.Cases())
 //
 // sends every row to a running gateway and checks what came back and what reached the app.
 package rawhttp
@@ -25,6 +25,7 @@ import (
 const (
 	answerWait = 10 * time.Second
 	closeWait  = time.Second
+	pingWait   = time.Second / 4 // of answers behind the one to a ping
 )
 
 // silent is how waiting in vain ends.
@@ -71,6 +72,7 @@ func (d Dialer) handshake(serverName, protocol string) (*tls.Conn, error) {
 	dialer := &net.Dialer{Timeout: answerWait}
 	return tls.DialWithDialer(dialer, "tcp", d.Address, &tls.Config{
 		ServerName: serverName, RootCAs: d.Roots, NextProtos: []string{protocol},
+		InsecureSkipVerify: serverName == "", // who names nobody has nothing to verify
 	})
 }
 
@@ -127,10 +129,13 @@ func (c *Conn) Receive(method string, wait time.Duration) Answer {
 
 // Exchange sends raw and reads the answers that are wanted, then those that nobody wanted. Whether the connection has
 // ended shows by last, an ordinary request that asks for its end: it is answered when it has not. That answer is not
-// among the answers.
+// among the answers. An empty last says that the client has no more to say, and waits for the end.
 func (c *Conn) Exchange(raw string, want int, last string) (answers []Answer, closed bool) {
 	method, _, _ := strings.Cut(raw, " ")
 	c.Send(raw) // an error is seen when reading
+	if last == "" {
+		c.tls.CloseWrite()
+	}
 	for range want {
 		answer := c.Receive(method, answerWait)
 		answers = append(answers, answer)
@@ -138,13 +143,15 @@ func (c *Conn) Exchange(raw string, want int, last string) (answers []Answer, cl
 			return answers, answer.Ended != silent
 		}
 	}
-	c.Send(last)
+	if last != "" {
+		c.Send(last)
+	}
 	for {
 		answer := c.Receive("GET", closeWait)
 		switch {
 		case answer.Status == 0:
 			return answers, answer.Ended != silent
-		case answer.Header.Get("Connection") == "close":
+		case last != "" && answer.Header.Get("Connection") == "close":
 			return answers, false
 		}
 		answers = append(answers, answer)

@@ -64,33 +64,42 @@ func careless(t *testing.T, origin *Origin) Target {
 // TestCasesFindTheFaultsOfACarelessGateway: a row that nothing can fail would prove nothing.
 func TestCasesFindTheFaultsOfACarelessGateway(t *testing.T) {
 	target := careless(t, NewOrigin(t))
-	faults := map[string]bool{}
+	rows := map[string][]Case{}
 	for _, c := range Cases() {
-		found := target.CheckStranger(c)
-		if !c.Anonymous {
-			found = append(found, target.Check(c)...)
-		}
-		faults[c.ID] = faults[c.ID] || len(found) > 0
-		if c.ID == "allowed" && len(found) > 0 {
-			t.Errorf("an ordinary request through an ordinary gateway: %q", found)
-		}
+		rows[c.ID] = append(rows[c.ID], c)
+	}
+	if found := target.fault(rows["allowed"]); found != "" {
+		t.Errorf("an ordinary request through an ordinary gateway: %s", found)
 	}
 	// What the default parts of Go leave open.
-	for _, id := range []string{"PATH-03", "PATH-05", "PATH-07", "PATH-10", "PATH-11", "PATH-24", "PATH-26", "PATH-43", "INJ-05",
-		"HDR-02", "HDR-06", "HDR-09", "HDR-11", "HDR-12", "HDR-13", "HDR-30",
-		"SMUG-01", "SMUG-29", "SMUG-37", "HTTP/1.0", "H2-12", "H2-21", "H2-22", "H2-25",
+	for _, id := range []string{"PATH-03", "PATH-05", "PATH-07", "PATH-10", "PATH-11", "PATH-24", "PATH-26", "PATH-31", "PATH-43", "INJ-05", "wide", "overlong UTF-8", "control", "NUL",
+		"HDR-01", "HDR-02", "HDR-03", "HDR-06", "HDR-09", "HDR-11", "HDR-12", "HDR-13", "HDR-30", "HDR-31",
+		"SMUG-01", "SMUG-29", "SMUG-37", "SMUG-39", "HTTP/1.0", "H2-12", "H2-21", "H2-22", "H2-25",
 		"HOST-03", "HOST-14", "METH-06", "METH-07", "COOK-06", "COOK-13", "COOK-18", "DOS-10", "DOS-11"} {
-		if !faults[id] {
+		if target.fault(rows[id]) == "" {
 			t.Errorf("%s finds nothing wrong with a careless gateway", id)
 		}
 	}
 	// What net/http's own parser withstands.
-	for _, id := range []string{"SMUG-03", "SMUG-04", "SMUG-05", "SMUG-10", "SMUG-12", "SMUG-14", "SMUG-16", "SMUG-22", "HDR-21", "HDR-23", "HDR-25",
-		"HOST-02", "H2-06", "H2-07", "H2-13", "H2-19", "TLS-05"} {
-		if faults[id] {
-			t.Errorf("%s finds a fault in net/http's parser", id)
+	for _, id := range []string{"SMUG-03", "SMUG-04", "SMUG-05", "SMUG-10", "SMUG-12", "SMUG-14", "SMUG-16", "HDR-21", "HDR-23",
+		"H2-06", "H2-07", "H2-13", "H2-19", "TLS-05"} {
+		if found := target.fault(rows[id]); found != "" {
+			t.Errorf("%s finds a fault in net/http's parser: %s", id, found)
 		}
 	}
+}
+
+// fault is the first thing that cases find, sent with the session, or empty.
+func (target Target) fault(cases []Case) string {
+	for _, c := range cases {
+		if c.Anonymous {
+			continue
+		}
+		if found := target.Try(c, true).Findings; len(found) > 0 {
+			return c.Name + ": " + found[0]
+		}
+	}
+	return ""
 }
 
 func TestOriginKeepsExactBytes(t *testing.T) {

@@ -24,35 +24,56 @@ type Target struct {
 	// Session handles as the cookie __Host-sallyport carries them: a person for Host and for Other, and somebody else
 	// who may use Host.
 	Session, OtherSession, Neighbour string
+
+	next *neighbour
 }
 
 // Run sends every case, with the session and as a stranger, and after each asks as the neighbour whether the gateway
-// still gives everybody their own answers.
-func Run(t *testing.T, target Target, cases []Case) {
-	for i, c := range cases {
-		name := fmt.Sprintf("%03d %s %s", i, c.ID, c.Name)
-		if !c.Anonymous {
-			t.Run(name, func(t *testing.T) { report(t, target.Check(c)) })
+// still gives everybody their own answers. The subtests are named by id, protocol and sender: PATH-01/http1/session.
+// What it returns was answered, for a look into the audit log.
+func Run(t *testing.T, target Target, cases []Case) (done []Outcome) {
+	target.next = &neighbour{}
+	defer target.next.close()
+	groups, order := map[string][]Case{}, []string{}
+	for _, c := range cases {
+		for _, sender := range c.senders() {
+			name := c.ID + "/" + c.Protocol() + "/" + sender
+			if groups[name] == nil {
+				order = append(order, name)
+			}
+			groups[name] = append(groups[name], c)
 		}
-		t.Run(name+" as a stranger", func(t *testing.T) { report(t, target.CheckStranger(c)) })
 	}
-}
-
-func report(t *testing.T, findings []string) {
-	for _, finding := range findings {
-		t.Error(finding)
+	slices.Sort(order)
+	for _, name := range order {
+		t.Run(name, func(t *testing.T) {
+			for _, c := range groups[name] {
+				outcome := target.Try(c, strings.HasSuffix(name, "/session"))
+				for _, finding := range outcome.Findings {
+					t.Errorf("%.80q: %s", c.Name, finding)
+				}
+				done = append(done, outcome)
+			}
+		})
 	}
+	return done
 }
 
-// Check sends one case with the session and says what is wrong with the outcome.
-func (target Target) Check(c Case) []string {
-	return target.run(c, target.Session)
+// senders are who sends a case.
+func (c Case) senders() []string {
+	if c.Anonymous {
+		return []string{"stranger"}
+	}
+	return []string{"session", "stranger"}
 }
 
-// CheckStranger does the same without a session.
-func (target Target) CheckStranger(c Case) []string {
-	c.Want = c.strangers()
-	return target.run(c, "")
+// Outcome is what came of one case.
+type Outcome struct {
+	Case     Case // as it was sent
+	Signed   bool // with the session
+	Answers  []Answer
+	Received []Message // by the app
+	Findings []string  // what is wrong
 }
 
 // strangers are the answers that a case gets without a session.
@@ -74,11 +95,20 @@ type findings []string
 
 func (f *findings) add(format string, args ...any) { *f = append(*f, fmt.Sprintf(format, args...)) }
 
-func (target Target) run(c Case, session string) []string {
+// Try sends one case, with the session or as a stranger.
+func (target Target) Try(c Case, signed bool) Outcome {
+	if target.next == nil {
+		target.next = &neighbour{}
+		defer func() { target.next.close() }()
+	}
+	session := target.Session
+	if !signed {
+		session, c.Want = "", c.strangers()
+	}
 	var found findings
 	c, id := target.fill(c, session)
 	target.Origin.Forget()
-	scripted := c.Script != "" && session != ""
+	scripted := c.Script != "" && signed
 	if scripted {
 		target.Origin.AnswerOnce(c.Script)
 	}
@@ -91,11 +121,12 @@ func (target Target) run(c Case, session string) []string {
 		}
 	}
 	if scripted {
-		served = 1
+		served = max(served, 1)
 	}
-	target.checkReceived(&found, c, served)
+	received := target.Origin.Received()
+	target.checkReceived(&found, c, received, served)
 	target.checkNeighbours(&found, c, id)
-	return found
+	return Outcome{Case: c, Signed: signed, Answers: answers, Received: received, Findings: found}
 }
 
 // fill replaces the placeholders.
@@ -108,15 +139,27 @@ func (target Target) fill(c Case, session string) (Case, string) {
 	hostname, _, _ := net.SplitHostPort(target.Host)
 	inner := "GET /admin/smuggled-" + id + " HTTP/1.1\r\nHost: " + target.Host + "\r\nCookie: " + cookie + "\r\n\r\n"
 	replacer := strings.NewReplacer("{host}", target.Host, "{hostname}", hostname, "{other}", target.Other, "{auth}", target.Auth,
-		"{cookie}", cookie, "{value}", value, "{othercookie}", otherCookie, "{id}", id, "{inner}", inner,
+		"{cookie}", cookie, "{inner length}", strconv.Itoa(len(inner)), "{value}", value, "{othercookie}", otherCookie, "{id}", id, "{inner}", inner,
 		"{chunked inner}", strconv.FormatInt(int64(len(inner)), 16)+"\r\n"+inner+"\r\n")
 	c.Raw = replacer.Replace(c.Raw)
 	c.SNI, _, _ = strings.Cut(replacer.Replace(orElse(c.SNI, "{host}")), ":")
+	if c.NoSNI {
+		c.SNI = ""
+	}
 	c.Seen = eachString(c.Seen, replacer.Replace)
 	c.Unseen = append(eachString(c.Unseen, replacer.Replace), "smuggled", target.Session, target.OtherSession, "__host-sallyport", "sallyport-authorization")
 	c.Fields = slices.Clone(c.Fields)
 	for i, f := range c.Fields {
 		c.Fields[i] = Field{f.Name, replacer.Replace(f.Value)}
+	}
+	if c.Body != nil {
+		c.Body = []byte(replacer.Replace(string(c.Body)))
+	}
+	if act := c.Frames; act != nil {
+		c.Frames = func(w *Wire) {
+			w.fill = replacer.Replace
+			act(w)
+		}
 	}
 	return c, id
 }
@@ -144,12 +187,16 @@ func (target Target) send(c Case) (answers []Answer, closed bool) {
 		fmt.Sscanf(text, "HTTP/1.0 %d", &status)
 		return []Answer{{Status: status, Body: []byte(text), Ended: "closed"}}, err == nil
 	}
-	if c.Fields != nil {
+	if c.Protocol() == "http2" {
 		conn, err := target.DialH2(c.SNI)
 		if err != nil {
 			return []Answer{{Ended: err.Error()}}, true
 		}
 		defer conn.Close()
+		if c.Frames != nil {
+			c.Frames(&Wire{h2: conn})
+			return []Answer{conn.settle(1)}, false
+		}
 		return []Answer{conn.Do(c.Fields, c.Body)}, false
 	}
 	conn, err := target.Dial(c.SNI)
@@ -158,6 +205,9 @@ func (target Target) send(c Case) (answers []Answer, closed bool) {
 	}
 	defer conn.Close()
 	last := message("GET /app/last HTTP/1.1", "Host: "+target.Host, "Connection: close")
+	if c.Ends {
+		last = ""
+	}
 	return conn.Exchange(c.Raw, len(c.Want), last)
 }
 
@@ -202,6 +252,8 @@ func (target Target) classify(a Answer) Class {
 			return SignIn | Elsewhere
 		}
 		return Elsewhere
+	case 204:
+		return Elsewhere
 	case 400, 405, 413, 414, 417, 426, 431, 501, 505:
 		return Refused | Elsewhere
 	case 401:
@@ -210,6 +262,8 @@ func (target Target) classify(a Answer) Class {
 		return Denied | Elsewhere
 	case 404, 421:
 		return Misroute | Elsewhere
+	case 499: // said to nobody: the client had ended
+		return Hangup
 	case 502, 503, 504:
 		return Broken
 	}
@@ -229,7 +283,7 @@ func (target Target) checkLeads(found *findings, a Answer) {
 		case u.User != nil || u.Host != target.Provider && u.Host != "" && u.Scheme != "https":
 			found.add("leads to %q", location)
 		}
-		if rd := u.Query().Get("rd"); rd != "" && (!strings.HasPrefix(rd, "/") || strings.HasPrefix(rd, "//") || strings.HasPrefix(rd, `/\`)) {
+		if rd, _, _ := strings.Cut(u.Query().Get("rd"), "?"); rd != "" && (!strings.HasPrefix(rd, "/") || strings.Contains(rd, "//") || strings.Contains(rd, `\`)) {
 			found.add("returns to %q", rd)
 		}
 	}
@@ -251,8 +305,7 @@ func checkCookies(found *findings, a Answer) {
 }
 
 // checkReceived compares what reached the app with how many answers it gave.
-func (target Target) checkReceived(found *findings, c Case, served int) {
-	received := target.Origin.Received()
+func (target Target) checkReceived(found *findings, c Case, received []Message, served int) {
 	if c.Torn {
 		if len(received) > 1 {
 			found.add("the app received %d messages, want at most 1: %q", len(received), received)
@@ -315,23 +368,41 @@ func (m Message) Head() string {
 	return head + "\r\n\r\n"
 }
 
-// neighbours is how many requests of somebody else follow each case.
+// neighbour is somebody else, on a connection that lasts from case to case: what one case leaves behind would show on it.
+type neighbour struct {
+	conn  *Conn
+	asked int
+}
+
+func (n *neighbour) close() {
+	if n.conn != nil {
+		n.conn.Close()
+	}
+}
+
+// neighbours is how many requests of somebody else follow each case that is about where messages end.
 const neighbours = 3
 
-// checkNeighbours asks as somebody else, several times on one connection, and wants each answer to be its own.
+// following is how many requests of somebody else follow a case. What the gateway answers by itself changes nothing for
+// the app.
+func (c Case) following() int {
+	switch {
+	case c.Own:
+		return 0
+	case c.Torn || c.Script != "" || c.Body != nil || strings.HasPrefix(c.ID, "SMUG") || strings.HasPrefix(c.ID, "H2") || strings.Contains(c.Raw, "\r\n\r\nGET "):
+		return neighbours
+	}
+	return 1
+}
+
+// checkNeighbours asks as somebody else, on one connection, and wants each answer to be its own.
 func (target Target) checkNeighbours(found *findings, c Case, id string) {
 	target.Origin.Forget()
-	name, _, _ := net.SplitHostPort(target.Host)
-	conn, err := target.Dial(name)
-	if err != nil {
-		found.add("the gateway answers nobody any more: %v", err)
-		return
-	}
-	defer conn.Close()
-	for n := range neighbours {
+	want := c.following()
+	for n := range want {
 		line := fmt.Sprintf("GET /app/%s-after-%d HTTP/1.1", id, n)
-		conn.Send(message(line, "Host: "+target.Host, "Cookie: __Host-sallyport="+target.Neighbour))
-		if a := conn.Receive("GET", answerWait); a.Status != http.StatusOK || string(a.Body) != line {
+		a := target.neighbourly(message(line, "Host: "+target.Host, "Cookie: __Host-sallyport="+target.Neighbour))
+		if a.Status != http.StatusOK || string(a.Body) != line {
 			found.add("a neighbour's request was answered with %v, want %q", a, line)
 			return
 		}
@@ -341,11 +412,36 @@ func (target Target) checkNeighbours(found *findings, c Case, id string) {
 		switch {
 		case m.Request != nil && strings.Contains(m.Request.RequestURI, id+"-after-"):
 			own++
-		case m.Request != nil || !c.Torn: // the end of a torn message may be noticed late
+		case c.Torn && (m.Request == nil || strings.HasPrefix(m.Request.RequestURI, "/app/"+id)): // may come late, or its end
+		default:
 			found.add("the app received %q besides the neighbours' requests", m)
 		}
 	}
-	if own != neighbours {
-		found.add("the app received %d of %d requests of neighbours", own, neighbours)
+	if own != want {
+		found.add("the app received %d of %d requests of neighbours", own, want)
 	}
+}
+
+// neighbourly asks as the neighbour. Connections are made anew before they have answered too many requests for a server.
+func (target Target) neighbourly(raw string) Answer {
+	next := target.next
+	if next.conn == nil || next.asked == 500 {
+		name, _, _ := net.SplitHostPort(target.Host)
+		conn, err := target.Dial(name)
+		if err != nil {
+			return Answer{Ended: err.Error()}
+		}
+		if next.conn != nil {
+			next.conn.Close()
+		}
+		next.conn, next.asked = conn, 0
+	}
+	next.asked++
+	next.conn.Send(raw) // an error is seen when reading
+	answer := next.conn.Receive("GET", answerWait)
+	if answer.Status == 0 {
+		next.conn.Close()
+		next.conn = nil
+	}
+	return answer
 }
