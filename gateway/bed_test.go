@@ -37,6 +37,7 @@ type bed struct {
 	origin   string // the app's address
 	front    *httptest.Server
 	log      *memoryLog
+	window   *memoryWindow
 	sessions *fakeSessions
 	metrics  *prometheus.Registry
 	printed  *buffer
@@ -53,8 +54,8 @@ func newBed(t testing.TB, app http.HandlerFunc) *bed {
 	t.Helper()
 	origin := httptest.NewServer(app)
 	t.Cleanup(origin.Close)
-	b := &bed{origin: origin.URL, log: &memoryLog{}, sessions: &fakeSessions{known: map[string]*session.Session{}}, metrics: prometheus.NewRegistry(), printed: &buffer{}}
-	b.server = New(Options{Decisions: b.log, Sessions: b.sessions, Assertions: noAssertions{}, Spool: spooler(t), Connecting: connecting, Pages: ui.New(ui.Options{}), Metrics: b.metrics,
+	b := &bed{origin: origin.URL, log: &memoryLog{}, window: &memoryWindow{counts: map[string]int{}}, sessions: &fakeSessions{known: map[string]*session.Session{}}, metrics: prometheus.NewRegistry(), printed: &buffer{}}
+	b.server = New(Options{Decisions: b.log, Sessions: b.sessions, Assertions: noAssertions{}, Spool: spooler(t), Window: b.window, Connecting: connecting, Pages: ui.New(ui.Options{}), Metrics: b.metrics,
 		Log: slog.New(slog.NewTextHandler(b.printed, nil))}, snapshot(t, wiki(t, origin.URL, "staff")))
 	b.server.connections.refused = func(string, netip.Addr) {}
 	b.front = httptest.NewUnstartedServer(nil)
@@ -242,6 +243,25 @@ func (l *memoryLog) one(t *testing.T, kind audit.Type) (found audit.Record) {
 		return len(list) > 0
 	})
 	return found
+}
+
+// memoryWindow counts in memory, by reason and app.
+type memoryWindow struct {
+	mu     sync.Mutex
+	counts map[string]int
+}
+
+func (w *memoryWindow) Count(reason, app string, _ netip.Addr) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.counts[strings.TrimSuffix(reason+" "+app, " ")]++
+}
+
+// of is how often a reason was counted, in an app or, with an empty one, in none.
+func (w *memoryWindow) of(reason, app string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.counts[strings.TrimSuffix(reason+" "+app, " ")]
 }
 
 // fakeSessions knows people by handles that are their names.

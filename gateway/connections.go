@@ -30,6 +30,7 @@ type connection struct {
 	address netip.AddrPort
 	ip      string // of address, as the policy knows it
 	secured atomic.Pointer[policy.TLS]
+	known   atomic.Bool  // a session was found on it
 	handled atomic.Int64 // requests that reached the handler; several at once in HTTP/2
 	guard   guard
 
@@ -133,7 +134,12 @@ func (c *connections) handled(r *http.Request) *connection {
 }
 
 // identified notes that a session was found on the connection: strangers' limits are not for it any more.
-func (info *connection) identified() { info.guard.Identified() }
+func (info *connection) identified() {
+	if !info.known.Load() { // most requests come on connections that are known
+		info.known.Store(true)
+		info.guard.Identified()
+	}
+}
 
 // leaveConnection gives the connection back to its client's next request.
 func (x *exchange) leaveConnection() {

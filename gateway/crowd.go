@@ -28,8 +28,8 @@ func (x *exchange) join() error {
 		return nil
 	}
 	if !x.server.crowd.enter() {
-		x.counted = true
-		x.server.connections.refused(crowded, x.conn.address.Addr().Unmap())
+		x.recorded = counted
+		x.server.count(crowded, string(x.app.Name), x.conn.address.Addr())
 		return &Refusal{Status: http.StatusServiceUnavailable, Effect: audit.Reject, Reason: crowded, Close: true,
 			Public: "Too many people who are not signed in are asking at the moment."}
 	}

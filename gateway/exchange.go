@@ -40,11 +40,11 @@ type exchange struct {
 	receipt     audit.Receipt // record
 	recorded    audit.Effect  // of the one decision record; empty while there is none
 	refusal     *Refusal
-	isOwn       bool // an endpoint of the gateway itself: no policy decision
-	served      bool // forwarded to the app
+	entered     []personAccount // limit, oblige: what it counts for as under way
+	isOwn       bool            // an endpoint of the gateway itself: no policy decision
+	served      bool            // forwarded to the app
 
 	inCrowd        bool                          // join: until there is a verdict
-	counted        bool                          // refused without a record of its own, but counted
 	auditFailed    bool                          // the decision could not be recorded: there is nothing more to write
 	streaming      bool                          // forward: neither body waits in the spool
 	credentials    bool                          // forward: the client sent the app a cookie or Authorization

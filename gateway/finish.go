@@ -18,6 +18,7 @@ func (x *exchange) finish() {
 	abort := recover()
 	x.part()
 	defer x.leaveConnection()
+	defer x.leave()
 	if abort != nil && abort != http.ErrAbortHandler {
 		err := fmt.Errorf("panic: %v\n%s", abort, debug.Stack())
 		if x.w.status == 0 {
@@ -116,7 +117,11 @@ func (x *exchange) bytesIn() int64 { return x.w.bytesIn.Load() + x.read.Load() }
 // logLine is the one line per request. Everything a client controls is quoted by the handler; queries, which may
 // hold secrets, are left to the audit record, which redacts them.
 func (x *exchange) logLine(elapsed interface{ Seconds() float64 }) {
-	if !x.server.log.Enabled(x.ctx, slog.LevelInfo) {
+	level := slog.LevelInfo
+	if x.recorded == counted {
+		level = slog.LevelDebug // strangers must not fill this one either
+	}
+	if !x.server.log.Enabled(x.ctx, level) {
 		return
 	}
 	attrs := make([]slog.Attr, 0, 8)
@@ -131,5 +136,5 @@ func (x *exchange) logLine(elapsed interface{ Seconds() float64 }) {
 	if x.refusal != nil {
 		attrs = append(attrs, slog.String("reason", x.refusal.Reason))
 	}
-	x.server.log.LogAttrs(x.ctx, slog.LevelInfo, "request", attrs...)
+	x.server.log.LogAttrs(x.ctx, level, "request", attrs...)
 }

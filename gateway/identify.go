@@ -8,25 +8,31 @@ import (
 	"sallyport/authn/session"
 )
 
-// identify finds out who is asking. Nobody is an answer too: whether strangers may pass is for the policy to say.
+// identify finds out who is asking. Nobody is an answer too: whether strangers may pass is for the policy to say, and how
+// often they may ask is limited from here. A handle costs strangers nothing but the look: one that we did not make is
+// recognised without asking the store, and so is one that has ended (session.Keeper).
 // When nobody can tell, because the session store does not answer, the request is refused.
 func (x *exchange) identify() error {
 	if x.req.Token != "" {
+		if err := x.stranger(); err != nil {
+			return err
+		}
 		return &Refusal{Status: http.StatusUnauthorized, Effect: audit.Reject, Reason: "bad_token", Public: "The gateway token is not valid."}
 	}
 	handle, ok := x.req.Handle()
 	if !ok {
-		return nil
+		return x.stranger()
 	}
 	found, err := x.server.sessions.Lookup(x.ctx, x.req.Host, handle)
 	switch {
 	case err == nil:
 		x.session, x.handle = found, handle
 		x.conn.identified()
+		return nil
 	case !errors.Is(err, session.ErrNoSession):
 		return sessionsUnavailable(err)
 	}
-	return nil
+	return x.stranger()
 }
 
 func sessionsUnavailable(err error) *Refusal {

@@ -15,6 +15,8 @@ type metrics struct {
 	refusals     *prometheus.CounterVec
 	seconds      *prometheus.HistogramVec
 	unparsed     *prometheus.CounterVec
+	counted      *prometheus.CounterVec
+	limited      *prometheus.CounterVec
 	reevaluated  *prometheus.CounterVec
 	lostOutcomes prometheus.Counter
 }
@@ -22,7 +24,7 @@ type metrics struct {
 func newMetrics(registry *prometheus.Registry) *metrics {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sallyport_requests_total",
-			Help: "Requests by app and effect of their decision record; effect \"unrecorded\" has none, and effect \"own\" are own endpoints."}, []string{"app", "effect"}),
+			Help: "Requests by app and effect of their decision record; effect \"counted\" is a stranger's refusal in a window of the log, effect \"unrecorded\" has neither, and effect \"own\" are own endpoints."}, []string{"app", "effect"}),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sallyport_refusals_total",
 			Help: "Answers that were not the app's, by reason."}, []string{"reason"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "sallyport_request_seconds",
@@ -30,12 +32,16 @@ func newMetrics(registry *prometheus.Registry) *metrics {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}}, []string{"app"}),
 		unparsed: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sallyport_unparsed_connections_total",
 			Help: "Connections that closed before a request reached the pipeline, by reason."}, []string{"reason"}),
+		counted: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sallyport_counted_total",
+			Help: "Refusals that have no record each but are counted in the log's windows, by reason."}, []string{"reason"}),
+		limited: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sallyport_limited_total",
+			Help: "Requests that were refused because of a limit, by limit."}, []string{"limit"}),
 		reevaluated: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sallyport_reevaluated_total",
 			Help: "Re-decisions of long exchanges, by effect."}, []string{"effect"}),
 		lostOutcomes: prometheus.NewCounter(prometheus.CounterOpts{Name: "sallyport_outcomes_lost_total",
 			Help: "Outcome events that could not be recorded; their decisions were."}),
 	}
-	registry.MustRegister(m.requests, m.refusals, m.seconds, m.unparsed, m.reevaluated, m.lostOutcomes)
+	registry.MustRegister(m.requests, m.refusals, m.seconds, m.unparsed, m.counted, m.limited, m.reevaluated, m.lostOutcomes)
 	return m
 }
 
@@ -50,7 +56,7 @@ type appMetrics struct {
 
 func (m *metrics) forApp(name string) *appMetrics {
 	a := &appMetrics{effects: map[audit.Effect]prometheus.Counter{}, seconds: m.seconds.WithLabelValues(name)}
-	for _, effect := range []audit.Effect{audit.Allow, audit.Deny, audit.Reject, unrecordedEffect} {
+	for _, effect := range []audit.Effect{audit.Allow, audit.Deny, audit.Reject, counted, unrecordedEffect} {
 		a.effects[effect] = m.requests.WithLabelValues(name, string(effect))
 	}
 	return a

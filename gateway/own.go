@@ -32,6 +32,9 @@ func (x *exchange) own() func(*exchange) error {
 	if err := x.server.decisions.Healthy(); err != nil {
 		return func(*exchange) error { return unrecorded(err) }
 	}
+	if err := x.limitOwn(isAuth); err != nil {
+		return func(*exchange) error { return err }
+	}
 	switch {
 	case isAuth && x.req.Path == "/":
 		return (*exchange).servePortal
@@ -40,9 +43,9 @@ func (x *exchange) own() func(*exchange) error {
 	case isAuth && x.req.Path == clientJWKSPath:
 		return func(x *exchange) error { return x.serveJWKS(x.server.clientKeys) }
 	case isAuth:
-		return func(x *exchange) error { return x.snap.SignIn.ServeAuth(x.w, x.r) }
+		return func(x *exchange) error { return x.signIn().ServeAuth(x.w, x.r) }
 	case x.req.Path == signin.ReturnPath:
-		return func(x *exchange) error { return x.snap.SignIn.ServeReturn(x.w, x.r, x.req.Host) }
+		return func(x *exchange) error { return x.signIn().ServeReturn(x.w, x.r, x.req.Host) }
 	case x.req.Path == signin.SignOutPath:
 		return func(x *exchange) error { return x.snap.SignIn.SignOut(x.w, x.r, x.req.Host) }
 	}

@@ -19,6 +19,9 @@ func (x *exchange) record() error {
 	if x.verdict.Allow {
 		effect = audit.Allow
 	}
+	if effect == audit.Deny && x.countInstead(x.verdict.Reason) {
+		return nil
+	}
 	record := &audit.Record{
 		Type: audit.TypeDecision, RequestID: x.id, Session: x.sessionID(), App: string(x.app.Name),
 		Effect: effect, Reason: x.verdict.Reason, Document: x.input, Decision: x.verdict.JSON, Memo: x.verdict.Memo,
@@ -36,10 +39,8 @@ func (x *exchange) record() error {
 }
 
 // needsRecord reports whether the exchange has no decision record yet and should have one: every request for an app
-// or an unknown host has exactly one, our own endpoints none.
-func (x *exchange) needsRecord() bool {
-	return !x.isOwn && x.receipt.ID == "" && !x.auditFailed && !x.counted
-}
+// or an unknown host has exactly one, or is counted in its place; our own endpoints have none.
+func (x *exchange) needsRecord() bool { return !x.isOwn && x.recorded == "" && !x.auditFailed }
 
 // rejected is what is kept of a request that could not be judged.
 type rejected struct {
@@ -53,6 +54,9 @@ type rejected struct {
 // recordReject writes down a request that was refused before the policy could judge it. The raw form is capped and
 // escaped: it may hold anything.
 func (x *exchange) recordReject(r *Refusal) error {
+	if x.countInstead(r.Reason) {
+		return nil
+	}
 	detail, err := json.Marshal(rejected{Method: canon.Escape(x.r.Method), Host: canon.Escape(x.r.Host),
 		Target: canon.Escape(canon.RedactTarget(x.r.RequestURI)), Peer: x.r.RemoteAddr, Why: r.Detail})
 	if err != nil {

@@ -25,6 +25,8 @@ type Refusal struct {
 	Close  bool   // the connection cannot be trusted any further, or its body is left unread
 	// SignIn sends a navigation to the sign-in in place of a page.
 	SignIn bool
+	// over is the limit that was reached, of a 429.
+	over *overLimit
 	// Page replaces the general message for people.
 	Page ui.Page
 }
@@ -93,7 +95,11 @@ func (x *exchange) answer(refusal *Refusal) {
 	if refusal.Close || x.r.ContentLength != 0 && x.r.ProtoMajor == 1 {
 		header.Set("Connection", "close")
 	}
-	if refusal.Status == http.StatusServiceUnavailable || refusal.Status == http.StatusTooManyRequests {
+	switch {
+	case refusal.over != nil:
+		refusal.over.setHeader(header)
+		header.Set("Retry-After", strconv.FormatInt(wholeSeconds(refusal.over.wait), 10))
+	case refusal.Status == http.StatusServiceUnavailable:
 		header.Set("Retry-After", strconv.Itoa(retryAfterSeconds))
 	}
 	var navigation, page, framed bool
@@ -113,8 +119,7 @@ func (x *exchange) answer(refusal *Refusal) {
 	}
 }
 
-// retryAfterSeconds is when a client may ask again after a 503 or 429: about the time an audit log or an app needs
-// to come back.
+// retryAfterSeconds is when a client may ask again after a 503: about the time an audit log or an app needs to come back.
 const retryAfterSeconds = 5
 
 // startSignIn redirects to the identity provider, by way of the sign-in host.

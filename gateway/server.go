@@ -50,7 +50,7 @@ type Assertions interface {
 // Options are the parts of a Server; all are required except Cache and Now.
 type Options struct {
 	Decisions  Decisions
-	Window     *audit.Window
+	Window     Counts
 	Sessions   Sessions
 	Assertions Assertions
 	Cache      *cache.Cache // nil: no app has one
@@ -77,6 +77,8 @@ type Server struct {
 	metrics     *metrics
 	log         *slog.Logger
 	now         func() time.Time
+	window      Counts
+	accounts    *accounts
 	streams     *streams
 	connections *connections
 	connecting  listen.Connections
@@ -101,9 +103,11 @@ func New(opts Options, first *Snapshot) *Server {
 	if s.now == nil {
 		s.now = time.Now
 	}
+	s.window, s.accounts = opts.Window, newAccounts(s.now())
+	s.accounts.register(opts.Metrics)
 	s.connections = &connections{refused: func(reason string, peer netip.Addr) {
 		s.metrics.unparsed.WithLabelValues(reason).Inc()
-		opts.Window.Count(reason, "", peer)
+		s.count(reason, "", peer)
 	}}
 	first.start()
 	s.snapshot.Store(first)

@@ -15,6 +15,7 @@ import (
 	"sallyport/gateway/cache"
 	"sallyport/gateway/canon"
 	"sallyport/gateway/headers"
+	"sallyport/gateway/limit"
 	"sallyport/gateway/route"
 	"sallyport/gateway/signin"
 	"sallyport/gateway/upstream"
@@ -40,6 +41,8 @@ type Snapshot struct {
 	Reauthorize time.Duration
 	// Requests bound what one request may cost.
 	Requests canon.Limits
+	// Limits are the rates that strangers and sign-ins are held to; each app has its own.
+	Limits limit.Config
 	// TransportSecurity is the max-age of Strict-Transport-Security; 0 sends none.
 	TransportSecurity time.Duration
 

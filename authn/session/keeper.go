@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -144,6 +145,20 @@ func (k *Keeper) List(ctx context.Context, f Filter) ([]Session, error) {
 		}
 		after = page[len(page)-1].ID
 	}
+}
+
+// Surplus returns a person's (provider|subject) living sessions beyond as many as one person may have, oldest first.
+func (k *Keeper) Surplus(ctx context.Context, person string) ([]Session, error) {
+	most := k.limits.Load().MaxPerPerson
+	if most == 0 || person == "" {
+		return nil, nil
+	}
+	all, err := k.List(ctx, Filter{Subject: person})
+	if err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(all, func(a, b Session) int { return a.Created.Compare(b.Created) })
+	return all[:max(len(all)-most, 0)], nil
 }
 
 // Revoke ends the sessions that match, on all hosts, and returns them. When it returns, no lookup in this process

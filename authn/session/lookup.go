@@ -52,7 +52,11 @@ func (k *Keeper) lookup(ctx context.Context, host, handle string) (*Session, err
 		return nil, err
 	}
 	if fresh {
-		if l, at := k.cache.get(hash); l != nil && at == host {
+		l, at := k.cache.get(hash)
+		if l != nil && at != host {
+			return nil, ErrNoSession // a handle never moves: nobody makes the store read again by showing it elsewhere
+		}
+		if l != nil {
 			if s := l.session.Load(); s != nil && k.use(l, s) {
 				return s, nil
 			}

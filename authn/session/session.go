@@ -52,6 +52,10 @@ type Config struct {
 
 	// Absolute is how long a session lives from sign-in, however busy it is. Default 24h.
 	Absolute time.Duration `yaml:"absolute" default:"24h"`
+
+	// MaxPerPerson is how many sessions one person may have, in all browsers together. A sign-in beyond it ends the oldest.
+	// Default 100; 0 is no limit.
+	MaxPerPerson int `yaml:"max_per_person" default:"100"`
 }
 
 // Check refuses limits that no one can mean.
@@ -61,6 +65,9 @@ func (c *Config) Check() error {
 	}
 	if c.Absolute < time.Second {
 		return fmt.Errorf("absolute: %v is shorter than a second", c.Absolute)
+	}
+	if c.MaxPerPerson < 0 {
+		return fmt.Errorf("max_per_person: %d is negative", c.MaxPerPerson)
 	}
 	return nil
 }

@@ -78,7 +78,7 @@ func freeze(path string, choose choice) (*frozen, error) {
 		return f, err
 	}
 	f.snapshot = &gateway.Snapshot{Routes: table, Policy: engine, Zone: zone, PolicyHeaders: cfg.Policy.Headers, AuthHost: cfg.AuthHost(), PublicPort: cfg.Port(),
-		Reauthorize: cfg.Reauthorize, Requests: cfg.Limits.Request, TransportSecurity: cfg.HSTS, FormOrigins: []string{cfg.AuthOrigin()}}
+		Reauthorize: cfg.Reauthorize, Requests: cfg.Limits.Request, Limits: cfg.Limits.Config, TransportSecurity: cfg.HSTS, FormOrigins: []string{cfg.AuthOrigin()}}
 	return f, nil
 }
 

@@ -28,6 +28,11 @@ func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, name str
 	if err != nil {
 		return err
 	}
+	if h.limits != nil {
+		if err := h.limits.Return(); err != nil {
+			return h.limited(r, name, nil, err)
+		}
+	}
 	switch first, err := h.sessions.Spend(r.Context(), "flow "+f.ID, f.Started.Add(attemptTime)); {
 	case err != nil:
 		return h.sessionsDown(err)
@@ -87,6 +92,11 @@ func (h *Handler) welcome(w http.ResponseWriter, r *http.Request, f *oidc.Flow, 
 		}
 		return h.onward(w, r, f, before)
 	}
+	if h.limits != nil {
+		if err := h.limits.Account(result.Identity.ID()); err != nil {
+			return h.limited(r, f.Provider, actor(r, result.Identity), err)
+		}
+	}
 	handle, s, err := h.sessions.SignIn(r.Context(), session.NewSession{
 		Identity: result.Identity, RefreshToken: result.RefreshToken, UserAgent: r.UserAgent(), Address: address(r),
 	})
@@ -106,7 +116,27 @@ func (h *Handler) introduce(r *http.Request, f *oidc.Flow, s, before *session.Se
 	if err := h.recordSignIn(r, f, s, false); err != nil {
 		return err
 	}
-	return h.replace(r, before)
+	if err := h.replace(r, before); err != nil {
+		return err
+	}
+	return h.endSurplus(r, s)
+}
+
+// endSurplus ends the oldest sessions of a person who has more than one person may have, so that nobody fills the store.
+func (h *Handler) endSurplus(r *http.Request, s *session.Session) error {
+	surplus, err := h.sessions.Surplus(r.Context(), s.Identity.ID())
+	if err != nil {
+		return h.sessionsDown(err)
+	}
+	for _, old := range surplus {
+		if old.ID == s.ID {
+			continue
+		}
+		if err := h.end(r, &old, "too_many_sessions"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // undone logs a session that could not be taken back. Nobody holds its handle, so it ends by itself.
@@ -128,10 +158,15 @@ func (h *Handler) replace(r *http.Request, before *session.Session) error {
 	if before == nil {
 		return nil
 	}
-	if err := h.recordSession(r, RecordSignOut, "replaced", "", before, detail{Provider: before.Identity.Provider}); err != nil {
+	return h.end(r, before, "replaced")
+}
+
+// end puts the end of a session on record, and ends it.
+func (h *Handler) end(r *http.Request, s *session.Session, reason string) error {
+	if err := h.recordSession(r, RecordSignOut, reason, "", s, detail{Provider: s.Identity.Provider}); err != nil {
 		return err
 	}
-	if err := h.sessions.SignOut(r.Context(), before.ID); err != nil {
+	if err := h.sessions.SignOut(r.Context(), s.ID); err != nil {
 		return h.sessionsDown(err)
 	}
 	return nil

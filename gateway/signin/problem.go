@@ -25,6 +25,7 @@ const (
 	CodeLoop             = "sign_in_loop"      // the browser does not keep the session cookie
 	CodeCrossOrigin      = "cross_origin"      // sign-out posted by another site
 	CodeRequestInvalid   = "request_invalid"   // repeated or malformed parameters
+	CodeLimited          = "rate_limited"      // too many sign-ins; in records, the answer is the limit's
 	CodeSessionsDown     = "sessions_down"     // session store unavailable
 	CodeAuditUnavailable = "audit_unavailable" // the record could not be written
 )

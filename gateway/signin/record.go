@@ -16,7 +16,7 @@ const (
 	RecordSignIn       = "sign_in"        // a person signed in; session made
 	RecordSignInApp    = "sign_in_app"    // the session was carried to an app host
 	RecordSignInFailed = "sign_in_failed" // reason says why
-	RecordSignOut      = "sign_out"       // everywhere; reason replaced: another person signed in
+	RecordSignOut      = "sign_out"       // everywhere; reason replaced: another person signed in; too_many_sessions: the oldest
 	RecordSignOutApp   = "sign_out_app"   // on one app host
 )
 
@@ -56,8 +56,24 @@ func (h *Handler) recordSession(r *http.Request, code, reason, app string, s *se
 	return h.record(r, audit.Record{Code: code, Reason: reason, App: app, Session: s.ID, Actor: actor(r, s.Identity)}, d)
 }
 
-// refuse records a sign-in that failed and returns its page; a record that cannot be written is the greater problem.
+// limited records a sign-in that a limit ended, of a person where that is known, and returns the limit's answer.
+func (h *Handler) limited(r *http.Request, provider string, who *audit.Actor, answer error) error {
+	if who == nil && h.limits.Counted(CodeLimited) {
+		return answer
+	}
+	d := detail{Provider: provider, Address: address(r)}
+	if err := h.record(r, audit.Record{Code: RecordSignInFailed, Reason: CodeLimited, Actor: who}, d); err != nil {
+		return err
+	}
+	return answer
+}
+
+// refuse records a sign-in that failed, or counts it, and returns its page; a record that cannot be written is the greater
+// problem.
 func (h *Handler) refuse(r *http.Request, provider string, p *Problem) error {
+	if h.limits != nil && h.limits.Counted(p.Code) {
+		return p
+	}
 	d := detail{Provider: provider, Address: address(r)}
 	if failure, ok := p.Err.(*oidc.Failure); ok {
 		d.Reported = failure.Reported

@@ -48,6 +48,20 @@ type Sessions interface {
 	Seal(purpose string, plaintext []byte) string
 	Open(purpose, sealed string) ([]byte, error)
 	Spend(ctx context.Context, id string, until time.Time) (bool, error)
+	// Surplus are the person's sessions, oldest first, beyond as many as one person may have.
+	Surplus(ctx context.Context, person string) ([]session.Session, error)
+}
+
+// Limits bound what sign-ins may cost. An error is the answer to the browser in place of going on.
+type Limits interface {
+	// Return is asked when a browser comes back from a provider with a sign-in that it began, before that is remembered as
+	// spent.
+	Return() error
+	// Account is asked when a person (provider|subject) proved who they are, before they get a session.
+	Account(person string) error
+	// Counted reports whether a sign-in that failed, of nobody knows whom, was counted, so that it needs no record of its
+	// own.
+	Counted(reason string) bool
 }
 
 // Recorder writes control records. The record is durable when Record returns nil; after an error what it records must not
@@ -89,6 +103,7 @@ type Handler struct {
 	log        *slog.Logger
 	now        func() time.Time
 	crossSite  *http.CrossOriginProtection
+	limits     Limits // nil: none
 }
 
 // New returns a Handler.
@@ -104,6 +119,13 @@ func New(opts Options) *Handler {
 		h.now = time.Now
 	}
 	return h
+}
+
+// Within is the handler with limits.
+func (h *Handler) Within(limits Limits) *Handler {
+	within := *h
+	within.limits = limits
+	return &within
 }
 
 // CallbackURL is where a provider sends browsers back to: what is registered with it and what [oidc.Options] wants.
