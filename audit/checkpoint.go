@@ -266,7 +266,10 @@ func (k *keeper) conclude(ctx context.Context) error {
 	if err := k.grow(ctx); err != nil {
 		return err
 	}
-	if k.checkpoint(ctx, true) != nil { // once more, with what the signer says now
+	if k.checkpoint(ctx, true) != nil { // once more, with what the signer says now, and with tiles that are opened again
+		if err := k.grow(ctx); err != nil {
+			return err
+		}
 		if err := k.checkpoint(ctx, true); err != nil {
 			return err
 		}
