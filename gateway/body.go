@@ -14,13 +14,14 @@ import (
 )
 
 // takeBody readies the request's body for the app. Ordinarily it is read to its end first, so that a slow upload holds no
-// app and a request whose first address fails can be sent to another; a stream goes through as it comes.
+// app and a request whose first address fails can be sent to another; a stream goes through as it comes. What inspect has
+// read is what the app gets.
 func (x *exchange) takeBody(out *http.Request) (release func(), err error) {
 	if x.req.ContentLength == 0 { // HTTP/2 has a Body all the same
 		return func() {}, nil
 	}
-	x.bodyIn = &clientBody{ReadCloser: http.MaxBytesReader(x.w, x.r.Body, int64(x.app.MaxBody)), x: x}
 	if x.streaming {
+		x.receiveBody()
 		out.Body, out.ContentLength = x.bodyIn, x.req.ContentLength
 		if x.r.ProtoMajor == 1 {
 			// An app may answer before it has read the whole body. Without this net/http would throw the rest of the body
@@ -29,32 +30,45 @@ func (x *exchange) takeBody(out *http.Request) (release func(), err error) {
 		}
 		return x.interruptReads(), nil
 	}
-	body, err := x.takeWhole()
-	if err != nil {
-		return nil, x.bodyRefusal(err)
+	if x.body == nil {
+		if err := x.takeWhole(); err != nil {
+			return nil, x.bodyRefusal(err)
+		}
 	}
 	delete(out.Header, "Expect") // RFC 9110 §10.1.1: nothing is left to wait for
-	if body.Size() == 0 {
-		body.Close()
-		return func() {}, nil
+	if x.body.Size() == 0 {
+		return x.dropBody, nil
 	}
-	out.ContentLength, out.GetBody = body.Size(), body.Open
-	if out.Body, err = body.Open(); err != nil {
-		body.Close()
+	out.ContentLength, out.GetBody = x.body.Size(), x.body.Open
+	if out.Body, err = x.body.Open(); err != nil {
+		x.dropBody()
 		return nil, x.bodyRefusal(err)
 	}
-	return func() { body.Close() }, nil
+	return x.dropBody, nil
+}
+
+// receiveBody is the client's body as it arrives, within the app's limit.
+func (x *exchange) receiveBody() {
+	x.bodyIn = &clientBody{ReadCloser: http.MaxBytesReader(x.w, x.r.Body, int64(x.app.MaxBody)), x: x}
 }
 
 // takeWhole reads the body to its end. The end of the exchange's context interrupts a client that does not send.
-func (x *exchange) takeWhole() (*spool.Body, error) {
+func (x *exchange) takeWhole() (err error) {
+	x.receiveBody()
 	stop := x.interruptReads()
-	body, err := x.server.spool.Request(x.ctx, x.bodyIn, x.req.ContentLength, int64(x.app.MaxBody))
+	x.body, err = x.server.spool.Request(x.ctx, x.bodyIn, x.req.ContentLength, int64(x.app.MaxBody))
 	stop()
 	if err == nil {
 		x.bodyIn.done()
 	}
-	return body, err
+	return err
+}
+
+// dropBody frees what a body takes, also that of a request that was refused after its inspection.
+func (x *exchange) dropBody() {
+	if x.body != nil {
+		x.body.Close()
+	}
 }
 
 // interruptReads makes the end of the exchange's context end a read that waits for the client: net/http's transports notice

@@ -14,6 +14,7 @@ import (
 // interrupt it: the verdict must be the one that anybody recomputes from the record.
 func (x *exchange) decide() error {
 	x.input = x.inputFor(x.app, x.path)
+	x.input.Context.Shield = x.findings
 	if err := x.input.Bound(); err != nil {
 		if tooLarge, ok := errors.AsType[*policy.TooLargeError](err); ok {
 			return &Refusal{Status: http.StatusRequestURITooLong, Effect: audit.Reject, Reason: "input_too_large", Detail: tooLarge.Error(),

@@ -12,6 +12,7 @@ import (
 	"sallyport/authn/session"
 	"sallyport/gateway/cache"
 	"sallyport/gateway/canon"
+	"sallyport/gateway/spool"
 	"sallyport/gateway/upstream"
 	"sallyport/policy"
 )
@@ -35,6 +36,8 @@ type exchange struct {
 	escapedPath string           // match: the same, as it goes on the upstream's request line
 	session     *session.Session // identify
 	handle      string           // identify: the cookie value the session was found by
+	body        *spool.Body      // inspect or forward: all of it
+	findings    *policy.Shield   // inspect: nil where nothing was inspected
 	input       *policy.Input    // decide
 	verdict     *policy.Verdict
 	receipt     audit.Receipt // record

@@ -39,6 +39,7 @@ func (x *exchange) finish() {
 		x.hurry()
 	}
 	x.cancel(nil)
+	x.dropBody()
 	x.linger()
 	if abort != nil {
 		panic(http.ErrAbortHandler)

@@ -18,6 +18,9 @@ import (
 // now. A no ends the exchange; either answer is recorded as reevaluated, naming the first record and carrying only
 // what changed in its input.
 func (x *exchange) redecide() {
+	if x.every.Load() == 0 { // not decided yet: its body arrives, to be inspected
+		return
+	}
 	snap := x.server.snapshot.Load()
 	app, path, _, ok := snap.appFor(x.req)
 	if !ok || app.Name != x.app.Name {

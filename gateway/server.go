@@ -17,6 +17,7 @@ import (
 	"sallyport/gateway/cache"
 	"sallyport/gateway/listen"
 	"sallyport/gateway/shadow"
+	"sallyport/gateway/shield"
 	"sallyport/gateway/spool"
 	"sallyport/gateway/ui"
 )
@@ -55,6 +56,7 @@ type Options struct {
 	Assertions Assertions
 	Cache      *cache.Cache // nil: no app has one
 	Spool      *spool.Spooler
+	Shield     *shield.Shield     // nil: one with the default settings
 	Connecting listen.Connections // what connections may cost
 	ClientKeys []byte             // JSON Web Key Set of the keys that identity providers know us by
 	Pages      *ui.Pages
@@ -71,6 +73,8 @@ type Server struct {
 	assertions  Assertions
 	cache       *cache.Cache
 	spool       *spool.Spooler
+	shield      *shield.Shield
+	inspections *inspections
 	buffers     *bufferPool
 	clientKeys  []byte
 	pages       *ui.Pages
@@ -96,10 +100,14 @@ type Server struct {
 // New builds a server that serves the given snapshot.
 func New(opts Options, first *Snapshot) *Server {
 	s := &Server{
-		decisions: opts.Decisions, sessions: opts.Sessions, assertions: opts.Assertions, cache: opts.Cache, spool: opts.Spool, buffers: newBufferPool(), clientKeys: opts.ClientKeys, pages: opts.Pages,
+		decisions: opts.Decisions, sessions: opts.Sessions, assertions: opts.Assertions, cache: opts.Cache, spool: opts.Spool, shield: opts.Shield, buffers: newBufferPool(), clientKeys: opts.ClientKeys, pages: opts.Pages,
 		metrics: newMetrics(opts.Metrics), log: opts.Log, now: opts.Now, streams: newStreams(),
 		swapped: make(chan struct{}, 1), answering: answering, whys: newWhys(), connecting: opts.Connecting, crowd: crowd{most: int64(opts.Connecting.Requests)},
 	}
+	if s.shield == nil {
+		s.shield = shield.New(shield.Config{})
+	}
+	s.inspections = newInspections(opts.Metrics, s.shield)
 	if s.now == nil {
 		s.now = time.Now
 	}

@@ -17,6 +17,7 @@ import (
 	"sallyport/gateway/headers"
 	"sallyport/gateway/limit"
 	"sallyport/gateway/route"
+	"sallyport/gateway/shield"
 	"sallyport/gateway/signin"
 	"sallyport/gateway/upstream"
 	"sallyport/policy"
@@ -62,6 +63,7 @@ type App struct {
 	pool      *upstream.Pool
 	transport http.RoundTripper // the pool, behind what cleans its answers and, where there is one, the cache
 	secrets   policy.Secrets
+	inspector *shield.Inspector // nil: its requests are not inspected
 
 	metricsOnce sync.Once
 	metrics     *appMetrics
@@ -69,8 +71,9 @@ type App struct {
 
 // Behind is what stands between the pipeline and all apps.
 type Behind struct {
-	Cache *cache.Cache // nil: none
-	Log   *slog.Logger // hears about addresses that leave and return; nil: nobody does
+	Cache *cache.Cache  // nil: none
+	Log   *slog.Logger  // hears about addresses that leave and return; nil: nobody does
+	Own   *upstream.Own // where the gateway itself listens, and no app lives; nil: nowhere
 	// ClientCertificate loads the certificate chain in a file. Required when an app names one.
 	ClientCertificate func(file string) (*certs.Client, error)
 }
@@ -82,12 +85,18 @@ func (s *Snapshot) Connect(previous *Snapshot, behind Behind) error {
 	s.hsts = "max-age=" + strconv.FormatInt(int64(s.TransportSecurity/time.Second), 10)
 	s.apps = make(map[route.Name]*App, len(s.Routes.Apps()))
 	for _, r := range s.Routes.Apps() {
+		inspector, err := s.inspectorFor(r, previous)
+		if err != nil {
+			s.Retire(previous)
+			return fmt.Errorf("app %s: shield: %w", r.Name, err)
+		}
 		pool, err := previous.poolFor(r, behind)
 		if err != nil {
 			s.Retire(previous)
 			return fmt.Errorf("app %s: %w", r.Name, err)
 		}
 		s.apps[r.Name] = s.connected(r, pool, behind.Cache)
+		s.apps[r.Name].inspector = inspector
 	}
 	return nil
 }
@@ -144,12 +153,13 @@ func (s *Snapshot) Retire(successor *Snapshot) {
 			app.pool.Close()
 		}
 	}
+	s.retireInspectors(successor)
 }
 
 // poolFor is the pool of an app, with what the pool of the same app in s knows.
 func (s *Snapshot) poolFor(r *route.App, behind Behind) (*upstream.Pool, error) {
 	cfg := upstream.Config{Addresses: r.Upstreams, HostUpstream: r.HostHeader == route.HostUpstream, Protocol: r.UpstreamProtocol, Lean: r.UpstreamTransport == route.TransportLean, TLS: r.UpstreamTLS,
-		Balance: r.Balance, Health: r.Health, Ejection: r.Ejection, Limits: r.Connections, Retry: r.Retry, Timeouts: r.Timeouts.Timeouts, Log: behind.Log}
+		Balance: r.Balance, Health: r.Health, Ejection: r.Ejection, Limits: r.Connections, Retry: r.Retry, Timeouts: r.Timeouts.Timeouts, Own: behind.Own, Log: behind.Log}
 	if cfg.Log != nil {
 		cfg.Log = cfg.Log.With("app", string(r.Name))
 	}

@@ -36,6 +36,7 @@ import (
 	"sallyport/gateway/cache"
 	"sallyport/gateway/config"
 	"sallyport/gateway/listen"
+	"sallyport/gateway/shield"
 	"sallyport/gateway/spool"
 	"sallyport/gateway/ui"
 	"sallyport/policy/bundle"
@@ -92,6 +93,7 @@ type assembly struct {
 	minter   *token.Minter
 	cache    *cache.Cache // nil: no memory for one
 	spool    *spool.Spooler
+	shield   *shield.Shield
 	policies *bundle.Store // opened with the first configuration
 	repoll   chan struct{} // the configuration changed
 	server   *gateway.Server
@@ -215,7 +217,7 @@ func (a *assembly) build(ctx context.Context) (*listeners, error) {
 	a.group.Go(func() error { return window.Run(a.ctx) })
 	a.server = gateway.New(gateway.Options{
 		Decisions: a.opts.WrapDecisions(a.audit.Decisions()), Window: window, Sessions: a.sessions, Assertions: a.minter,
-		Cache: a.cache, Spool: a.spool, Connecting: cfg.Limits.Connections, ClientKeys: clientKeys, Pages: ui.New(ui.Options{}), Metrics: a.metrics, Log: a.opts.Log, Now: a.opts.Now,
+		Cache: a.cache, Spool: a.spool, Shield: a.shield, Connecting: cfg.Limits.Connections, ClientKeys: clientKeys, Pages: ui.New(ui.Options{}), Metrics: a.metrics, Log: a.opts.Log, Now: a.opts.Now,
 	}, frozen.snapshot)
 	a.guardDoors(cfg)
 	a.onClose(func() error { a.server.Snapshot().Retire(nil); return nil })
@@ -273,6 +275,7 @@ func (a *assembly) openStores(cfg *config.Config) (err error) {
 		return fmt.Errorf("spool: %w", err)
 	}
 	a.onClose(a.spool.Close)
+	a.shield = shield.New(cfg.Shield)
 	if cfg.Cache.Memory == 0 {
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"sallyport/gateway/config"
+	"sallyport/gateway/shield"
 )
 
 // reload reads the configuration again and puts it into effect as a whole, or returns why it did not and leaves the
@@ -114,6 +115,7 @@ func (a *assembly) activate(f *frozen) {
 	if err := a.spool.Configure(f.config.Spool); err != nil {
 		a.opts.Log.Error("the spool keeps its settings", "error", err) // its folder was usable a moment ago
 	}
+	a.shield.Configure(f.config.Shield)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.active = f
@@ -163,6 +165,9 @@ func (f *frozen) watched() []string {
 	files := append([]string(nil), f.sources.Files...)
 	files = append(files, f.config.TLS.Certificates...)
 	for _, app := range f.config.Apps {
+		if app.Shield.Mode != shield.Off {
+			files = append(files, app.Shield.Rules...)
+		}
 		for _, file := range []string{app.UpstreamTLS.CA, app.UpstreamTLS.ClientCertificate} {
 			if file != "" {
 				files = append(files, file)
