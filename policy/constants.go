@@ -84,7 +84,8 @@ func (e *Engine) App(name string) (App, bool) {
 	if err != nil {
 		return App{}, false
 	}
-	return App{Name: name, Owner: d.Owner, Sensitivity: d.Sensitivity, Labels: d.Labels}, true
+	return App{Name: name, Owner: d.Owner, Sensitivity: d.Sensitivity, Labels: d.Labels,
+		ShieldThreshold: d.ShieldThreshold, CrossSite: d.CrossSite}, true
 }
 
 // Selectors are an app's access rules in their order.

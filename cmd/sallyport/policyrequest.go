@@ -218,7 +218,7 @@ func requestOf(p *reviewed, app, method, path string) (*policy.Input, error) {
 		Action: policy.Action{Name: policy.ActionName(method, ""), Method: method, Protocol: "HTTP/2.0"},
 		Resource: policy.Resource{Type: policy.TypeApp, ID: app, Labels: known.Labels, Sensitivity: known.Sensitivity, Owner: known.Owner, Host: hostOf(p, app),
 			Path: path, Segments: strings.FieldsFunc(path, func(r rune) bool { return r == '/' })},
-		Context: policy.Context{TLS: &policy.TLS{Version: "1.3", Cipher: "TLS_AES_128_GCM_SHA256", ALPN: "h2"}, Request: policy.Request{ID: "explain", FetchSite: "none"}},
+		Context: policy.Context{TLS: &policy.TLS{Version: "1.3", Cipher: "TLS_AES_128_GCM_SHA256", ALPN: "h2"}, Request: policy.Request{ID: "explain", FetchSite: "none", CrossSiteUnsafe: new(false)}},
 	}
 	request.Context.TLS.SNI = request.Resource.Host
 	return request, nil

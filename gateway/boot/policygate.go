@@ -210,7 +210,7 @@ func smokeInput(app *route.App, subject policy.Subject, action policy.Action) *p
 		Resource: policy.Resource{Type: policy.TypeApp, ID: known.Name, Labels: known.Labels, Sensitivity: known.Sensitivity, Owner: known.Owner,
 			Host: app.Host, Path: path, Segments: strings.Split(strings.Trim(path, "/"), "/")},
 		Context: policy.Context{Client: policy.Client{IP: "192.0.2.1"}, TLS: &policy.TLS{Version: "1.3", SNI: app.Host, ALPN: "h2"},
-			Request: policy.Request{ID: smokeWord, FetchSite: "none"}},
+			Request: policy.Request{ID: smokeWord, FetchSite: "none", CrossSiteUnsafe: new(false)}},
 	}
 	if path == "/" {
 		in.Resource.Segments = []string{}

@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"sallyport/policy"
@@ -165,6 +166,9 @@ func (s *Subject) Explain(ctx context.Context, in *policy.Input) *Explanation {
 		Answer: AnswerOf(v), Reason: v.Reason, Decision: v.JSON,
 	}
 	s.rules(ctx, x, in)
+	if g := s.guard(v); g != nil {
+		x.Decides = g.decides
+	}
 	if !v.Allow {
 		x.Nearest = s.nearest(ctx, in, v, nil)
 	}
@@ -212,6 +216,34 @@ func (s *Subject) rules(ctx context.Context, x *Explanation, in *policy.Input) {
 
 func crossOrigin(in *policy.Input) bool {
 	return in.Action.Name == policy.ActionConnect && in.Context.Request.CrossOrigin
+}
+
+// guard is something by which the shipped policy refuses what rules and packages allow.
+type guard struct {
+	code    string // of its denial
+	decides string // in words
+	on      func(app *policy.App) bool
+}
+
+var guards = []guard{
+	{"cross_site", "the app admits no request of another site's page that may change something (cross_site), whatever its rules say",
+		func(app *policy.App) bool { return !app.CrossSite }},
+	{"shield", "the app refuses what inspection finds hostile (shield.threshold), whatever its rules say",
+		func(app *policy.App) bool { return app.ShieldThreshold > 0 }},
+	{"shield_timeout", "the app refuses what could not be inspected in time (shield.mode: block), whatever its rules say",
+		func(app *policy.App) bool { return app.ShieldThreshold > 0 }},
+}
+
+// guard is the one that gave an answer; nil if none did.
+func (s *Subject) guard(v *policy.Verdict) *guard {
+	if v.Reason != policy.ReasonPolicy || len(v.Decision.Reasons) != 1 || v.Decision.Reasons[0].Rule != "" {
+		return nil
+	}
+	i := slices.IndexFunc(guards, func(g guard) bool { return g.code == v.Decision.Reasons[0].Code && g.on(s.app) })
+	if i < 0 {
+		return nil
+	}
+	return &guards[i]
 }
 
 func ownPackage(app string) string { return fmt.Sprintf("sallyport.app[%q]", app) }

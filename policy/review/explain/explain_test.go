@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -188,5 +189,48 @@ decision := {"allow": true} if input.resource.segments == ["people", lower(input
 	wantLines(t, text, "- ask for /people/ada@corp.example")
 	if x.Nearest == nil {
 		t.Error("no nearest")
+	}
+}
+
+// What the shipped policy refuses before any rule or package is told as such; another site's request could come from the
+// app's own page, and nobody chooses what inspection finds.
+func TestGuardsAreTold(t *testing.T) {
+	e := engine(t, []policy.App{
+		{Name: "wiki", ShieldThreshold: 5, Access: policy.Access{{Groups: []string{"staff"}}}},
+		{Name: "own", ShieldThreshold: 5, Access: policy.Access{{Groups: []string{"staff"}}}},
+		{Name: "coded", Access: policy.Access{{Groups: []string{"staff"}}}},
+	}, map[string]string{
+		"own.rego":   "package sallyport.app[\"own\"]\n\ndecision := {\"allow\": true}",
+		"coded.rego": "package sallyport.app[\"coded\"]\n\ndecision := {\"allow\": false, \"reasons\": [{\"code\": \"shield\"}]}",
+	})
+	for _, c := range []struct {
+		app, group string
+		unsafe     bool
+		shield     *policy.Shield
+		decides    string
+		nearest    []string
+	}{
+		{"wiki", "staff", true, nil, "the app admits no request of another site's page", []string{"send it from a page of the app itself"}},
+		{"own", "staff", true, nil, "the app admits no request of another site's page", []string{"send it from a page of the app itself"}},
+		{"wiki", "sales", true, nil, "the app's access rules", []string{"send it from a page of the app itself", "be in the group staff"}},
+		{"wiki", "staff", false, &policy.Shield{Score: 5}, "the app refuses what inspection finds hostile", nil},
+		{"own", "staff", true, &policy.Shield{Score: 5}, "the app admits no request of another site's page", nil},
+		{"own", "staff", false, &policy.Shield{Timeout: true}, "the app refuses what could not be inspected in time", nil},
+		{"coded", "staff", false, &policy.Shield{Score: 50}, "the app's own package", nil},
+	} {
+		in := person(c.app, c.group)
+		in.Context.Request.CrossSiteUnsafe, in.Context.Shield = &c.unsafe, c.shield
+		x, _ := explained(t, e, in)
+		var nearest []string
+		if x.Nearest != nil {
+			for _, change := range x.Nearest.Changes {
+				nearest = append(nearest, change.Text)
+			}
+		}
+		slices.Sort(nearest)
+		slices.Sort(c.nearest)
+		if !strings.HasPrefix(x.Decides, c.decides) || !slices.Equal(nearest, c.nearest) || x.Answer != Deny {
+			t.Errorf("%s for %s: got %s by %q, nearest %q; want deny by %q, nearest %q", c.app, c.group, x.Answer, x.Decides, nearest, c.decides, c.nearest)
+		}
 	}
 }

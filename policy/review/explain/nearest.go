@@ -177,6 +177,13 @@ func grantedBy(v *policy.Verdict) string {
 // proposals are sets of changes, each of which may let the request pass or bring it nearer.
 func (s *Subject) proposals(ctx context.Context, in *policy.Input, v *policy.Verdict, may func(field string) bool) [][]Change {
 	var list [][]Change
+	switch g := s.guard(v); {
+	case g == nil:
+	case g.code == "cross_site":
+		return [][]Change{{fromOwnPage()}}
+	default:
+		return nil // nobody chooses what inspection finds
+	}
 	if v.Reason == policy.ReasonStepUp {
 		list = append(list, steps(v))
 	}
@@ -197,6 +204,12 @@ func (s *Subject) proposals(ctx context.Context, in *policy.Input, v *policy.Ver
 		list = append(list, []Change{signIn()})
 	}
 	return list
+}
+
+// fromOwnPage is sending the request from a page of the app.
+func fromOwnPage() Change {
+	return Change{Field: "context.request.cross_site_unsafe", To: "false", Text: "send it from a page of the app itself", weight: weightPlace,
+		apply: func(in *policy.Input) { in.Context.Request.CrossSiteUnsafe = new(false) }}
 }
 
 // signIn is becoming somebody, of whom nothing is known but that a provider vouches for them.

@@ -251,7 +251,8 @@ func numbersAround(c *policy.Constants) map[int64]bool {
 	return all
 }
 
-// otherAxes are the places under input that an app's own package reads and the access rules do not.
+// otherAxes are the places under input that an app's own package reads and the access rules do not, and those by which the
+// shipped policy refuses otherwise in one policy than in the other.
 func (s *survey) otherAxes() []axis {
 	var list []axis
 	for _, o := range others {
@@ -261,7 +262,7 @@ func (s *survey) otherAxes() []axis {
 				readers = append(readers, p.own.At(o.place))
 			}
 		}
-		if len(readers) == 0 {
+		if len(readers) == 0 && (o.shipped == nil || !o.shipped(s)) {
 			continue
 		}
 		a := axis{name: o.place, signIn: o.signIn}
@@ -272,7 +273,7 @@ func (s *survey) otherAxes() []axis {
 			a.usual = func(*person) int { return 0 }
 		}
 		a.class = func(i int, v view) string {
-			if v.own != nil && v.reads(o.place) {
+			if v.own != nil && v.reads(o.place) || o.counts != nil && (v.opaque || o.counts(v.facts)) {
 				return strconv.Itoa(i)
 			}
 			return ""
@@ -282,13 +283,29 @@ func (s *survey) otherAxes() []axis {
 	return list
 }
 
-// other is an axis that only packages of the operator's can read.
+// other is an axis that no access rule reads.
 type other struct {
 	place  string
 	signIn bool
 	values func(s *survey, readers []*policy.Constants) []value
 	usual  func(s *survey, a *axis) func(*person) int
+
+	// Where the shipped policy may refuse by it: whether the two may do so otherwise, and whether one does in an app.
+	shipped func(s *survey) bool
+	counts  func(app *policy.App) bool
 }
+
+// guardsDiffer reports whether the two policies may refuse otherwise by what a guard of the app says.
+func guardsDiffer[T comparable](guard func(*policy.App) T) func(s *survey) bool {
+	return func(s *survey) bool {
+		from, to := s.sides[0], s.sides[1]
+		return from.has && to.has && (guard(&from.facts) != guard(&to.facts) || from.opaque != to.opaque)
+	}
+}
+
+func threshold(app *policy.App) int { return app.ShieldThreshold }
+
+func crossSite(app *policy.App) bool { return app.CrossSite }
 
 var others = []other{
 	{place: "subject.authn.amr", signIn: true, values: amrValues, usual: usualLabel(func(p *person) string { return strings.Join(p.subject.Authn.AMR, " ") })},
@@ -314,9 +331,12 @@ var others = []other{
 	{place: "context.request.origin", values: textValues(func(in *policy.Input, s string) { in.Context.Request.Origin = s }, "")},
 	{place: "context.request.fetch_site", values: textValues(func(in *policy.Input, s string) { in.Context.Request.FetchSite = s }, "none")},
 	{place: "context.request.cross_origin", values: flagValues(func(in *policy.Input) { in.Context.Request.CrossOrigin = true })},
+	{place: "context.request.cross_site_unsafe", values: flagValues(func(in *policy.Input) { in.Context.Request.CrossSiteUnsafe = new(true) }),
+		shipped: guardsDiffer(crossSite), counts: func(app *policy.App) bool { return !app.CrossSite }},
 	{place: "context.request.content_length", values: lengthValues},
 	{place: "context.request.headers", values: headerValues},
-	{place: "context.shield", values: shieldValues},
+	{place: "context.shield", values: shieldValues,
+		shipped: guardsDiffer(threshold), counts: func(app *policy.App) bool { return app.ShieldThreshold > 0 }},
 }
 
 // mostTextValues bounds the values of one place.
@@ -500,11 +520,23 @@ func headerValues(_ *survey, readers []*policy.Constants) []value {
 	return values
 }
 
-// shieldValues are findings of inspection with scores around each number of a package's.
+// shieldValues are findings of inspection with scores around the apps' thresholds and each number of a package's, and
+// inspection that took too long.
 func shieldValues(s *survey, readers []*policy.Constants) []value {
-	scores := numberValues(func(in *policy.Input, n int64) { in.Context.Shield = &policy.Shield{Score: int(n), Body: "whole"} })(s, readers)
+	thresholds := new(policy.Constants)
+	for _, p := range s.sides {
+		if p.facts.ShieldThreshold > 0 {
+			thresholds.Numbers = append(thresholds.Numbers, int64(p.facts.ShieldThreshold))
+		}
+	}
+	set := func(in *policy.Input, found policy.Shield) {
+		found.Rules, found.Body, in.Context.Shield = []int64{}, "whole", &found
+	}
+	scores := numberValues(func(in *policy.Input, n int64) { set(in, policy.Shield{Score: int(n)}) })(s, slices.Concat(readers, []*policy.Constants{thresholds}))
 	for i := range scores {
 		scores[i].label = "score " + scores[i].label
 	}
-	return append([]value{{label: "not inspected", set: func(*policy.Input, *time.Location) {}}}, scores...)
+	none := value{label: "not inspected", set: func(*policy.Input, *time.Location) {}}
+	late := value{label: "timeout", set: func(in *policy.Input, _ *time.Location) { set(in, policy.Shield{Timeout: true}) }}
+	return append([]value{none, late}, scores...)
 }

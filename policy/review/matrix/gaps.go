@@ -12,7 +12,7 @@ import (
 // untried are places under input of which the matrix knows no values.
 var untried = []string{
 	"subject.cert", "subject.grants", "subject.session.id", "subject.device.id", "subject.device.version", "subject.device.source",
-	"subject.device.age_s", "context.tls", "context.request.id", "context.shield.rules", "context.shield.body", "context.shield.timeout",
+	"subject.device.age_s", "context.tls", "context.request.id", "context.shield.rules", "context.shield.body",
 }
 
 // calendar are functions that tell the weeks of a year apart.

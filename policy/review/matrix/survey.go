@@ -78,6 +78,7 @@ type side struct {
 
 // view is the part of one policy that decides a request: a rule, unless nil, and the app's own package, unless nil.
 type view struct {
+	facts  *policy.App // what the policy says of the app
 	rule   *policy.Selector
 	own    *policy.Constants
 	texts  *named
@@ -172,7 +173,7 @@ func (s *survey) pairs() []*pair {
 
 // view is what of the policy decides a method and path.
 func (p *side) view(s *survey, method, path int) view {
-	v := view{own: p.own, texts: p.texts, opaque: p.opaque && p.has}
+	v := view{facts: &p.facts, own: p.own, texts: p.texts, opaque: p.opaque && p.has}
 	if !p.has || p.own != nil && !p.own.Access {
 		return v
 	}
@@ -346,7 +347,7 @@ func (s *survey) input(at point, p *side) *policy.Input {
 	in.Resource = policy.Resource{Type: policy.TypeApp, ID: s.app.Name, Labels: p.facts.Labels, Sensitivity: p.facts.Sensitivity,
 		Owner: p.facts.Owner, Host: s.app.Name + ".example"}
 	in.Action.Protocol = "HTTP/2.0"
-	in.Context.Request = policy.Request{ID: "matrix", FetchSite: "none"}
+	in.Context.Request = policy.Request{ID: "matrix", FetchSite: "none", CrossSiteUnsafe: new(false)}
 	for i := range s.all {
 		s.all[i].values[at[i]].set(in, p.zone)
 	}

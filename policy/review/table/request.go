@@ -203,7 +203,7 @@ func (f *facts) input(a asked, with With) (*policy.Input, error) {
 		Action:  policy.Action{Name: policy.ActionName(a.method, with.Upgrade), Method: a.method, Protocol: "HTTP/2.0", Upgrade: with.Upgrade},
 		Resource: policy.Resource{Type: policy.TypeApp, ID: a.app, Labels: app.Labels, Sensitivity: app.Sensitivity, Owner: app.Owner,
 			Host: with.Host, Path: path, Segments: segments(path), Query: query},
-		Context: policy.Context{Client: a.from, TLS: &policy.TLS{Version: "1.3", SNI: with.Host}, Request: with.request()},
+		Context: policy.Context{Client: a.from, TLS: &policy.TLS{Version: "1.3", SNI: with.Host}, Request: with.request(), Shield: with.shield()},
 	}
 	in.Context.SetTime(now, f.zone)
 	return in, in.Bound()
@@ -219,7 +219,20 @@ func (w *With) request() policy.Request {
 	for name, value := range w.Headers {
 		headers[strings.ToLower(name)] = value
 	}
-	return policy.Request{ID: "table", ContentType: w.ContentType, Origin: w.Origin, CrossOrigin: w.CrossOrigin, Headers: headers}
+	return policy.Request{ID: "table", ContentType: w.ContentType, Origin: w.Origin, CrossOrigin: w.CrossOrigin,
+		CrossSiteUnsafe: new(w.CrossSite), Headers: headers}
+}
+
+// shield is nil where the row says nothing of inspection.
+func (w *With) shield() *policy.Shield {
+	if w.ShieldScore == nil && !w.ShieldTimeout {
+		return nil
+	}
+	found := &policy.Shield{Rules: []int64{}, Body: "whole", Timeout: w.ShieldTimeout}
+	if w.ShieldScore != nil {
+		found.Score = *w.ShieldScore
+	}
+	return found
 }
 
 // subject is the person, signed in as the row says.
@@ -276,7 +289,11 @@ func (w With) or(d With) With {
 	if w.SignedIn == 0 {
 		w.SignedIn = d.SignedIn
 	}
-	w.CrossOrigin = w.CrossOrigin || d.CrossOrigin
+	if w.ShieldScore == nil {
+		w.ShieldScore = d.ShieldScore
+	}
+	w.CrossOrigin, w.CrossSite = w.CrossOrigin || d.CrossOrigin, w.CrossSite || d.CrossSite
+	w.ShieldTimeout = w.ShieldTimeout || d.ShieldTimeout
 	w.ACR, w.ContentType, w.Origin = cmp.Or(w.ACR, d.ACR), cmp.Or(w.ContentType, d.ContentType), cmp.Or(w.Origin, d.Origin)
 	w.Upgrade, w.Host = cmp.Or(w.Upgrade, d.Upgrade), cmp.Or(w.Host, d.Host)
 	return w

@@ -83,8 +83,13 @@ type With struct {
 	ContentType string            `yaml:"content_type"`
 	Origin      string            `yaml:"origin"`
 	CrossOrigin bool              `yaml:"cross_origin"` // the page that asks is another origin's
+	CrossSite   bool              `yaml:"cross_site"`   // another site's page sends what may change something
 	Upgrade     string            `yaml:"upgrade"`      // websocket
 	Host        string            `yaml:"host"`
+	// ShieldScore is what inspection finds. Default: the request is not inspected.
+	ShieldScore *int `yaml:"shield_score"`
+	// ShieldTimeout means that inspection does not end in time.
+	ShieldTimeout bool `yaml:"shield_timeout"`
 }
 
 // Who is people by a word, or somebody made up.

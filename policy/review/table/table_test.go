@@ -25,6 +25,7 @@ places: { office: { ip: 10.0.0.7 } }
 func apps() []policy.App {
 	return []policy.App{
 		{Name: "wiki", Access: policy.Access{{Groups: []string{"staff"}}}},
+		{Name: "guarded", ShieldThreshold: 5, CrossSite: true, Access: policy.Access{{Groups: []string{"staff"}}}},
 		{Name: "shop", Sensitivity: "low", Access: policy.Access{{ID: "look", Methods: []string{"GET"}, Public: true}}},
 		{Name: "payroll", Access: policy.Access{
 			{ID: "run", Paths: []string{"/run/"}, Groups: []string{"finance"}, MaxAge: 15 * time.Minute,
@@ -101,6 +102,13 @@ func TestRowsThatHold(t *testing.T) {
 		{"{ who: Ada, app: payroll, path: /run, from: office, with: { signed_in: 14m }, expect: allow }", 1},
 		{"{ who: Ada, app: payroll, path: /run, from: office, with: { signed_in: 15m }, expect: step_up }", 1},
 		{"{ who: Ada, app: wiki, with: { upgrade: websocket, cross_origin: true }, expect: deny, why: cross_origin }", 1},
+		{"{ who: Ada, app: wiki, method: [POST, PUT], with: { cross_site: true }, expect: deny, why: cross_site }", 2},
+		{"{ who: Eve, app: wiki, method: POST, with: { cross_site: true }, expect: deny, why: not_listed }", 1},
+		{"{ who: anonymous, app: wiki, method: POST, with: { cross_site: true, shield_score: 9 }, expect: sign_in }", 1},
+		{"{ who: Ada, app: wiki, with: { shield_score: 9, shield_timeout: true }, expect: allow }", 1},
+		{"{ who: Ada, app: guarded, method: POST, with: { cross_site: true, shield_score: 4 }, expect: allow }", 1},
+		{"{ who: Ada, app: guarded, with: { shield_score: 5 }, expect: deny, why: shield }", 1},
+		{"{ who: Ada, app: guarded, with: { shield_timeout: true }, expect: deny, why: shield_timeout }", 1},
 	} {
 		results := run(t, e, "  - "+c.row)
 		if len(results.Cases) != c.cases {
