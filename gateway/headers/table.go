@@ -324,7 +324,6 @@ var fromApp = index([]rule{
 	{"Nel", transport},                       // would have browsers report the whole origin's errors to whom the app likes
 	{"Public-Key-Pins", transport},           // would outlive our certificates
 	{"Public-Key-Pins-", transport},          //
-	{"Set-Cookie2", transport},               // RFC 2965, obsolete: cookies past the rules for cookies
 	{"Strict-Transport-Security", transport}, // the gateway terminates TLS, so it states the policy
 })
 
