@@ -3,6 +3,7 @@ package canon
 import (
 	"encoding/base64"
 	"net/http"
+	"strconv"
 	"strings"
 )
 
@@ -17,6 +18,8 @@ func (q *Request) readFraming(r *http.Request, _ *Rules) *Reject {
 		return reject(BadFraming, "transfer-encoding")
 	case http2 && (r.Header["Transfer-Encoding"] != nil || r.Header["Connection"] != nil || r.Header["Upgrade"] != nil):
 		return reject(BadFraming, "connection header in HTTP/2") // RFC 9113 §8.2.2
+	case !lengthAsRead(r):
+		return reject(BadFraming, "content-length")
 	case len(r.Trailer) > 0 || r.Header["Trailer"] != nil:
 		return reject(HasTrailer, "")
 	}
@@ -27,6 +30,20 @@ func (q *Request) readFraming(r *http.Request, _ *Rules) *Reject {
 	}
 	q.Close = http1 && len(r.TransferEncoding) > 0
 	return nil
+}
+
+// lengthAsRead holds when the Content-Length, where there is one, is the length by which net/http reads the body, written
+// in the one usual way (RFC 9110 §8.6). HTTP/1.1 admits "007" otherwise; HTTP/2 takes the first of several, what is no
+// number for 0, and believes a length that a request without DATA frames claims.
+func lengthAsRead(r *http.Request) bool {
+	switch length := r.Header["Content-Length"]; len(length) {
+	case 0:
+		return true
+	case 1:
+		var digits [20]byte
+		return length[0] == string(strconv.AppendInt(digits[:0], r.ContentLength, 10))
+	}
+	return false
 }
 
 // readUpgrade admits one upgrade, to WebSocket (RFC 6455 §4.2.1), whole or not at all: an incomplete handshake that an

@@ -10,7 +10,9 @@ import (
 func (q *Request) readHeader(r *http.Request, rules *Rules) *Reject {
 	fields, size := 0, 0
 	for name, values := range r.Header {
-		fields += len(values)
+		if fields += len(values); len(values) > 1 && isSingular(name) {
+			return reject(RepeatedField, name)
+		}
 		for _, value := range values {
 			size += len(name) + len(value)
 		}
@@ -20,6 +22,16 @@ func (q *Request) readHeader(r *http.Request, rules *Rules) *Reject {
 	}
 	q.Header = headers.FromClient(r.Header)
 	return nil
+}
+
+// isSingular tells fields that a request has one of at most, and that policy, limits or shield read: of two, they and the
+// app could take different ones (RFC 9110 §5.3). Gateway credentials have refusals of their own.
+func isSingular(name string) bool {
+	switch name {
+	case "Authorization", "Content-Type", "Origin", "Range", "Referer", "Sec-Fetch-Dest", "Sec-Fetch-Mode", "Sec-Fetch-Site", "User-Agent":
+		return true
+	}
+	return false
 }
 
 // Origin is the Origin field, or empty.

@@ -77,6 +77,8 @@ const (
 	// TooManyParams: more query parameters than the limit.
 	TooManyParams Reason = "too_many_params"
 
+	// RepeatedField: two fields of a name that a request has one of, such as Content-Type.
+	RepeatedField Reason = "repeated_field"
 	// HeaderTooLarge: too many header fields or bytes (431).
 	HeaderTooLarge Reason = "header_too_large"
 	// TooManyCookies: more cookies than the limit (431).
