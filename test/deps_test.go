@@ -172,6 +172,17 @@ func TestKeydLinksNeitherHTTPNorOPA(t *testing.T) {
 	}
 }
 
+// The rule engine is reached by one package only, which says how long it may work and on what.
+func TestOnlyTheShieldImportsTheRuleEngine(t *testing.T) {
+	eachGoFile(t, parser.ImportsOnly, func(path string, file *ast.File) {
+		for _, spec := range file.Imports {
+			if strings.Contains(spec.Path.Value, "corazawaf/") && filepath.ToSlash(filepath.Dir(path)) != "gateway/shield" {
+				t.Errorf("%s imports %s", path, spec.Path.Value)
+			}
+		}
+	})
+}
+
 // The gateway cannot read a private key because it has no code for it.
 func TestOnlyKeydParsesPrivateKeys(t *testing.T) {
 	forbidden := []string{"ParsePKCS8PrivateKey", "ParsePKCS1PrivateKey", "ParseECPrivateKey", "X509KeyPair", "LoadX509KeyPair"}
