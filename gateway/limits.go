@@ -12,7 +12,6 @@ import (
 
 	"sallyport/audit"
 	"sallyport/gateway/limit"
-	"sallyport/policy"
 )
 
 // accounts are what stands behind the rates of the configuration. They outlive every snapshot, so that a reload forgives
@@ -59,7 +58,8 @@ func networkOf(addr netip.Addr) [16]byte {
 type personAccount struct {
 	limit       limited
 	person, app string
-	name        string // of the group, or of the policy's class
+	name        string     // of the group, or of the policy's class
+	rate        limit.Rate // of the policy's, which may state several for one class
 }
 
 // limited names a limit, in metrics and in the RateLimit fields of answers.
@@ -94,17 +94,17 @@ func (x *exchange) limit() error {
 		return nil
 	}
 	of, who := &x.app.Limits, x.session.Identity
-	if err := x.takePerson(personAccount{limitPerson, who.ID(), string(x.app.Name), ""}, of.Person); err != nil {
+	if err := x.takePerson(personAccount{limit: limitPerson, person: who.ID(), app: string(x.app.Name)}, of.Person); err != nil {
 		return err
 	}
 	if len(of.Groups) > 0 {
 		for _, group := range who.Groups {
-			if err := x.takePerson(personAccount{limitGroup, "", string(x.app.Name), group}, of.Groups[group]); err != nil {
+			if err := x.takePerson(personAccount{limit: limitGroup, app: string(x.app.Name), name: group}, of.Groups[group]); err != nil {
 				return err
 			}
 		}
 	}
-	return x.enter(personAccount{limitPersonConcurrent, who.ID(), string(x.app.Name), ""}, of.Concurrency.Person)
+	return x.enter(personAccount{limit: limitPersonConcurrent, person: who.ID(), app: string(x.app.Name)}, of.Concurrency.Person)
 }
 
 // oblige holds an allowed exchange to what the policy demands for it, and to what the app bears from all people
@@ -113,33 +113,18 @@ func (x *exchange) oblige() error {
 	if !x.verdict.Allow {
 		return nil
 	}
-	for _, o := range x.verdict.Decision.Obligations {
-		if o.Type != policy.RateLimit {
-			continue
-		}
-		rate := limit.Every(o.Requests, time.Duration(min(o.PerS, maxPerS))*time.Second)
-		if err := x.takePerson(personAccount{limitPolicy, x.asker(), string(x.app.Name), x.classOf(o)}, rate); err != nil {
+	for class, o := range x.verdict.RateLimits() {
+		rate := limit.Every(o.Requests, time.Duration(o.PerS)*time.Second)
+		account := personAccount{limit: limitPolicy, person: x.asker(), app: string(x.app.Name), name: class, rate: rate}
+		if err := x.takePerson(account, rate); err != nil {
 			return err
 		}
 	}
 	of := &x.app.Limits
-	if err := x.takePerson(personAccount{limitApp, "", string(x.app.Name), ""}, of.App); err != nil {
+	if err := x.takePerson(personAccount{limit: limitApp, app: string(x.app.Name)}, of.App); err != nil {
 		return err
 	}
-	return x.enter(personAccount{limitAppConcurrent, "", string(x.app.Name), ""}, of.Concurrency.App)
-}
-
-// maxPerS is the longest time that a policy can give for its requests: a year.
-const maxPerS = 365 * 24 * 60 * 60
-
-// classOf tells the rates of one policy apart: those of one class are one account, wherever they are stated.
-func (x *exchange) classOf(o policy.Obligation) string {
-	for _, reason := range x.verdict.Decision.Reasons {
-		if reason.Rule != "" {
-			return reason.Rule
-		}
-	}
-	return ""
+	return x.enter(personAccount{limit: limitAppConcurrent, app: string(x.app.Name)}, of.Concurrency.App)
 }
 
 // asker is who is held to the policy's rates: a person, or a stranger's address.
