@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/tls"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
@@ -308,12 +309,34 @@ func breaksCookies(read cookieReader, field string) string {
 		}
 		rest = rest[i:]
 	}
+	if len(pairs(theirs)) != len(slices.DeleteFunc(pairs(field), headers.MentionsCookie)) {
+		return "an app's cookie is missing: " + strconv.Quote(theirs)
+	}
+	for _, pair := range pairs(field) {
+		value, ours := strings.CutPrefix(pair, headers.CookiePrefix+"=")
+		if bare := strings.Trim(value, `"`); ours && bare == value && value != "" && !slices.Contains(handles, value) {
+			return "a handle was passed over: " + strconv.Quote(value)
+		}
+	}
 	for _, handle := range handles {
+		if strings.HasPrefix(handle, `"`) && strings.HasSuffix(handle, `"`) && strings.Trim(handle, `"`) != "" && !strings.Contains(field, `"`+handle+`"`) {
+			return "the quotes are taken for a part of the handle"
+		}
 		if !strings.Contains(field, headers.CookiePrefix+"="+handle) && !strings.Contains(field, headers.CookiePrefix+`="`+handle+`"`) {
 			return "handle " + strconv.Quote(handle) + " was never sent"
 		}
 	}
 	return ""
+}
+
+// pairs are the cookies of a field.
+func pairs(field string) (list []string) {
+	for pair := range strings.SplitSeq(field, ";") {
+		if pair = strings.Trim(pair, " \t"); pair != "" {
+			list = append(list, pair)
+		}
+	}
+	return list
 }
 
 // FuzzCookies: no spelling of our cookies reaches an app, and every other cookie does, in order and byte for byte.
@@ -343,6 +366,29 @@ func TestCookieCorpusFindsNaiveParsers(t *testing.T) {
 		"exact name only":     without(func(name string) bool { return name == headers.CookiePrefix }),
 		"case-sensitive":      without(func(name string) bool { return strings.HasPrefix(name, headers.CookiePrefix) }),
 		"name without quotes": without(func(name string) bool { return strings.HasPrefix(strings.ToLower(name), "__host-sallyport") }),
+		"the first one wins": func(field string) ([]string, string) {
+			handles, theirs := parseCookies(field)
+			return handles[:min(1, len(handles))], theirs
+		},
+		"the last one wins": func(field string) ([]string, string) {
+			handles, theirs := parseCookies(field)
+			return handles[max(0, len(handles)-1):], theirs
+		},
+		"quotes stay": func(field string) (handles []string, theirs string) {
+			for _, pair := range pairs(field) {
+				if value, ours := strings.CutPrefix(pair, headers.CookiePrefix+"="); ours && value != "" {
+					handles = append(handles, value)
+				}
+			}
+			_, theirs = parseCookies(field)
+			return handles, theirs
+		},
+		"the whole field goes": func(field string) ([]string, string) {
+			if headers.MentionsCookie(field) {
+				return nil, ""
+			}
+			return nil, field
+		},
 		"net/http and back": func(field string) ([]string, string) {
 			r := http.Request{Header: http.Header{"Cookie": {field}}}
 			out := http.Request{Header: http.Header{}}
@@ -360,22 +406,78 @@ func TestCookieCorpusFindsNaiveParsers(t *testing.T) {
 	}
 }
 
+// authorityReader splits an authority into name and port, or refuses it.
+type authorityReader func(authority string) (name, port string, ok bool)
+
+func parseAuthority(authority string) (name, port string, ok bool) {
+	name, port, hasPort := strings.Cut(lower(authority), ":")
+	return name, port, isHostName(name) && (!hasPort || isPort(port))
+}
+
+// breaksAuthority says what is wrong with an authority that was accepted, or "".
+func breaksAuthority(read authorityReader, authority string) string {
+	name, port, ok := read(authority)
+	if !ok {
+		return ""
+	}
+	authority = lower(authority)
+	u, err := url.Parse("https://" + authority + "/")
+	if err != nil || u.Host != authority || u.Hostname() != name || u.Port() != port || u.User != nil || u.Path != "/" {
+		return fmt.Sprintf("net/url reads %+v (%v)", u, err)
+	}
+	if n, err := strconv.Atoi(port); port != "" && (err != nil || n < 1 || n > 65535 || strconv.Itoa(n) != port) || strings.HasSuffix(authority, ":") {
+		return "no port"
+	}
+	if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r >= 0x7f || strings.ContainsRune(" ,@/\\[]%;:\"'", r) }) || strings.HasSuffix(name, ".") ||
+		strings.Contains(name, "..") || name != strings.ToLower(name) || len(name) > 253 {
+		return "no plain name"
+	}
+	return ""
+}
+
 // FuzzAuthority: an accepted host is a plain name that net/url reads as the same host and port.
 func FuzzAuthority(f *testing.F) {
 	f.Fuzz(func(t *testing.T, authority string) {
-		authority = lower(authority)
-		name, port, hasPort := strings.Cut(authority, ":")
-		if !isHostName(name) || hasPort && !isPort(port) {
-			return
-		}
-		u, err := url.Parse("https://" + authority + "/")
-		if err != nil || u.Host != authority || u.Hostname() != name || u.Port() != port || u.User != nil || u.Path != "/" {
-			t.Errorf("%q: net/url reads %+v (%v)", authority, u, err)
-		}
-		if strings.ContainsAny(name, " ,@/\\[]%;\"'") || strings.HasSuffix(name, ".") || name != strings.ToLower(name) {
-			t.Errorf("%q is no plain name", authority)
+		if wrong := breaksAuthority(parseAuthority, authority); wrong != "" {
+			t.Errorf("%q: %s", authority, wrong)
 		}
 	})
+}
+
+func TestAuthorityCorpusFindsNaiveReaders(t *testing.T) {
+	seeds := corpus(t, "FuzzAuthority")
+	for name, naive := range map[string]authorityReader{
+		"any port": func(authority string) (string, string, bool) {
+			name, port, _ := strings.Cut(lower(authority), ":")
+			return name, port, isHostName(name)
+		},
+		"any name": func(authority string) (string, string, bool) {
+			name, port, hasPort := strings.Cut(lower(authority), ":")
+			return name, port, !hasPort || isPort(port)
+		},
+		"letters folded as Unicode has them": func(authority string) (string, string, bool) { return parseAuthority(strings.ToLower(authority)) },
+		"a final dot dropped": func(authority string) (string, string, bool) {
+			return parseAuthority(strings.TrimSuffix(authority, "."))
+		},
+		"what stands before @ dropped": func(authority string) (string, string, bool) {
+			return parseAuthority(authority[strings.LastIndexByte(authority, '@')+1:])
+		},
+		"the first of a list": func(authority string) (string, string, bool) {
+			first, _, _ := strings.Cut(authority, ",")
+			return parseAuthority(first)
+		},
+		"what net/url takes": func(authority string) (string, string, bool) {
+			u, err := url.Parse("//" + authority)
+			if err != nil {
+				return "", "", false
+			}
+			return u.Hostname(), u.Port(), true
+		},
+	} {
+		if !slices.ContainsFunc(seeds, func(s string) bool { return breaksAuthority(naive, s) != "" }) {
+			t.Errorf("no seed shows what is wrong with %s", name)
+		}
+	}
 }
 
 // writer puts a request on the wire towards an app.
@@ -457,6 +559,21 @@ func TestRequestCorpusFindsCarelessForwarding(t *testing.T) {
 		"the received header": func(r *http.Request, q *Request) string {
 			raw := *q
 			raw.Header = r.Header
+			return written(r, &raw)
+		},
+		"the session cookie": func(r *http.Request, q *Request) string {
+			raw := *q
+			raw.Header = maps.Clone(q.Header)
+			if cookies := r.Header["Cookie"]; cookies != nil {
+				raw.Header["Cookie"] = cookies
+			}
+			return written(r, &raw)
+		},
+		"the received Host": func(r *http.Request, q *Request) string {
+			raw := *q
+			if host := r.Header.Get("X-Forwarded-Host"); host != "" {
+				raw.Authority = host
+			}
 			return written(r, &raw)
 		},
 		"the received target": func(r *http.Request, q *Request) string {
