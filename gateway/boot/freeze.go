@@ -203,7 +203,7 @@ func (a *assembly) warnAbout(ctx context.Context, f *frozen) {
 	hosts := []string{f.config.AuthHost()}
 	for _, app := range f.snapshot.Routes.Apps() {
 		hosts = append(hosts, app.Host)
-		if !app.SendsIdentity() {
+		if !app.NeedsAssertion() {
 			continue
 		}
 		if _, err := a.minter.Assertion(ctx, nobody, f.snapshot.Origin(app.Host)); err != nil {

@@ -50,16 +50,14 @@ var ErrSplit = errors.New("the app's header holds control bytes")
 // blocked are the names of cookies that were removed, as the app spelt them, at most 64 bytes each and at most 8 of
 // them; whoever records the exchange says so there. The error is ErrSplit.
 func (a *App) FromApp(h http.Header, status int) (blocked []string, err error) {
-	for _, values := range h {
-		if !isText(values) {
-			return nil, ErrSplit
-		}
-	}
 	upgrade := h["Upgrade"]
 	for _, name := range namedByConnection(h) {
 		delete(h, name)
 	}
-	for name := range h {
+	for name, values := range h {
+		if !isText(values) {
+			return nil, ErrSplit
+		}
 		if !isOrdinary(name) || fromApp.class(name) != passes {
 			delete(h, name)
 		}

@@ -92,16 +92,17 @@ func (c *cookieRules) hardened(line string) (string, bool) {
 	if found.domain || found.sameSite && found.same < c.sameSite {
 		out = pair + c.without(rest, found)
 	}
-	if !found.secure {
-		out += "; Secure"
+	secure, httpOnly, sameSite := "; Secure", "; HttpOnly", ""
+	if found.secure {
+		secure = ""
 	}
-	if !found.httpOnly && !c.isForScripts(name) {
-		out += "; HttpOnly"
+	if found.httpOnly || c.isForScripts(name) {
+		httpOnly = ""
 	}
 	if !found.sameSite || found.same < c.sameSite {
-		out += sameSiteTexts[c.sameSite]
+		sameSite = sameSiteTexts[c.sameSite]
 	}
-	return out, true
+	return out + secure + httpOnly + sameSite, true
 }
 
 // attributes is what a cookie's attributes say. Of several of a name, the last one counts (RFC 6265bis §5.7).

@@ -115,16 +115,22 @@ func answer() http.Header {
 
 func BenchmarkFromApp(b *testing.B) {
 	app := NewApp(wikiConfig())
-	h := http.Header{}
-	b.ReportAllocs()
-	kept := answer()
-	for b.Loop() {
-		clear(h)
-		maps.Copy(h, kept)
-		h["Set-Cookie"] = []string{kept["Set-Cookie"][0]}
-		if _, err := app.FromApp(h, 200); err != nil {
-			b.Fatal(err)
-		}
+	for name, cookies := range map[string][]string{"plain": nil, "cookie": answer()["Set-Cookie"]} {
+		b.Run(name, func(b *testing.B) {
+			h, kept := http.Header{}, answer()
+			delete(kept, "Set-Cookie")
+			b.ReportAllocs()
+			for b.Loop() {
+				clear(h)
+				maps.Copy(h, kept)
+				if cookies != nil {
+					h["Set-Cookie"] = []string{cookies[0]}
+				}
+				if _, err := app.FromApp(h, 200); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 

@@ -3,7 +3,9 @@ package route
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -160,6 +162,11 @@ func (a *App) Check() error {
 
 // SendsIdentity reports whether the app is told who is asking.
 func (a *App) SendsIdentity() bool { return a.IdentityHeaders == nil || *a.IdentityHeaders }
+
+// NeedsAssertion reports whether the app is told who is asking in a signed form.
+func (a *App) NeedsAssertion() bool {
+	return a.SendsIdentity() || slices.Contains(slices.Collect(maps.Values(a.IdentityAs)), "assertion")
+}
 
 // DisplayName is what people read: the title, or else the name.
 func (a *App) DisplayName() string {

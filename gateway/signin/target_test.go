@@ -1,7 +1,9 @@
 package signin_test
 
 import (
+	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -113,23 +115,74 @@ func FuzzTarget(f *testing.F) {
 	}
 	f.Add("/page?q=%20&r#x")
 	f.Fuzz(func(t *testing.T, rd string) {
-		got := signin.Target(rd)
-		if again := signin.Target(got); again != got {
-			t.Fatalf("Target(%q) = %q, and of that %q", rd, got, again)
-		}
-		if got == "" || got[0] != '/' || len(got) > 1 && (got[1] == '/' || got[1] == '\\') {
-			t.Fatalf("Target(%q) = %q is no path", rd, got)
-		}
-		if strings.ContainsFunc(got, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '\\' }) {
-			t.Fatalf("Target(%q) = %q holds what browsers change", rd, got)
-		}
-		base := mustURL(t, wikiOrigin+"/some/where")
-		u, err := base.Parse(got)
-		if err != nil || u.Scheme != "https" || u.Host != base.Host || u.User != nil {
-			t.Fatalf("Target(%q) = %q leads to %v (%v)", rd, got, u, err)
-		}
-		if strings.Contains(u.Path+"/", "/./") || strings.Contains(u.Path+"/", "/../") || strings.HasPrefix(u.Path, "//") || strings.HasPrefix(u.Path+"/", signin.Prefix) {
-			t.Fatalf("Target(%q) = %q: path %q", rd, got, u.Path)
+		if problem := leadsAstray(signin.Target, rd); problem != "" {
+			t.Fatalf("Target(%q) %s", rd, problem)
 		}
 	})
+}
+
+// leadsAstray says what a browser, or reading it again, makes of a target that it should not.
+func leadsAstray(target func(string) string, rd string) string {
+	got := target(rd)
+	switch again := target(got); {
+	case again != got:
+		return fmt.Sprintf("is %q, and of that %q", got, again)
+	case got == "" || got[0] != '/' || len(got) > 1 && (got[1] == '/' || got[1] == '\\'):
+		return fmt.Sprintf("is %q: no path", got)
+	case strings.ContainsFunc(got, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '\\' }):
+		return fmt.Sprintf("is %q, which holds what browsers change", got)
+	}
+	base, err := url.Parse(wikiOrigin + "/some/where")
+	if err != nil {
+		return err.Error()
+	}
+	u, err := base.Parse(got)
+	if err != nil || u.Scheme != "https" || u.Host != base.Host || u.User != nil {
+		return fmt.Sprintf("is %q and leads to %v (%v)", got, u, err)
+	}
+	if strings.Contains(u.Path+"/", "/./") || strings.Contains(u.Path+"/", "/../") || strings.HasPrefix(u.Path, "//") || strings.HasPrefix(u.Path+"/", signin.Prefix) {
+		return fmt.Sprintf("is %q: path %q", got, u.Path)
+	}
+	return ""
+}
+
+// Each of these has been a gateway's way to check where to return to; the corpus finds what is wrong with it.
+func TestTargetCorpusFindsNaiveChecks(t *testing.T) {
+	orRoot := func(ok func(string) bool) func(string) string {
+		return func(rd string) string {
+			if ok(rd) {
+				return rd
+			}
+			return "/"
+		}
+	}
+	for name, naive := range map[string]func(string) string{
+		"a slash":          orRoot(func(rd string) bool { return strings.HasPrefix(rd, "/") }),
+		"a slash, not two": orRoot(func(rd string) bool { return strings.HasPrefix(rd, "/") && !strings.HasPrefix(rd, "//") }),
+		"no backslash either": orRoot(func(rd string) bool {
+			return strings.HasPrefix(rd, "/") && !strings.HasPrefix(rd, "//") && !strings.Contains(rd, `\`)
+		}),
+		"no host": orRoot(func(rd string) bool {
+			u, err := url.Parse(rd)
+			return err == nil && u.Host == "" && u.Scheme == ""
+		}),
+		"the host's name": orRoot(func(rd string) bool {
+			return strings.Contains(rd, "wiki.corp.example") || strings.HasPrefix(rd, "/page")
+		}),
+		"the path alone": func(rd string) string {
+			u, err := url.Parse(rd)
+			if err != nil || !strings.HasPrefix(u.Path, "/") {
+				return "/"
+			}
+			return u.Path
+		},
+	} {
+		found := false
+		for _, targets := range hostileTargets {
+			found = found || slices.ContainsFunc(targets, func(target string) bool { return leadsAstray(naive, target) != "" })
+		}
+		if !found {
+			t.Errorf("%s passes the corpus", name)
+		}
+	}
 }
