@@ -11,7 +11,7 @@ BUILD   := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 RACE_PACKAGES := ./audit/... ./authn/session/... ./certs/... ./gateway/...
 FUZZTIME ?= 10s
 
-.PHONY: build demo test check fuzz bench bench-audit bench-policy soak clean
+.PHONY: build demo test check fuzz bench bench-flood bench-audit bench-policy soak clean
 
 build: ## static binaries in bin/
 	$(BUILD) -o bin/ ./cmd/...
@@ -30,6 +30,9 @@ fuzz: ## a short burst of every fuzz target
 
 bench: build ## ratios against a bare httputil.ReverseProxy and other proxies in the same run; BENCH=REGEXP for a part of it
 	test/run bench
+
+bench-flood: build ## signed-in people's latency while 5,000 strangers' connections and 2,000 requests a second come in
+	BENCH=Flood test/run bench
 
 bench-audit: build ## the audit log and what auditors do with it; SALLYPORT_RECORDS=N for a smaller one
 	test/run bench-audit

@@ -63,7 +63,12 @@ func (bed *bed) gateway(b *testing.B) (wiki, payroll *subject) {
 	c := newChild(b, "gateway", s.Config, profileName(b))
 	process := s.StartCommand(b, c.Cmd)
 	c.started()
-	b.Cleanup(func() { process.Stop() }) // runs before the harness's kill, so that a profile is complete
+	b.Cleanup(func() { // runs before the harness's kill, so that a profile is complete
+		process.Stop()
+		if b.Failed() {
+			b.Logf("the gateway printed: %s", process.Output())
+		}
+	})
 	browser := s.Browser()
 	list := []string{"staff"}
 	for i := len(list); i < groups; i++ {
@@ -74,7 +79,7 @@ func (bed *bed) gateway(b *testing.B) (wiki, payroll *subject) {
 			b.Fatalf("sign-in ended with %d: %s", status, body)
 		}
 		return &subject{name: name, address: s.Address(), host: label + "." + harness.Domain, roots: s.Roots(),
-			pids: family(b, process.Pid()), child: c, cookie: s.Cookie(b, browser, label).String()}
+			pids: family(b, process.Pid()), child: c, dir: s.Dir, cookie: s.Cookie(b, browser, label).String()}
 	}
 	return on("wiki", "sallyport"), on("payroll", "sallyport, other app")
 }

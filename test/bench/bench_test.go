@@ -11,7 +11,7 @@
 //	go test -run '^$' -benchtime 1x -bench Small ./test/bench
 //
 // SALLYPORT_PROFILE=DIR writes the gateway's CPU profiles into a folder. BenchmarkSoak asks for SALLYPORT_SOAK (default
-// 20s) and prints the gateway's memory; "make soak" gives it ten minutes.
+// 20s) and prints the gateway's memory; "make soak" gives it ten minutes. BenchmarkFlood sets thousands of strangers on it.
 package bench
 
 import (

@@ -84,12 +84,20 @@ func (x *subject) lane(b *testing.B, s scenario) *lane {
 }
 
 func (x *subject) connect(b *testing.B) *client {
-	conn, err := tls.Dial("tcp", x.address, &tls.Config{ServerName: x.host, RootCAs: x.roots, NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS13})
+	c, err := x.dial()
 	if err != nil {
 		b.Fatalf("%s: %v", x.name, err)
 	}
-	b.Cleanup(func() { conn.Close() })
-	return &client{conn: conn, reader: bufio.NewReaderSize(conn, 16<<10)}
+	b.Cleanup(func() { c.conn.Close() })
+	return c
+}
+
+func (x *subject) dial() (*client, error) {
+	conn, err := tls.Dial("tcp", x.address, &tls.Config{ServerName: x.host, RootCAs: x.roots, NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS13})
+	if err != nil {
+		return nil, err
+	}
+	return &client{conn: conn, reader: bufio.NewReaderSize(conn, 16<<10)}, nil
 }
 
 // request is one request's bytes.

@@ -20,6 +20,7 @@ type subject struct {
 	roots                       *x509.CertPool
 	pids                        []int  // of the proxy and its helpers, all of whose processor time is its
 	child                       *child // nil: no program of ours
+	dir                         string // of the gateway's installation
 }
 
 // cpu is the processor time the subject has used so far.
@@ -95,7 +96,7 @@ type child struct {
 const answersFD = 3
 
 // roles that this test binary plays, by the name in roleVariable.
-var roles = map[string]func(args []string){"gateway": runGateway, "bare": runBare}
+var roles = map[string]func(args []string){"gateway": runGateway, "bare": runBare, "strangers": runStrangers}
 
 const roleVariable = "SALLYPORT_BENCH_ROLE"
 
