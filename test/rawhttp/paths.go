@@ -96,16 +96,13 @@ func queries() (all []Case) {
 var (
 	ups = []string{"..", "%2e%2e", ".%2e", "%2E.", "..;", "..;x=y", "%2e%2e;", "..%00", "..%20", "..%09", "%252e%252e", "%25%32%65.", "%c0%ae%c0%ae",
 		"%e0%80%ae.", "%u002e%u002e", "%ef%bc%8e%ef%bc%8e", "%e2%80%a5", ".%00.", "..%c2%a0", "..%0d", ".%5c..", "....//.."}
-	ons = []string{"/", "%2f", "%2F", "%5c", `\`, "%252f", "%255c", "//", "/./", "/;/", ";/", "%00/", "%20/", "%09/", "%c0%af", "%e0%80%af", "%ef%bc%8f", "%e2%88%95", "%2f%2f", "%u2215", "%0d%0a/", "#/", "?/"}
+	ons = []string{"/", "%2f", "%2F", "%5c", `\`, "%252f", "%255c", "//", "/./", "/;/", ";/", "%00/", "%20/", "%09/", "%c0%af", "%e0%80%af", "%ef%bc%8f", "%e2%88%95", "%2f%2f", "%u2215", "%0d%0a/", "#/"}
 )
 
 // Climbs are targets that lead from /app/ to /admin/ by some reading. All of them must be refused or denied.
 func Climbs() (targets []string) {
 	for _, up := range ups {
 		for _, on := range ons {
-			if on == "?/" && up != ".." {
-				continue // what follows is a query
-			}
 			targets = append(targets, "/app/"+up+on+"admin/x", "/app/y"+on+up+on+"admin/x")
 		}
 	}

@@ -42,6 +42,7 @@ type Answer struct {
 	Status int         // 0 when the peer closed or reset in place of an answer
 	Header http.Header // nil with Status 0
 	Body   []byte
+	Close  bool   // no more answers follow on this connection
 	Ended  string // how it ended in place of an answer, for failure texts
 }
 
@@ -123,13 +124,13 @@ func (c *Conn) Receive(method string, wait time.Duration) Answer {
 		if err != nil {
 			body = fmt.Appendf(body, " [body ended: %v]", err)
 		}
-		return Answer{Status: res.StatusCode, Header: res.Header, Body: body}
+		return Answer{Status: res.StatusCode, Header: res.Header, Body: body, Close: res.Close}
 	}
 }
 
 // Exchange sends raw and reads the answers that are wanted, then those that nobody wanted. Whether the connection has
-// ended shows by last, an ordinary request that asks for its end: it is answered when it has not. That answer is not
-// among the answers. An empty last says that the client has no more to say, and waits for the end.
+// ended before shows by last, an ordinary request that asks for its end: it is answered, as one more, when it has not. An
+// empty last says that the client has no more to say, and waits for the end.
 func (c *Conn) Exchange(raw string, want int, last string) (answers []Answer, closed bool) {
 	method, _, _ := strings.Cut(raw, " ")
 	c.Send(raw) // an error is seen when reading
@@ -148,11 +149,8 @@ func (c *Conn) Exchange(raw string, want int, last string) (answers []Answer, cl
 	}
 	for {
 		answer := c.Receive("GET", closeWait)
-		switch {
-		case answer.Status == 0:
+		if answer.Status == 0 {
 			return answers, answer.Ended != silent
-		case last != "" && answer.Header.Get("Connection") == "close":
-			return answers, false
 		}
 		answers = append(answers, answer)
 	}

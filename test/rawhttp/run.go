@@ -76,6 +76,13 @@ type Outcome struct {
 	Findings []string  // what is wrong
 }
 
+// Send sends one case with the session and returns the word that stands for {id} in it. What comes of it is not looked at.
+func (target Target) Send(c Case) (id string, answers []Answer) {
+	c, id = target.fill(c, target.Session)
+	answers, _ = target.send(c)
+	return id, answers
+}
+
 // strangers are the answers that a case gets without a session.
 func (c Case) strangers() []Class {
 	if c.Stranger != nil {

@@ -39,12 +39,21 @@ const guarded = `
     access: { groups: [finance] }
 `
 
+// unlimited lets one address ask as often as these tests do, and has a record of each.
+const unlimited = `
+limits:
+  strangers: 100000/s
+  strangers_total: 100000/s
+  strangers_records: 100000/s
+  sign_in: { address: 100000/s, total: 100000/s }
+`
+
 // TestThreats sends every row to the real gateway over TLS, with and without a session. What a row demands of answers,
 // of the app and of the next person's requests is looked at after each; what it demands of the audit log at the end,
 // when the log is complete.
 func TestThreats(t *testing.T) {
 	origin := rawhttp.NewOrigin(t)
-	s := harness.New(t, strings.ReplaceAll(guarded, "RAW", origin.URL), "")
+	s := harness.New(t, replaceRaw(guarded, origin.URL), unlimited)
 	gateway := s.Start(t)
 	done := rawhttp.Run(t, target(t, s, origin), rawhttp.Cases())
 	if err := gateway.Stop(); err != nil {
@@ -192,3 +201,5 @@ func unlike(r audit.Record, a rawhttp.Answer, signed bool) string {
 	}
 	return ""
 }
+
+func replaceRaw(apps, address string) string { return strings.ReplaceAll(apps, "RAW", address) }
