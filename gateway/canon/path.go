@@ -133,7 +133,8 @@ func judgeWide(segment string) (reason Reason, bad bool) {
 		return "", false
 	}
 	for piece := range strings.FieldsFuncSeq(decodeAgain(folded), func(r rune) bool { return r == '/' || r == '\\' }) {
-		if piece, _, _ = strings.Cut(piece, ";"); piece != "" && isDotted(piece) {
+		piece, _, _ = strings.Cut(piece, ";")
+		if piece = strings.TrimRightFunc(piece, unicode.IsSpace); piece != "" && isDotted(piece) {
 			return DotSegment, true
 		}
 	}

@@ -59,6 +59,7 @@ func TestAmbiguousPathsAreRefused(t *testing.T) {
 		{"full-width dots", "/app/%ef%bc%8e%ef%bc%8e/admin", DotSegment},
 		{"two-dot leader", "/app/%e2%80%a5/admin", DotSegment},
 		{"full-width slash", "/app/..%ef%bc%8fadmin", DotSegment},
+		{"full-width slash behind a wide blank", "/app/..%c2%a0%ef%bc%8fadmin", DotSegment},
 		{"full-width backslash", "/app/x%ef%bc%bc..%ef%bc%bcadmin", DotSegment},
 		{"full-width semicolon", "/app/..%ef%bc%9bx/admin", DotSegment},
 		{"too long", "/" + strings.Repeat("a", 4<<10), TargetTooLong},
