@@ -123,6 +123,9 @@ func (h *H2) receiveUntil(stream uint32, afterPing time.Duration) (answer Answer
 				answer.read(f)
 			}
 		case *http2.DataFrame:
+			if f.Length > 0 {
+				h.framer.WriteWindowUpdate(0, f.Length) // a connection may carry many answers
+			}
 			if f.StreamID == stream {
 				answer.Body = append(answer.Body, f.Data()...)
 			}
