@@ -27,6 +27,9 @@ func isPreflight(r *http.Request) bool {
 
 // answerPreflight is on record as a request that no policy judged: nothing was opened.
 func (x *exchange) answerPreflight() error {
+	if err := x.takeStranger(strangersPreflight); err != nil {
+		return err
+	}
 	if err := x.recordReject(&Refusal{Effect: audit.Reject, Reason: "cors_preflight"}); err != nil {
 		return unrecorded(err)
 	}

@@ -19,7 +19,7 @@ const counted audit.Effect = "counted"
 // anybody's record waiting. Whoever is identified, on this request or on an earlier one of the connection, has records;
 // and where no record could be written, nothing is counted away: then the answer is that there is no service.
 func (x *exchange) countInstead(reason string) bool {
-	if x.session != nil || x.conn.known.Load() || x.server.accounts.records.Take(x.snap.Limits.StrangersRecords, x.start) == 0 ||
+	if !x.server.countsAway(x) || x.server.accounts.records.Take(x.snap.Limits.StrangersRecords, x.start) == 0 ||
 		x.server.decisions.Healthy() != nil {
 		return false
 	}
@@ -31,6 +31,9 @@ func (x *exchange) countInstead(reason string) bool {
 	x.server.count(reason, app, x.conn.address.Addr())
 	return true
 }
+
+// unidentified tells whose refusals may be counted.
+func (x *exchange) unidentified() bool { return x.session == nil && !x.conn.known.Load() }
 
 // count counts a refusal in the log's next window and, by the same reason, in the metrics.
 func (s *Server) count(reason, app string, addr netip.Addr) {

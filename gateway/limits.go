@@ -11,13 +11,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sallyport/audit"
+	"sallyport/gateway/canon"
 	"sallyport/gateway/limit"
 )
 
 // accounts are what stands behind the rates of the configuration. They outlive every snapshot, so that a reload forgives
-// nobody. Strangers have a table of their own: however many there are, they crowd out nobody who is known.
+// nobody. Strangers have tables of their own: however many there are, they crowd out nobody who is known.
 type accounts struct {
 	strangers *limit.Table[strangerAccount]
+	visitors  *limit.Table[personAccount] // strangers, as the policy limits them
 	people    *limit.Table[personAccount]
 	total     limit.Bucket // of strangers' requests
 	records   limit.Bucket // of strangers' refusals
@@ -26,7 +28,7 @@ type accounts struct {
 }
 
 func newAccounts(now time.Time) *accounts {
-	return &accounts{strangers: limit.NewTable[strangerAccount](now), people: limit.NewTable[personAccount](now), under: limit.NewGate[personAccount]()}
+	return &accounts{strangers: limit.NewTable[strangerAccount](now), visitors: limit.NewTable[personAccount](now), people: limit.NewTable[personAccount](now), under: limit.NewGate[personAccount]()}
 }
 
 // strangerAccount is what an address is held to.
@@ -38,8 +40,8 @@ type strangerAccount struct {
 type strangersDo byte
 
 const (
-	strangersAsk strangersDo = iota
-	strangersPreflight
+	strangersAsk       strangersDo = iota
+	strangersPreflight             // an account of its own: browsers send them without credentials for people who are signed in, too
 	strangersSignIn
 )
 
@@ -137,7 +139,11 @@ func (x *exchange) asker() string {
 }
 
 func (x *exchange) takePerson(account personAccount, rate limit.Rate) error {
-	wait := x.server.accounts.people.Take(account, rate, x.start)
+	table := x.server.accounts.people
+	if x.session == nil && account.person != "" {
+		table = x.server.accounts.visitors
+	}
+	wait := table.Take(account, rate, x.start)
 	if wait == 0 {
 		return nil
 	}
@@ -189,7 +195,7 @@ func (x *exchange) tooOften(over overLimit, name string) *Refusal {
 	x.server.metrics.limited.WithLabelValues(string(over.limit)).Inc()
 	what := string(over.limit)
 	if name != "" {
-		what += " " + name
+		what += " " + canon.Escape(name) // groups are a provider's words
 	}
 	return &Refusal{Status: http.StatusTooManyRequests, Effect: audit.Reject, Reason: "rate_limited", over: &over,
 		Detail: x.whyLimited(what + ": " + over.rate.String()),
@@ -221,7 +227,7 @@ func wholeSeconds(d time.Duration) int64 { return max(int64((d+time.Second-1)/ti
 
 // register adds to the metrics how full the tables are.
 func (l *accounts) register(registry *prometheus.Registry) {
-	tables := map[string]func() uint64{"strangers": l.strangers.Crowded, "people": l.people.Crowded}
+	tables := map[string]func() uint64{"strangers": l.strangers.Crowded, "visitors": l.visitors.Crowded, "people": l.people.Crowded}
 	for _, name := range slices.Sorted(maps.Keys(tables)) {
 		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "sallyport_limit_crowded_total", ConstLabels: prometheus.Labels{"table": name},
 			Help: "Newcomers to the rate limits for whom there was no room of their own, so that they took over somebody's debt."},

@@ -83,6 +83,7 @@ type Server struct {
 	now         func() time.Time
 	window      Counts
 	accounts    *accounts
+	countsAway  func(*exchange) bool // whose refusals may be counted; tests try worse
 	streams     *streams
 	connections *connections
 	connecting  listen.Connections
@@ -111,7 +112,7 @@ func New(opts Options, first *Snapshot) *Server {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	s.window, s.accounts = opts.Window, newAccounts(s.now())
+	s.window, s.accounts, s.countsAway = opts.Window, newAccounts(s.now()), (*exchange).unidentified
 	s.accounts.register(opts.Metrics)
 	s.connections = &connections{refused: func(reason string, peer netip.Addr) {
 		s.metrics.unparsed.WithLabelValues(reason).Inc()
