@@ -1,0 +1,47 @@
+package policy
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// The packages that policies/README.md shows decide as it says.
+func TestPackagesOfTheReadme(t *testing.T) {
+	text, err := os.ReadFile("../policies/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	modules, apps := map[string]string{}, []App{}
+	for _, block := range strings.Split(string(text), "```rego\n")[1:] {
+		rego, _, _ := strings.Cut(block, "```")
+		_, rest, _ := strings.Cut(rego, `sallyport.app["`)
+		name, _, _ := strings.Cut(rest, `"`)
+		modules[name+".rego"] = rego
+		apps = append(apps, App{Name: name, Access: Access{{Groups: []string{"staff"}}}})
+	}
+	b := mustBuild(t, Config{Bundle: writeFolder(t, modules)}, apps, RateLimit)
+	e, err := Compile(t.Context(), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	export := person("crm", "staff")
+	export.Resource.Path = "/export/people.csv"
+	var classes []string
+	for class := range e.Decide(t.Context(), export).RateLimits() {
+		classes = append(classes, class)
+	}
+	if strings.Join(classes, " ") != "exports exports" {
+		t.Errorf("an export counts as %q, want two rates of exports", classes)
+	}
+	wantVerdict(t, e.Decide(t.Context(), person("crm", "staff")), ReasonAllow, "allow")
+	wantVerdict(t, e.Decide(t.Context(), person("crm", "sales")), ReasonPolicy, "not_listed")
+	hostile := person("shop", "staff")
+	hostile.Context.Shield = &Shield{Score: 10}
+	wantVerdict(t, e.Decide(t.Context(), hostile), ReasonAllow, "allow")
+	hostile.Action = Action{Name: ActionWrite, Method: "POST"}
+	wantVerdict(t, e.Decide(t.Context(), hostile), ReasonPolicy, "suspicious")
+	hostile.Context.Shield = nil
+	wantVerdict(t, e.Decide(t.Context(), hostile), ReasonAllow, "allow")
+	wantVerdict(t, e.Decide(t.Context(), person("payroll", "staff")), ReasonPolicy, "device")
+}
