@@ -25,7 +25,8 @@ func isPreflight(r *http.Request) bool {
 	return r.Method == http.MethodOptions && r.Header["Origin"] != nil && r.Header["Access-Control-Request-Method"] != nil
 }
 
-// answerPreflight is on record as a request that no policy judged: nothing was opened.
+// answerPreflight is on record as a request that no policy judged: nothing was opened. Preflights are counted apart from
+// what strangers ask besides, since the people behind them may be known.
 func (x *exchange) answerPreflight() error {
 	if err := x.takeStranger(strangersPreflight); err != nil {
 		return err

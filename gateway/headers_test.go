@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"crypto/sha1"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -307,6 +308,8 @@ func TestAnswersCarryTheirPromises(t *testing.T) {
 		if r.Header.Get("Upgrade") != "" {
 			w.Header().Set("Upgrade", "websocket")
 			w.Header().Set("Connection", "Upgrade")
+			accept := sha1.Sum([]byte(r.Header.Get("Sec-Websocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) // RFC 6455 §4.2.2
+			w.Header().Set("Sec-Websocket-Accept", base64.StdEncoding.EncodeToString(accept[:]))
 			w.WriteHeader(http.StatusSwitchingProtocols)
 			return
 		}
