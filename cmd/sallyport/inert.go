@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -41,6 +44,36 @@ func inertLines(text string) string {
 	}
 	return strings.Join(lines, "\n")
 }
+
+// inertJSON passes JSON on with the escapes that JSON has, of the same meaning to programs, for what a terminal would not
+// show as itself. Packages json and slog escape what is below a blank and leave the rest as it is: DEL, the control
+// characters from U+0080 on, of which U+009B begins an escape sequence, and marks that reorder their neighbours.
+type inertJSON struct{ out io.Writer }
+
+// Write takes whole characters, such as a line.
+func (w inertJSON) Write(text []byte) (int, error) {
+	if !bytes.ContainsFunc(text, harmfulInJSON) {
+		return w.out.Write(text)
+	}
+	var made []byte
+	for _, r := range string(text) {
+		switch high, low := utf16.EncodeRune(r); {
+		case !harmfulInJSON(r):
+			made = utf8.AppendRune(made, r)
+		case high == utf8.RuneError:
+			made = fmt.Appendf(made, `\u%04x`, r)
+		default:
+			made = fmt.Appendf(made, `\u%04x\u%04x`, high, low)
+		}
+	}
+	if _, err := w.out.Write(made); err != nil {
+		return 0, err
+	}
+	return len(text), nil
+}
+
+// harmfulInJSON leaves what is between values as it is: within them, control characters of ASCII but DEL are escapes.
+func harmfulInJSON(r rune) bool { return r >= 0x7f && harmful(r) }
 
 // cell is one value in a table: inert and never empty.
 func cell(text string) string {

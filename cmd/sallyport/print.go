@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// printJSON prints a value for programs.
+// printJSON prints a value for programs, and for people who look at what programs get.
 func printJSON(out io.Writer, value any) error {
-	encoder := json.NewEncoder(out)
+	encoder := json.NewEncoder(inertJSON{out})
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(value)
 }

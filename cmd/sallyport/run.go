@@ -26,7 +26,7 @@ func (c *runCommand) Run(in *invocation) error {
 func (c *runCommand) logger(out io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: c.LogLevel}
 	if c.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(out, options))
+		return slog.New(slog.NewJSONHandler(inertJSON{out}, options))
 	}
 	return slog.New(slog.NewTextHandler(out, options))
 }
