@@ -2,7 +2,7 @@
 // assertion key, whose private halves stay in keyd.
 //
 // A Client keeps one connection, over which requests are pipelined, and restores it when keyd restarts. While keyd is
-// away, requests wait for it up to two seconds and then fail; there is no other key to fall back on.
+// away, requests wait for it up to six seconds and then fail; there is no other key to fall back on.
 package keyring
 
 import (
@@ -22,8 +22,11 @@ import (
 
 const (
 	// answerWithin bounds every request, waiting for keyd to come back included: a handshake with a hung keyd fails
-	// before the client's own patience ends, and does not pile up.
-	answerWithin = 2 * time.Second
+	// before the client's own patience ends (and before limits.connections.head), and does not pile up.
+	answerWithin = 6 * time.Second
+	// hungAfter is how long a keyd that was asked something may say nothing at all. A machine that strangers flood is slow:
+	// at two seconds keyd was given up, and every new connection with it, while it was only waiting for a processor.
+	hungAfter = 5 * time.Second
 	// openWithin is how long Open waits for a keyd that starts at the same time.
 	openWithin = 5 * time.Second
 	// probeEvery is how often keyd is asked something, so that Ready knows of a hung one before a visitor does.

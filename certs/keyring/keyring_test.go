@@ -318,8 +318,8 @@ func TestKEY10Restart(t *testing.T) {
 	if err := sign(key); !errors.Is(err, keyring.ErrUnavailable) {
 		t.Errorf("without a keyd: got %v, want %v", err, keyring.ErrUnavailable)
 	}
-	if took := time.Since(began); took > 15*time.Second {
-		t.Errorf("failing took %v, want about 2s", took)
+	if took := time.Since(began); took > time.Minute {
+		t.Errorf("failing took %v, want about 6s", took)
 	}
 	if err := c.Ready(); !errors.Is(err, keyring.ErrUnavailable) {
 		t.Errorf("got %v, want %v", err, keyring.ErrUnavailable)
@@ -378,8 +378,8 @@ func TestKEY10Hang(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if took := time.Since(began); took > 15*time.Second {
-		t.Errorf("failing took %v, want about 2s", took)
+	if took := time.Since(began); took > time.Minute {
+		t.Errorf("failing took %v, want about 6s", took)
 	}
 	keydtest.Eventually(t, "the client says that it is not ready", func() error {
 		if c.Ready() == nil {

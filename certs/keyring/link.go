@@ -49,7 +49,8 @@ func newLink(conn net.Conn, release func() error) *link {
 }
 
 // call sends one request and waits for its answer or the end of ctx. A keyd that said nothing at all since the request
-// was sent is taken for hung, and the connection for lost; except after a checkpoint, for which it waits for a disk.
+// was sent, for hungAfter, is taken for hung, and the connection for lost; except after a checkpoint, for which it waits
+// for a disk.
 func (l *link) call(ctx context.Context, op wire.Op, body []byte) (wire.Frame, error) {
 	over, err := l.turns.wait(ctx, op, body)
 	if err != nil {
@@ -66,7 +67,7 @@ func (l *link) call(ctx context.Context, op wire.Op, body []byte) (wire.Frame, e
 	case <-l.done:
 		return wire.Frame{}, fmt.Errorf("%w: %w", errLost, l.cause())
 	case <-ctx.Done():
-		if op != wire.OpSignCheckpoint && errors.Is(ctx.Err(), context.DeadlineExceeded) && l.heard.Load() < sent.UnixNano() && time.Since(sent) >= answerWithin/2 {
+		if op != wire.OpSignCheckpoint && errors.Is(ctx.Err(), context.DeadlineExceeded) && l.heard.Load() < sent.UnixNano() && time.Since(sent) >= hungAfter {
 			l.fail(errors.New("no answer in time"))
 		}
 		return wire.Frame{}, fmt.Errorf("waiting for an answer: %w", ctx.Err())
