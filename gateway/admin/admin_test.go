@@ -252,6 +252,12 @@ func TestRevokingNothingInParticularIsRefusedAndOnRecord(t *testing.T) {
 // ask sends a raw request over the socket.
 func ask(t *testing.T, socket, method, path, contentType, body string) (status int, text string) {
 	t.Helper()
+	return askAs(t, socket, http.Header{}, method, path, contentType, body)
+}
+
+// askAs sends a raw request with these header fields, of which Host is one.
+func askAs(t *testing.T, socket string, who http.Header, method, path, contentType, body string) (status int, text string) {
+	t.Helper()
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}}
@@ -259,6 +265,10 @@ func ask(t *testing.T, socket, method, path, contentType, body string) (status i
 	request, err := http.NewRequestWithContext(t.Context(), method, "http://sallyport"+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
+	}
+	request.Header = who.Clone()
+	if host := who.Get("Host"); host != "" {
+		request.Host = host
 	}
 	if contentType != "" {
 		request.Header.Set("Content-Type", contentType)
@@ -275,6 +285,7 @@ func ask(t *testing.T, socket, method, path, contentType, body string) (status i
 	return response.StatusCode, string(data)
 }
 
+// ADM-02: neither a form, nor text that happens to be JSON, nor a GET has an effect.
 func TestADM02_OnlyWellFormedCallsHaveAnEffect(t *testing.T) {
 	h := &house{}
 	socket := start(t, h, Config{})
@@ -299,6 +310,41 @@ func TestADM02_OnlyWellFormedCallsHaveAnEffect(t *testing.T) {
 		}
 	}
 	h.check(t)
+}
+
+// ADM-02: an operator may have forwarded the socket to a port of a machine with a browser. No page gets anything done or
+// told there, whatever it says, and that it asked is on record. The same calls by a program pass: what refuses them is
+// that a page asks.
+func TestADM02_NoWebPageOperatesTheGateway(t *testing.T) {
+	h := &house{}
+	socket := start(t, h, Config{})
+	for name, page := range map[string]http.Header{
+		"another site":         {"Sec-Fetch-Site": {"cross-site"}, "Origin": {"https://evil.example"}},
+		"a sibling":            {"Sec-Fetch-Site": {"same-site"}, "Origin": {"https://wiki.corp.example"}},
+		"an old browser":       {"Origin": {"https://evil.example"}},
+		"a sandboxed frame":    {"Origin": {"null"}},
+		"a forwarded port":     {"Sec-Fetch-Site": {"same-origin"}, "Origin": {"http://localhost:9000"}, "Host": {"localhost:9000"}},
+		"the address bar":      {"Sec-Fetch-Site": {"none"}, "Host": {"127.0.0.1:9000"}},
+		"a name that leads in": {"Host": {"evil.example:9000"}},
+		"a name without a dot": {"Host": {"sallyport:9000"}},
+	} {
+		for _, call := range []struct{ method, path, body string }{
+			{"POST", "/v1/reload", "{}"}, {"POST", "/v1/sessions/revoke", `{"all":true}`}, {"POST", "/v1/backup", "{}"},
+			{"GET", "/v1/status", ""}, {"GET", "/v1/sessions", ""}, {"OPTIONS", "/v1/reload", ""},
+		} {
+			status, text := askAs(t, socket, page, call.method, call.path, "application/json", call.body)
+			if status != http.StatusForbidden || strings.Contains(text, "1.2.3") {
+				t.Errorf("%s, %s %s: got %d %s", name, call.method, call.path, status, text)
+			}
+			h.check(t, "record admin_refused")
+		}
+	}
+	for name, program := range map[string]http.Header{"the command line": {}, "curl": {"Host": {"localhost"}}} {
+		if status, text := askAs(t, socket, program, "POST", "/v1/reload", "application/json", "{}"); status != http.StatusOK {
+			t.Errorf("%s: got %d %s", name, status, text)
+		}
+		h.check(t, "record reload", "reload")
+	}
 }
 
 // runAs asks for the status as another account.
@@ -326,6 +372,7 @@ func runAs(t *testing.T, socket string, uid, gid uint32, groups ...uint32) strin
 	return string(out)
 }
 
+// ADM-02, ADM-06: the kernel says who is calling, and what is not for that account is refused, on record.
 func TestOnlyRootAndTheGroupMayOperate(t *testing.T) {
 	const operators = 54321
 	h := &house{}

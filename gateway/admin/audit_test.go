@@ -80,7 +80,7 @@ func TestAReviewThatSaysNothingIsRefused(t *testing.T) {
 	h.check(t)
 }
 
-// To see personal data as it is takes a permission beyond that to operate the gateway, and asking without is on record.
+// ADM-06: to see personal data as it is takes a permission beyond that to operate the gateway, and asking without is on record.
 func TestDisclosureTakesAPermission(t *testing.T) {
 	const operators, auditors = 54321, 54322
 	h := &house{}
@@ -101,6 +101,20 @@ func TestDisclosureTakesAPermission(t *testing.T) {
 		t.Errorf("root: %v", err)
 	}
 	h.check(t, "record log_read")
+}
+
+// ADM-06: the right to read the logs is the caller's account. No address hands a log out, to those who may operate the
+// gateway neither, so there is none to share; and to announce a read takes a POST, which is on record.
+func TestADM06_NoAddressIsAKeyToTheLogs(t *testing.T) {
+	h := &house{}
+	socket := start(t, h, Config{})
+	for _, path := range []string{"/v1/audit", "/v1/audit/", "/v1/audit/read", "/v1/audit/read?token=x", "/v1/audit/export", "/v1/audit/export?app=payroll",
+		"/v1/audit/bundle.zip", "/audit/decision/0000000000000000.log", "/export/abc", "/v1/audit/manifest"} {
+		if status, text := ask(t, socket, "GET", path, "", ""); status != http.StatusNotFound && status != http.StatusMethodNotAllowed {
+			t.Errorf("GET %s: got %d %s", path, status, text)
+		}
+	}
+	h.check(t)
 }
 
 func TestAManifestThatIsNotSignedIsAFailure(t *testing.T) {

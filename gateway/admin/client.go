@@ -28,6 +28,9 @@ type Refused struct {
 
 func (e *Refused) Error() string { return e.Text }
 
+// socketHost is the host that Client asks behind the socket. No web page has this name: it has no dot and no port.
+const socketHost = "sallyport"
+
 // Client talks to a running gateway. Its methods may run at once; their errors are ErrNoGateway, a *Refused, or tell
 // what went wrong in between.
 type Client struct{ http http.Client }
@@ -155,7 +158,7 @@ func (c *Client) do(ctx context.Context, method, path string, body any) (io.Read
 			return nil, err
 		}
 	}
-	request, err := http.NewRequestWithContext(ctx, method, "http://sallyport"+path, bytes.NewReader(text))
+	request, err := http.NewRequestWithContext(ctx, method, "http://"+socketHost+path, bytes.NewReader(text))
 	if err != nil {
 		return nil, err
 	}

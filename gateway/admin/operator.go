@@ -99,7 +99,22 @@ func (s *operatorServer) handler() http.Handler {
 	mux.HandleFunc("POST /v1/policy/shadow/promote", s.promoteShadow)
 	mux.HandleFunc("GET /v1/upstreams", s.upstreams)
 	mux.HandleFunc("POST /v1/upstreams/drain", s.drain)
-	return s.authorised(mux)
+	return s.authorised(s.noBrowser(mux))
+}
+
+// noBrowser refuses what a web page made its visitor's browser ask: browsers cannot open a Unix socket, but operators
+// forward it to a port, and the caller is then the operator. Browsers say that they are some (Fetch Metadata §2, RFC 6454
+// §7.3); where they do not, which is a GET of a plain page whose name was made to lead here, the name says it.
+func (s *operatorServer) noBrowser(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		page := r.Header.Get("Sec-Fetch-Site") != "" || r.Header.Get("Origin") != "" || r.Host != socketHost && isNamed(r.Host)
+		if page {
+			s.note(r, CodeRefused, map[string]string{"method": r.Method, "path": r.URL.Path, "origin": r.Header.Get("Origin"), "host": r.Host})
+			fail(w, http.StatusForbidden, "browsers may not operate the gateway")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // authorised lets only those in who may operate the gateway. An account that may not is on record.

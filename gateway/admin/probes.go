@@ -73,17 +73,22 @@ func (s *probeServer) ready(w http.ResponseWriter, r *http.Request) {
 // read the metrics with its visitor's browser (DNS rebinding).
 func loopbackHost(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host, _, err := net.SplitHostPort(r.Host)
-		if err != nil {
-			host = r.Host
-		}
-		address, err := netip.ParseAddr(host)
-		if host != "localhost" && (err != nil || !address.IsLoopback()) {
+		if isNamed(r.Host) {
 			http.Error(w, "misdirected request", http.StatusMisdirectedRequest)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// isNamed tells a request's host, with or without a port, that is anything else than this machine's own address.
+func isNamed(authority string) bool {
+	host, _, err := net.SplitHostPort(authority)
+	if err != nil {
+		host = authority
+	}
+	address, err := netip.ParseAddr(host)
+	return host != "localhost" && (err != nil || !address.IsLoopback())
 }
 
 // serveUntil serves until ctx ends and then lets running calls finish, for a while.
