@@ -45,6 +45,32 @@ func TestReadmeExamplesWork(t *testing.T) {
 	}
 }
 
+// The example of Hardening is part of a configuration that loads, with the general one around it.
+func TestReadmeHardeningLoads(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(readme), "\n## Hardening\n")
+	_, example, _ := strings.Cut(section, "```yaml\n")
+	example, _, found := strings.Cut(example, "```\n")
+	general := block(t, "yaml")
+	before, rest, _ := strings.Cut(general, "\napps:\n")
+	_, after, also := strings.Cut(rest, "\ntls:")
+	if !found || !also {
+		t.Fatal("the README has no such examples")
+	}
+	file := filepath.Join(t.TempDir(), "sallyport.yaml")
+	write(t, file, before+"\n"+example+"tls:"+after)
+	cfg, _, err := config.Load[config.Config](file, os.LookupEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cfg.Apps) != 3 || len(cfg.Apps[0].Relax) != 1 || cfg.Apps[2].Policy().ShieldThreshold != 5 {
+		t.Errorf("the apps are %+v", cfg.Apps)
+	}
+}
+
 // The README names every field that a filter can ask about, and none that it cannot.
 func TestReadmeListsTheFilterFields(t *testing.T) {
 	readme, err := os.ReadFile("../README.md")
