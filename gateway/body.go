@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sallyport/audit"
+	"sallyport/gateway/route"
 	"sallyport/gateway/spool"
 )
 
@@ -78,6 +79,13 @@ func (x *exchange) interruptReads() (stop func()) {
 	return x.interrupt(func() { _ = controller.SetReadDeadline(time.Unix(1, 0)) }) // every connection of ours can
 }
 
+// hurryBody bounds the reading of a form of ours, which strangers send too.
+func (x *exchange) hurryBody() {
+	if x.req.ContentLength != 0 {
+		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(x.server.answering)) // every connection of ours can
+	}
+}
+
 // bodyRefusal says why a body did not arrive.
 func (x *exchange) bodyRefusal(err error) *Refusal {
 	tooLarge, isTooLarge := errors.AsType[*http.MaxBytesError](err)
@@ -109,10 +117,13 @@ func bodyTooLarge(err error) *Refusal {
 		Public: "The request is larger than this app accepts.", Close: true}
 }
 
-// clientBody counts what the client sent and lets it pause no longer than the app's timeouts.client.
+// clientBody counts what the client sent, lets it pause no longer than the app's timeouts.client, and wants
+// timeouts.upload_rate of it on average.
 type clientBody struct {
 	io.ReadCloser
 	x        *exchange
+	began    time.Time // to be read
+	got      int64     // bytes
 	deadline time.Time // that is set
 	failed   atomic.Pointer[error]
 }
@@ -120,6 +131,7 @@ type clientBody struct {
 func (b *clientBody) Read(p []byte) (int, error) {
 	b.extend()
 	n, err := b.ReadCloser.Read(p)
+	b.got += int64(n)
 	b.x.read.Add(int64(n))
 	if err != nil && err != io.EOF {
 		b.failed.CompareAndSwap(nil, &err)
@@ -143,8 +155,24 @@ func (b *clientBody) extend() {
 	if patience <= 0 || b.x.streaming || b.deadline.Sub(now) > patience/2 {
 		return
 	}
+	if b.began.IsZero() {
+		b.began = now
+	}
 	b.deadline = now.Add(patience)
+	if last, ok := lastByte(b.began, b.got, b.x.app.Timeouts); ok && last.Before(b.deadline) {
+		b.deadline = last
+	}
 	_ = http.NewResponseController(b.x.w).SetReadDeadline(b.deadline)
+}
+
+// lastByte is until when more must have come of a body that has so many bytes, if there is a bound: each second's worth of
+// them buys a second, after the first pause.
+func lastByte(began time.Time, got int64, t route.Timeouts) (until time.Time, bounded bool) {
+	if t.UploadRate <= 0 {
+		return time.Time{}, false
+	}
+	const decades = 1 << 30 // seconds, which a Duration can hold
+	return began.Add(t.Client + time.Duration(min(got/int64(t.UploadRate), decades))*time.Second), true
 }
 
 // done takes the deadline back: net/http watches the connection on, and would take it for the client's end.

@@ -2,8 +2,10 @@ package gateway
 
 import (
 	"io"
+	"math"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -11,6 +13,9 @@ import (
 	"sallyport/audit"
 	"sallyport/authn/session"
 	"sallyport/gateway/cache"
+	"sallyport/gateway/route"
+	"sallyport/gateway/signin"
+	"sallyport/gateway/units"
 )
 
 // An app is asked when all of a body is there, not before: a slow upload holds nobody but the gateway.
@@ -106,6 +111,77 @@ func TestClientThatSendsNothingMoreTimesOut(t *testing.T) {
 	}
 	if n := strings.Count(b.printed.String(), "reason=body_timeout"); n != 2 {
 		t.Errorf("%d of 2 are logged as timeouts: %s", n, b.printed.String())
+	}
+}
+
+// DOS-19: a client that sends a byte now and then, never pausing for long, holds no room for ever.
+func TestClientThatSendsTooSlowlyTimesOut(t *testing.T) {
+	b := newBed(t, func(http.ResponseWriter, *http.Request) { t.Error("the app was asked") })
+	app := wiki(t, b.origin, "staff")
+	app.Timeouts.Client, app.Timeouts.UploadRate = 2*time.Second, 1<<10
+	b.server.Swap(snapshot(t, app))
+	for _, protocol := range []string{"http/1.1", "h2"} {
+		body, rest := io.Pipe()
+		var sending sync.WaitGroup
+		sending.Go(func() {
+			tick := time.NewTicker(100 * time.Millisecond)
+			defer tick.Stop()
+			for range tick.C {
+				if _, err := io.WriteString(rest, "x"); err != nil {
+					return
+				}
+			}
+		})
+		res, err := b.client(t, protocol).Do(b.request(t, "POST", "/page", "ada", body))
+		if err != nil {
+			t.Fatalf("%s: %v", protocol, err)
+		}
+		res.Body.Close()
+		body.Close()
+		sending.Wait()
+		if res.StatusCode != http.StatusRequestTimeout {
+			t.Errorf("%s: got %d, want 408", protocol, res.StatusCode)
+		}
+	}
+}
+
+// The deadline of a body follows from what has come of it.
+func TestLastByte(t *testing.T) {
+	began := time.Now()
+	for _, tt := range []struct {
+		client time.Duration
+		rate   units.Bytes
+		got    int64
+		after  time.Duration // 0: never
+	}{
+		{time.Minute, 1 << 10, 0, time.Minute},
+		{time.Minute, 1 << 10, 59, time.Minute},
+		{time.Minute, 1 << 10, 10 << 10, 70 * time.Second},
+		{time.Minute, 1, math.MaxInt64, time.Minute + 1<<30*time.Second},
+		{time.Minute, 0, 59, 0},
+	} {
+		until, bounded := lastByte(began, tt.got, route.Timeouts{Client: tt.client, UploadRate: tt.rate})
+		if bounded != (tt.after > 0) || bounded && until.Sub(began) != tt.after {
+			t.Errorf("%d bytes at %d a second: got %v %t, want %v", tt.got, tt.rate, until.Sub(began), bounded, tt.after)
+		}
+	}
+}
+
+// DOS-19: the form with which people sign out comes in time, whoever sends it.
+func TestOwnFormsComeInTime(t *testing.T) {
+	b := newBed(t, func(http.ResponseWriter, *http.Request) { t.Error("the app was asked") })
+	b.server.answering = time.Second
+	for _, protocol := range []string{"http/1.1", "h2"} {
+		body, rest := io.Pipe()
+		go io.WriteString(rest, "scope=")
+		r := b.request(t, "POST", signin.SignOutPath, "", body)
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		res, err := b.client(t, protocol).Do(r)
+		if err == nil {
+			res.Body.Close()
+		}
+		rest.CloseWithError(io.ErrClosedPipe)
+		eventually(t, "the request to be over", func() bool { return b.server.open.Load() == 0 })
 	}
 }
 

@@ -29,6 +29,7 @@ func (x *exchange) own() func(*exchange) error {
 	}
 	x.isOwn = true
 	x.hurry()
+	x.hurryBody()
 	if err := x.server.decisions.Healthy(); err != nil {
 		return func(*exchange) error { return unrecorded(err) }
 	}

@@ -123,6 +123,11 @@ type Timeouts struct {
 	upstream.Timeouts `yaml:",inline"`
 	// Client is the longest pause that a client may make in sending a body, or in taking an answer. Default 60s.
 	Client time.Duration `yaml:"client" default:"60s"`
+	// UploadRate is how many bytes a second a client must send of a body on average once it has sent for as long as client;
+	// else the request is refused with 408, so that nobody holds room for a body for ever by sending a byte a minute. Uploads
+	// that go through as they come (streams) are free to pause. Default 1KiB; 0, or client 0,
+	// means no such bound.
+	UploadRate units.Bytes `yaml:"upload_rate" default:"1KiB"`
 }
 
 // Check reports what is wrong with one app by itself.
