@@ -147,7 +147,7 @@ func (f *frozen) checkParts() error {
 		_, err := oidc.New(p, oidc.Options{RedirectURL: signin.CallbackURL(f.config.AuthOrigin(), p.Name), Assertion: unusedSigner{}})
 		errs = append(errs, err)
 	}
-	errs = append(errs, f.snapshot.Connect(nil, gateway.Behind{ClientCertificate: checkClientCertificate}), certs.CheckFiles(f.config.TLS), checkSpool(f.config.Spool), checkSinks(f.config))
+	errs = append(errs, f.snapshot.Connect(nil, gateway.Behind{Own: f.config.Own(), ClientCertificate: checkClientCertificate}), certs.CheckFiles(f.config.TLS), checkSpool(f.config.Spool), checkSinks(f.config))
 	f.snapshot.Retire(&gateway.Snapshot{})
 	return errors.Join(errs...)
 }
@@ -187,7 +187,7 @@ func (a *assembly) connect(ctx context.Context, f *frozen, previous *frozen) (er
 	if previous != nil {
 		old = previous.snapshot
 	}
-	if err := f.snapshot.Connect(old, gateway.Behind{Cache: a.cache, Log: a.opts.Log, ClientCertificate: func(file string) (*certs.Client, error) {
+	if err := f.snapshot.Connect(old, gateway.Behind{Cache: a.cache, Log: a.opts.Log, Own: f.config.Own(), ClientCertificate: func(file string) (*certs.Client, error) {
 		return certs.LoadClient(ctx, file, a.keys)
 	}}); err != nil {
 		return err
