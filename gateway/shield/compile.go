@@ -141,7 +141,8 @@ const (
 // compile builds the rule set for a pattern of paths: the core rules that concern requests, with ours before and own ones
 // after them.
 func (r *Rules) compile(own ownRules, pattern string) (coraza.WAF, error) {
-	text := r.setup()
+	var text strings.Builder
+	text.WriteString(r.setup())
 	core, err := fs.Glob(coreruleset.FS, "@owasp_crs/REQUEST-*.conf")
 	if err != nil || len(core) == 0 {
 		return nil, fmt.Errorf("the core rule set is not there: %w", err)
@@ -153,16 +154,16 @@ func (r *Rules) compile(own ownRules, pattern string) (coraza.WAF, error) {
 		case strings.Contains(file, "REQUEST-949"):
 			evaluation = file
 		default:
-			text += "Include " + file + "\n"
+			text.WriteString("Include " + file + "\n")
 		}
 	}
 	for _, file := range own {
 		for _, d := range file.Directives {
-			text += d.Text + "\n"
+			text.WriteString(d.Text + "\n")
 		}
 	}
-	text += "Include " + evaluation + "\n" + r.exclusions(pattern)
-	waf, err := coraza.NewWAF(coraza.NewWAFConfig().WithRootFS(coreruleset.FS).WithDirectives(text))
+	text.WriteString("Include " + evaluation + "\n" + r.exclusions(pattern))
+	waf, err := coraza.NewWAF(coraza.NewWAFConfig().WithRootFS(coreruleset.FS).WithDirectives(text.String()))
 	if err != nil {
 		return nil, fmt.Errorf("compiling the rules: %w", err)
 	}
