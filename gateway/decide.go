@@ -13,16 +13,16 @@ import (
 // decide asks the one judge. What the policy sees is the very text that is recorded. A client that leaves does not
 // interrupt it: the verdict must be the one that anybody recomputes from the record.
 func (x *exchange) decide() error {
-	x.input = x.inputFor(x.app, x.path)
-	x.input.Context.Shield = x.findings
-	if err := x.input.Bound(); err != nil {
+	in := x.inputFor(x.app, x.path)
+	in.Context.Shield = x.findings
+	var err error
+	if x.input, x.verdict, err = x.snap.judge(context.Background(), in, x.destination); err != nil {
 		if tooLarge, ok := errors.AsType[*policy.TooLargeError](err); ok {
 			return &Refusal{Status: http.StatusRequestURITooLong, Effect: audit.Reject, Reason: "input_too_large", Detail: tooLarge.Error(),
 				Public: "The address of this request is too long to be recorded."}
 		}
 		return err
 	}
-	x.verdict = x.snap.Policy.Decide(context.Background(), x.input)
 	// Only now, so that a limit tells strangers nothing about what is behind it.
 	if x.verdict.Allow && x.req.ContentLength > int64(x.app.MaxBody) {
 		return &Refusal{Status: http.StatusRequestEntityTooLarge, Effect: audit.Reject, Reason: "body_too_large",

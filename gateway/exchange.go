@@ -34,6 +34,7 @@ type exchange struct {
 	app         *App             // match
 	path        string           // match: the path as policy and app see it
 	escapedPath string           // match: the same, as it goes on the upstream's request line
+	destination place            // match: what COPY and MOVE write to
 	session     *session.Session // identify
 	handle      string           // identify: the cookie value the session was found by
 	body        *spool.Body      // inspect or forward: all of it

@@ -91,6 +91,9 @@ func (x *exchange) outgoingHeader() (http.Header, error) {
 	}
 	x.app.site.SetForwarded(out, from)
 	out["X-Request-Id"] = []string{x.id}
+	if x.destination.path != "" {
+		out["Destination"] = []string{x.destination.escaped}
+	}
 	if x.req.Upgrade != "" {
 		headers.SetUpgrade(out, x.req.Upgrade)
 	}

@@ -40,8 +40,8 @@ func (x *exchange) allowedUninspected() bool {
 	if x.req.ContentLength > int64(x.app.MaxBody) {
 		return false
 	}
-	in := x.inputFor(x.app, x.path)
-	return in.Bound() == nil && x.snap.Policy.Decide(context.Background(), in).Allow
+	_, verdict, err := x.snap.judge(context.Background(), x.inputFor(x.app, x.path), x.destination)
+	return err == nil && verdict.Allow
 }
 
 // bodyToInspect reads the body to its end, as it would be before it is forwarded. Streams have none that ends, and go

@@ -17,6 +17,9 @@ func (x *exchange) match() error {
 		return x.nowhere()
 	}
 	x.app, x.path, x.escapedPath = app, path, escaped
+	if x.destination, ok = x.snap.destinationIn(app, x.req); !ok {
+		return x.elsewhere()
+	}
 	if app.Authorization == route.AuthorizationGateway {
 		return x.req.ClaimAuthorization()
 	}

@@ -25,7 +25,7 @@ func (x *exchange) record() error {
 	record := &audit.Record{
 		Type: audit.TypeDecision, RequestID: x.id, Session: x.sessionID(), App: string(x.app.Name),
 		Effect: effect, Reason: x.verdict.Reason, Document: x.input, Decision: x.verdict.JSON, Memo: x.verdict.Memo,
-		Policy: audit.Policy{Digest: x.snap.Policy.Digest(), Revision: x.snap.Policy.Revision()},
+		Policy: audit.Policy{Digest: x.snap.Policy.Digest(), Revision: x.snap.Policy.Revision()}, Detail: x.bothTargets(),
 	}
 	receipt, err := x.server.decisions.Append(context.Background(), record)
 	if err != nil {
@@ -95,7 +95,7 @@ func (x *exchange) verdictRefusal() error {
 	}
 	return &Refusal{Status: http.StatusForbidden, Effect: audit.Deny, Reason: x.verdict.Reason, Err: x.verdict.Err,
 		Public: "The access policy does not allow this.",
-		Page: ui.Denied{App: x.app.DisplayName(), Owner: x.app.Owner, Method: x.req.Method, Path: x.path, Person: person,
+		Page: ui.Denied{App: x.app.DisplayName(), Owner: x.app.Owner, Method: x.input.Action.Method, Path: x.input.Resource.Path, Person: person,
 			Reasons: x.userReasons(), Reference: x.id, Portal: x.snap.portalURL(),
 			SignOut: signin.SignOutPath + "?scope=" + signin.ScopeEverywhere, FormAction: x.snap.FormOrigins}}
 }

@@ -27,21 +27,26 @@ func (x *exchange) redecide() {
 		x.cancel(ErrPolicyChanged)
 		return
 	}
+	destination, ok := snap.destinationIn(app, x.req)
+	if !ok {
+		x.cancel(ErrPolicyChanged)
+		return
+	}
 	current, err := x.currentSession()
 	if err != nil {
 		x.cancel(lookupCause(err))
 		return
 	}
 	now := x.server.now()
-	in := *x.input
+	in := new(*x.input)
 	in.Subject, in.Resource = subjectOf(current, now), x.resource(app, path)
 	in.Context.SetTime(now, snap.Zone)
-	if in.Bound() != nil {
+	in, verdict, err := snap.judge(context.WithoutCancel(x.ctx), in, destination)
+	if err != nil {
 		x.cancel(ErrReauthorize)
 		return
 	}
-	verdict := snap.Policy.Decide(context.WithoutCancel(x.ctx), &in)
-	if x.recordAgain(snap, &in, verdict) != nil {
+	if x.recordAgain(snap, in, verdict) != nil {
 		x.decided.Store(0) // tried again at the next tick; a log that stays away ends every stream
 		return
 	}

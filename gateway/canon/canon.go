@@ -35,6 +35,10 @@ type Request struct {
 	Path        string
 	EscapedPath string // what goes upstream: EscapePath(Path)
 
+	// Destination is where COPY and MOVE write to, in the form of Path; empty: the request names no such place. Destination
+	// in Header says the same.
+	Destination string
+
 	Query string // exactly what goes upstream, without "?"; see Params
 
 	Header  http.Header // what a client may say to an app (package headers), without Sallyport's cookies
@@ -80,6 +84,7 @@ var stages = [...]func(*Request, *http.Request, *Rules) *Reject{
 	(*Request).readAuthority,
 	(*Request).readTarget,
 	(*Request).readHeader,
+	(*Request).readDestination,
 	(*Request).readUpgrade,
 	(*Request).readCookies,
 	(*Request).readCredential,

@@ -523,7 +523,7 @@ func breaksRequest(write writer, wire string) string {
 		app["User-Agent"] = []string{""}
 	}
 	switch {
-	case again.Method != q.Method || again.Path != q.Path || again.Query != q.Query || again.Authority != q.Authority || !slices.Equal(again.Params(), q.Params()):
+	case again.Method != q.Method || again.Path != q.Path || again.Query != q.Query || again.Authority != q.Authority || again.Destination != q.Destination || !slices.Equal(again.Params(), q.Params()):
 		return "an app reads another request line or host"
 	case !maps.EqualFunc(again.Header, app, slices.Equal):
 		return "an app gets header fields that no client may send"
@@ -566,6 +566,14 @@ func TestRequestCorpusFindsCarelessForwarding(t *testing.T) {
 			raw.Header = maps.Clone(q.Header)
 			if cookies := r.Header["Cookie"]; cookies != nil {
 				raw.Header["Cookie"] = cookies
+			}
+			return written(r, &raw)
+		},
+		"the received Destination": func(r *http.Request, q *Request) string {
+			raw := *q
+			raw.Header = maps.Clone(q.Header)
+			if to := r.Header["Destination"]; to != nil {
+				raw.Header["Destination"] = to
 			}
 			return written(r, &raw)
 		},

@@ -28,7 +28,7 @@ func (q *Request) readHeader(r *http.Request, rules *Rules) *Reject {
 // app could take different ones (RFC 9110 §5.3). Gateway credentials have refusals of their own.
 func isSingular(name string) bool {
 	switch name {
-	case "Authorization", "Content-Type", "Origin", "Range", "Referer", "Sec-Fetch-Dest", "Sec-Fetch-Mode", "Sec-Fetch-Site", "User-Agent":
+	case "Authorization", "Content-Type", "Destination", "Origin", "Range", "Referer", "Sec-Fetch-Dest", "Sec-Fetch-Mode", "Sec-Fetch-Site", "User-Agent":
 		return true
 	}
 	return false

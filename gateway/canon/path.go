@@ -10,10 +10,7 @@ import (
 // readPath decodes the path and refuses every spelling whose segments are not the same to all readers: those that
 // decode once or twice, cut at ";", merge slashes, take backslashes for slashes, resolve dots or trim blanks.
 func (q *Request) readPath(raw string, limit int, relaxed Relaxed) *Reject {
-	path, refused := strictPath(raw)
-	if refused != nil && relaxed[q.Host] != nil {
-		path, refused = relaxed.path(q.Host, raw, refused)
-	}
+	path, refused := relaxed.read(q.Host, raw)
 	if refused != nil {
 		return refused
 	}
@@ -228,7 +225,11 @@ func unhex(c byte) byte {
 // only at a segment border; "/app" leaves "/" of "/app" and of "/app/". A path that would then begin with two slashes is
 // not below the prefix: "//name" is a host to some.
 func (q *Request) StripPrefix(prefix string) (path, escaped string, ok bool) {
-	rest, found := strings.CutPrefix(q.Path, prefix)
+	return stripPrefix(q.Path, prefix)
+}
+
+func stripPrefix(canonical, prefix string) (path, escaped string, ok bool) {
+	rest, found := strings.CutPrefix(canonical, prefix)
 	switch {
 	case !found || rest != "" && rest[0] != '/' || strings.HasPrefix(rest, "//"):
 		return "", "", false

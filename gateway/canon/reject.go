@@ -77,6 +77,9 @@ const (
 	// TooManyParams: more query parameters than the limit.
 	TooManyParams Reason = "too_many_params"
 
+	// SecondTarget: a header field that names a second resource, in no way that one can be judged by.
+	SecondTarget Reason = "second_target"
+
 	// RepeatedField: two fields of a name that a request has one of, such as Content-Type.
 	RepeatedField Reason = "repeated_field"
 	// HeaderTooLarge: too many header fields or bytes (431).

@@ -66,6 +66,15 @@ func (r Relaxed) below(host, path string) (allow allowance) {
 	return 0
 }
 
+// read reads a path of host.
+func (r Relaxed) read(host, raw string) (string, *Reject) {
+	path, refused := strictPath(raw)
+	if refused != nil && r[host] != nil {
+		return r.path(host, raw, refused)
+	}
+	return path, refused
+}
+
 // path reads a path that was refused by the strict rules. From the first segment on that they refuse, segments are read
 // by what is allowed below those before it; a folder can therefore not be named in an odd way to get at what it allows.
 func (r Relaxed) path(host, raw string, strict *Reject) (string, *Reject) {
