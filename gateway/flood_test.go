@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -117,6 +118,12 @@ func TestFloodsOfFrames(t *testing.T) {
 			}
 			return f.WriteContinuation(1, false, nil)
 		},
+		"empty data": func(f *http2.Framer, n uint32) error {
+			if n == 0 {
+				return f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: headBlock(), EndHeaders: true})
+			}
+			return f.WriteData(1, false, nil)
+		},
 		"resets": func(f *http2.Framer, n uint32) error {
 			if err := f.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*n + 1, BlockFragment: headBlock(), EndStream: true, EndHeaders: true}); err != nil {
 				return err
@@ -125,16 +132,8 @@ func TestFloodsOfFrames(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			conn, err := tls.Dial("tcp", b.front.Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true, ServerName: wikiHost, NextProtos: []string{"h2"}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			conn.SetDeadline(time.Now().Add(2 * time.Minute))
+			conn, framer := b.framer(t)
 			go io.Copy(io.Discard, conn)
-			io.WriteString(conn, http2.ClientPreface)
-			framer := http2.NewFramer(conn, nil)
-			framer.WriteSettings()
 			for n := range uint32(200_000) {
 				if err := send(framer, n); errors.Is(err, os.ErrDeadlineExceeded) {
 					t.Fatalf("the connection is open after %d", n)
@@ -148,11 +147,96 @@ func TestFloodsOfFrames(t *testing.T) {
 	b.served(t, b.client(t, "h2"))
 }
 
-func headBlock() []byte {
+// framer is an HTTP/2 connection by hand, which gives up after two minutes.
+func (b *bed) framer(t *testing.T) (*tls.Conn, *http2.Framer) {
+	t.Helper()
+	conn, err := tls.Dial("tcp", b.front.Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true, ServerName: wikiHost, NextProtos: []string{"h2"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(2 * time.Minute))
+	io.WriteString(conn, http2.ClientPreface)
+	framer := http2.NewFramer(conn, conn)
+	framer.WriteSettings()
+	return conn, framer
+}
+
+// DOS-17: an HTTP/2 client that does not say whether it is there is left, long before its connection would be for idleness:
+// between two heads, and in the middle of one that does not end.
+func TestHTTP2ClientsSayThatTheyAreThere(t *testing.T) {
+	limits := connecting
+	limits.Ping, limits.Idle = time.Second, time.Hour
+	b, _ := guardedBed(t, limits)
+	for name, begin := range map[string]func(*http2.Framer){
+		"nothing": func(*http2.Framer) {},
+		"half a head": func(f *http2.Framer) {
+			f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: headBlock()})
+		},
+	} {
+		conn, framer := b.framer(t)
+		begin(framer)
+		if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: the connection is open", name)
+		}
+	}
+}
+
+// DOS-05: of a thousand requests that one connection opens at once, the app sees as many as are configured; the others are
+// refused before anything is done.
+func TestOpenStreams(t *testing.T) {
+	limits := connecting
+	limits.Streams = 10
+	b, _ := guardedBed(t, limits)
+	var inside, most, asked atomic.Int64
+	answer := make(chan struct{})
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		for n := inside.Add(1); ; {
+			if old := most.Load(); n <= old || most.CompareAndSwap(old, n) {
+				break
+			}
+		}
+		<-answer
+		inside.Add(-1)
+	}))
+	t.Cleanup(app.Close)
+	b.server.Swap(snapshot(t, wiki(t, app.URL, "staff")))
+	_, framer := b.framer(t)
+	go func() {
+		for n := range uint32(1000) {
+			framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*n + 1, BlockFragment: headBlock("cookie", "__Host-sallyport=ada"), EndStream: true, EndHeaders: true})
+		}
+	}()
+	refused := 0
+	for refused < 1000-limits.Streams {
+		f, err := framer.ReadFrame()
+		if err != nil {
+			t.Fatalf("after %d were refused: %v", refused, err)
+		}
+		if _, ok := f.(*http2.RSTStreamFrame); ok {
+			refused++
+		}
+	}
+	eventually(t, "the rest to reach the app", func() bool { return inside.Load() == int64(limits.Streams) })
+	close(answer)
+	if status, _ := answerTo(t, b.client(t, "h2"), b.request(t, "GET", "/", "ada", nil)); status != http.StatusOK {
+		t.Errorf("another connection got %d", status)
+	}
+	if n := asked.Load(); most.Load() > int64(limits.Streams) || n != int64(limits.Streams)+1 {
+		t.Errorf("%d at once and %d in all reached the app, want %d and one more", most.Load(), n, limits.Streams)
+	}
+}
+
+// headBlock is a GET, with further fields.
+func headBlock(more ...string) []byte {
 	var block bytes.Buffer
 	encoder := hpack.NewEncoder(&block)
 	for _, f := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", wikiHost}, {":path", "/"}} {
 		encoder.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
+	}
+	for i := 0; i < len(more); i += 2 {
+		encoder.WriteField(hpack.HeaderField{Name: more[i], Value: more[i+1]})
 	}
 	return block.Bytes()
 }

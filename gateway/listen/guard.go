@@ -27,6 +27,7 @@ type Guard struct {
 	onCut  func(reason string, peer netip.Addr)
 	turns  *turns
 	now    func() time.Time
+	choose func(*queue, time.Time) *Conn // who makes room; tests try worse
 
 	mu        sync.Mutex
 	open      int
@@ -44,7 +45,8 @@ type address struct {
 // NewGuard makes a Guard. It tells onCut of each connection that it closes, from many goroutines: why (one of the Reason
 // constants), and the client's address.
 func NewGuard(limits Connections, onCut func(reason string, peer netip.Addr)) *Guard {
-	return &Guard{limits: limits, onCut: onCut, turns: newTurns(limits.Handshakes), now: time.Now, addresses: map[netip.Addr]*address{}}
+	return &Guard{limits: limits, onCut: onCut, turns: newTurns(limits.Handshakes), now: time.Now, choose: (*queue).leastPromising,
+		addresses: map[netip.Addr]*address{}}
 }
 
 // Watch makes a listener's connections guarded ones: each is a *Conn.
@@ -105,11 +107,11 @@ func (g *Guard) enter(c *Conn) (victim *Conn, reason string) {
 	c.address = from
 	switch {
 	case from.strangers.len() >= g.limits.PerAddress:
-		victim, reason = from.strangers.leastPromising(c.since), ReasonAddress
+		victim, reason = g.choose(&from.strangers, c.since), ReasonAddress
 	case g.strangers.len() >= g.limits.Strangers:
-		victim, reason = g.strangers.leastPromising(c.since), ReasonStrangers
+		victim, reason = g.choose(&g.strangers, c.since), ReasonStrangers
 	case g.open >= g.limits.Total && g.strangers.len() > 0:
-		victim, reason = g.strangers.leastPromising(c.since), ReasonStrangers
+		victim, reason = g.choose(&g.strangers, c.since), ReasonStrangers
 	case g.open >= g.limits.Total:
 		victim, reason = c, ReasonFull
 	}

@@ -50,42 +50,94 @@ func (y *yard) comeWithPeer(t testing.TB, from string) (*Conn, net.Conn) {
 	return y.admit(&clientConn{Conn: ours, client: net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(from), 1))}), theirs
 }
 
+// makingRoom are three connections of strangers that did this and that, and the one that goes for a fourth; -1 is nobody that
+// was there before. known is how a session is found on one.
+var makingRoom = map[string]struct {
+	prepare func(c []*Conn, known func(*Conn))
+	want    int
+}{
+	"the oldest that never asked":              {func([]*Conn, func(*Conn)) { time.Sleep(headStart) }, 0},
+	"not one that asked":                       {func(c []*Conn, _ func(*Conn)) { time.Sleep(headStart); serveOnce(c[0]) }, 1},
+	"not one that is being answered":           {func(c []*Conn, _ func(*Conn)) { time.Sleep(headStart); c[0].Asked() }, 1},
+	"not one that is signed in":                {func(c []*Conn, known func(*Conn)) { time.Sleep(headStart); known(c[0]) }, -1},
+	"an idle one before new ones":              {func(c []*Conn, _ func(*Conn)) { serveOnce(c[1]) }, 1},
+	"the one that is idle for the longest":     {func(c []*Conn, _ func(*Conn)) { serveOnce(c...); serveOnce(c[0]) }, 1},
+	"an idle one before one that is answered":  {func(c []*Conn, _ func(*Conn)) { c[0].Asked(); serveOnce(c[1:]...) }, 1},
+	"one that is answered when there are none": {func(c []*Conn, _ func(*Conn)) { asked(c...) }, 0},
+	"a new one when there is none else":        {func(c []*Conn, _ func(*Conn)) { asked(c[1:]...) }, 0},
+}
+
+// whoGoes plays a case of makingRoom against a guard, made worse if need be.
+func whoGoes(t *testing.T, name string, known func(*Conn), worsen func(*Guard)) (got int) {
+	synctest.Test(t, func(t *testing.T) {
+		limits := roomy()
+		limits.Strangers, limits.PerAddress = 3, 3
+		y := newYard(limits)
+		worsen(y.Guard)
+		var there []*Conn
+		for i := range 3 {
+			there = append(there, y.come(t, fmt.Sprintf("192.0.2.%d", i)))
+		}
+		makingRoom[name].prepare(there, known)
+		newcomer := y.come(t, "192.0.2.9")
+		got = slices.IndexFunc(there, (*Conn).WasCut)
+		if s := y.Stats(); newcomer == nil || s.Strangers > 3 || s.Strangers+s.Known > 4 {
+			t.Errorf("%s: %+v are open, the new one is: %t", name, s, newcomer != nil)
+		}
+	})
+	return got
+}
+
 // Who goes for a new connection: those that never asked before those that are idle, each in the order in which they came to
 // it, before those that are being answered; new ones have a head start; somebody who is signed in never goes.
 func TestWhoMakesRoom(t *testing.T) {
-	for name, c := range map[string]struct {
-		prepare func(t *testing.T, c []*Conn)
-		want    int // -1: nobody that was there before
+	for name, c := range makingRoom {
+		t.Run(name, func(t *testing.T) {
+			if got := whoGoes(t, name, (*Conn).Identified, func(*Guard) {}); got != c.want {
+				t.Errorf("connection %d was closed for the new one, want %d", got, c.want)
+			}
+		})
+	}
+}
+
+// Guards that are worse are found by the cases above.
+func TestWorseGuardsAreFound(t *testing.T) {
+	inOrder := func(order ...place) func(*Guard) {
+		return func(g *Guard) {
+			g.choose = func(q *queue, _ time.Time) *Conn {
+				for _, at := range order {
+					if c := q.first(at); c != nil {
+						return c
+					}
+				}
+				return nil
+			}
+		}
+	}
+	for name, worse := range map[string]struct {
+		known  func(*Conn)
+		worsen func(*Guard)
 	}{
-		"the oldest that never asked":              {func(*testing.T, []*Conn) { time.Sleep(headStart) }, 0},
-		"not one that asked":                       {func(_ *testing.T, c []*Conn) { time.Sleep(headStart); serveOnce(c[0]) }, 1},
-		"not one that is being answered":           {func(_ *testing.T, c []*Conn) { time.Sleep(headStart); c[0].Asked() }, 1},
-		"not one that is signed in":                {func(_ *testing.T, c []*Conn) { time.Sleep(headStart); c[0].Identified() }, -1},
-		"an idle one before new ones":              {func(_ *testing.T, c []*Conn) { serveOnce(c[1]) }, 1},
-		"the one that is idle for the longest":     {func(_ *testing.T, c []*Conn) { serveOnce(c...); serveOnce(c[0]) }, 1},
-		"an idle one before one that is answered":  {func(_ *testing.T, c []*Conn) { c[0].Asked(); serveOnce(c[1:]...) }, 1},
-		"one that is answered when there are none": {func(_ *testing.T, c []*Conn) { asked(c...) }, 0},
-		"a new one when there is none else":        {func(_ *testing.T, c []*Conn) { asked(c[1:]...) }, 0},
+		"without a head start":           {(*Conn).Identified, inOrder(silent, idle, busy)},
+		"idle ones always first":         {(*Conn).Identified, inOrder(idle, silent, busy)},
+		"answered ones before idle ones": {(*Conn).Identified, inOrder(silent, busy, idle)},
+		"the newest first": {(*Conn).Identified, func(g *Guard) {
+			g.choose = func(q *queue, now time.Time) *Conn {
+				if c := q.leastPromising(now); c != nil {
+					return q.lists[c.at].Back().Value.(*Conn)
+				}
+				return nil
+			}
+		}},
+		"people who are signed in too": {func(*Conn) {}, func(*Guard) {}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				limits := roomy()
-				limits.Strangers, limits.PerAddress = 3, 3
-				y := newYard(limits)
-				var there []*Conn
-				for i := range 3 {
-					there = append(there, y.come(t, fmt.Sprintf("192.0.2.%d", i)))
+			for which, c := range makingRoom {
+				if whoGoes(t, which, worse.known, worse.worsen) != c.want {
+					return
 				}
-				c.prepare(t, there)
-				newcomer := y.come(t, "192.0.2.9")
-				got := slices.IndexFunc(there, (*Conn).WasCut)
-				if got != c.want || newcomer == nil {
-					t.Errorf("connection %d was closed for the new one, want %d", got, c.want)
-				}
-				if s := y.Stats(); s.Strangers > 3 || s.Strangers+s.Known > 4 {
-					t.Errorf("%+v are open", s)
-				}
-			})
+			}
+			t.Error("no case finds it")
 		})
 	}
 }
@@ -107,7 +159,16 @@ func asked(list ...*Conn) {
 func TestAnAddressTakesFromItself(t *testing.T) {
 	limits := roomy()
 	limits.PerAddress = 2
-	y := newYard(limits)
+	if wrong := crowdOneAddress(t, newYard(limits)); len(wrong) > 0 {
+		t.Error(wrong)
+	}
+	if wrong := crowdOneAddress(t, newYard(roomy())); len(wrong) == 0 {
+		t.Error("a guard without a bound for an address is not found")
+	}
+}
+
+// crowdOneAddress tells what is wrong when three come from an address that has room for two.
+func crowdOneAddress(t *testing.T, y *yard) (wrong []string) {
 	other := y.come(t, "198.51.100.1")
 	for _, from := range []string{"192.0.2.1", "2001:db8::1"} {
 		first := y.come(t, from)
@@ -117,12 +178,13 @@ func TestAnAddressTakesFromItself(t *testing.T) {
 		}
 		y.come(t, from)
 		if !first.WasCut() {
-			t.Errorf("%s: the first of three is open", from)
+			wrong = append(wrong, from+": the first of three is open")
 		}
 	}
 	if other.WasCut() || !slices.Equal(y.cuts, []string{ReasonAddress, ReasonAddress}) {
-		t.Errorf("cut for %q, another address's: %v", y.cuts, other.WasCut())
+		wrong = append(wrong, fmt.Sprintf("cut for %q, another address's: %v", y.cuts, other.WasCut()))
 	}
+	return wrong
 }
 
 // When all are of people who are signed in, the new one has no room; when one is not, it has its.
