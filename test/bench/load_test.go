@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -92,8 +93,11 @@ func (x *subject) connect(b *testing.B) *client {
 	return c
 }
 
+// patience is how long a new connection may take.
+const patience = 15 * time.Second
+
 func (x *subject) dial() (*client, error) {
-	conn, err := tls.Dial("tcp", x.address, &tls.Config{ServerName: x.host, RootCAs: x.roots, NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS13})
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", x.address, &tls.Config{ServerName: x.host, RootCAs: x.roots, NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS13})
 	if err != nil {
 		return nil, err
 	}

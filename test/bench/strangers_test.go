@@ -21,27 +21,34 @@ import (
 // connection is one goroutine, which sleeps in the poller most of the time.
 type strangers struct {
 	address, host string
-	open, opened  atomic.Int64
+	kinds         []kind // as attacks
 	asked, denied atomic.Int64
 }
 
-// flooded is what a process of strangers has done so far.
-type flooded struct{ Open, Opened, Asked, Answered int64 }
+// kind counts the connections of an attack.
+type kind struct{ open, opened atomic.Int64 }
+
+// flooded is what a process of strangers has done so far. What is counted by kind is in the order of attacks.
+type flooded struct {
+	Open, Opened    []int64
+	Asked, Answered int64
+}
 
 // attack holds a connection until the gateway closes it.
 type attack struct {
+	name  string
 	share int // of all connections, in percent
 	run   func(*strangers, net.Conn)
 }
 
 // attacks are the slow kinds. Each connection that the gateway closes is opened again, after returnAfter.
 var attacks = []attack{
-	{share: 30, run: (*strangers).halfHandshake},
-	{share: 20, run: (*strangers).halfHead},
-	{share: 15, run: (*strangers).slowBody},
-	{share: 15, run: (*strangers).neverRead},
-	{share: 10, run: (*strangers).tinyWindow},
-	{share: 10, run: (*strangers).takeBack},
+	{name: "half handshakes", share: 30, run: (*strangers).halfHandshake},
+	{name: "half heads", share: 20, run: (*strangers).halfHead},
+	{name: "slow bodies", share: 15, run: (*strangers).slowBody},
+	{name: "readers that never read", share: 15, run: (*strangers).neverRead},
+	{name: "HTTP/2 windows of zero", share: 10, run: (*strangers).tinyWindow},
+	{name: "HTTP/2 requests taken back", share: 10, run: (*strangers).takeBack},
 }
 
 const (
@@ -54,7 +61,7 @@ const (
 
 // runStrangers floods an address: its arguments are the address, a host, a number of connections and a rate.
 func runStrangers(args []string) {
-	s := &strangers{address: args[0], host: args[1]}
+	s := &strangers{address: args[0], host: args[1], kinds: make([]kind, len(attacks))}
 	connections, _ := strconv.Atoi(args[2]) // ours
 	rate, _ := strconv.Atoi(args[3])
 	for i := range connections {
@@ -66,12 +73,12 @@ func runStrangers(args []string) {
 	s.tell()
 }
 
-// attackOf spreads the kinds evenly over the numbers.
-func attackOf(i int) attack {
+// attackOf spreads the kinds evenly over the numbers; it is a place in attacks.
+func attackOf(i int) int {
 	n := i * 37 % 100
-	for _, a := range attacks {
+	for at, a := range attacks {
 		if n -= a.share; n < 0 {
-			return a
+			return at
 		}
 	}
 	panic("BUG: the shares are not 100 percent")
@@ -85,23 +92,28 @@ func (s *strangers) tell() {
 		if _, err := os.Stdin.Read(make([]byte, 1)); err != nil {
 			return
 		}
-		if err := answers.Encode(flooded{s.open.Load(), s.opened.Load(), s.asked.Load(), s.denied.Load()}); err != nil {
+		done := flooded{Asked: s.asked.Load(), Answered: s.denied.Load()}
+		for i := range s.kinds {
+			done.Open, done.Opened = append(done.Open, s.kinds[i].open.Load()), append(done.Opened, s.kinds[i].opened.Load())
+		}
+		if err := answers.Encode(done); err != nil {
 			return
 		}
 	}
 }
 
 // comeBack opens one connection after the other.
-func (s *strangers) comeBack(i int, a attack) {
+func (s *strangers) comeBack(i, at int) {
+	count := &s.kinds[at]
 	time.Sleep(time.Duration(i) * time.Millisecond) // 1,000 a second
 	for {
 		began := time.Now()
 		if conn, err := s.dial(i); err == nil {
-			s.open.Add(1)
-			s.opened.Add(1)
-			a.run(s, conn)
+			count.open.Add(1)
+			count.opened.Add(1)
+			attacks[at].run(s, conn)
 			conn.Close()
-			s.open.Add(-1)
+			count.open.Add(-1)
 		}
 		time.Sleep(returnAfter - time.Since(began))
 	}
