@@ -3,6 +3,7 @@ package signin
 import (
 	"errors"
 	"net/http"
+	"strings"
 
 	"sallyport/authn/session"
 )
@@ -29,7 +30,7 @@ func (h *Handler) SignOut(w http.ResponseWriter, r *http.Request, host string) e
 	if err := allowOnly(w, r, http.MethodPost); err != nil {
 		return err
 	}
-	if err := h.crossSite.Check(r); err != nil {
+	if err := h.checkOrigin(r); err != nil {
 		return &Problem{Status: http.StatusForbidden, Code: CodeCrossOrigin, Title: "You are still signed in",
 			Text: "Another site asked to sign you out, which only you can do.", Action: h.toPortal(), Err: err}
 	}
@@ -43,6 +44,17 @@ func (h *Handler) SignOut(w http.ResponseWriter, r *http.Request, host string) e
 	}
 	clearCookie(w, SessionCookie)
 	return h.signedOut(app, everywhere)
+}
+
+var errPlainOrigin = errors.New("a page that came without TLS asks")
+
+// checkOrigin refuses what pages of other origins ask. Of browsers without Fetch Metadata, http.CrossOriginProtection
+// compares hosts only: a page of our own host over plain http, which anybody on the way can write, would pass.
+func (h *Handler) checkOrigin(r *http.Request) error {
+	if r.Header.Get("Sec-Fetch-Site") == "" && strings.HasPrefix(r.Header.Get("Origin"), "http:") {
+		return errPlainOrigin
+	}
+	return h.crossSite.Check(r)
 }
 
 func confirmSignOut(w http.ResponseWriter) *Problem {
