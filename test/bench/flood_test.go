@@ -311,12 +311,12 @@ func (l *lane) operator(b *testing.B, path string, into any) {
 		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(l.dir, "admin.sock"))
 	}}
 	defer transport.CloseIdleConnections()
-	res, err := (&http.Client{Transport: transport}).Get("http://gateway" + path)
+	res, err := (&http.Client{Transport: transport}).Get("http://sallyport" + path)
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer res.Body.Close()
-	if err := json.NewDecoder(res.Body).Decode(into); err != nil {
-		b.Fatal(err)
+	if err := json.NewDecoder(res.Body).Decode(into); err != nil || res.StatusCode != http.StatusOK {
+		b.Fatalf("%s: %d %v", path, res.StatusCode, err)
 	}
 }
