@@ -23,12 +23,8 @@ func (x *exchange) countInstead(reason string) bool {
 		x.server.decisions.Healthy() != nil {
 		return false
 	}
-	app := ""
-	if x.app != nil {
-		app = string(x.app.Name)
-	}
 	x.recorded = counted
-	x.server.count(reason, app, x.conn.address.Addr())
+	x.server.count(reason, x.appName(), x.conn.address.Addr())
 	return true
 }
 

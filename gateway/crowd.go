@@ -23,13 +23,14 @@ func (c *crowd) enter() bool {
 }
 
 // join turns a stranger away when there are too many, before anything is spent: these are counted, not recorded one by one.
+// It is the same whether there is an app or none, which strangers are not to know.
 func (x *exchange) join() error {
 	if x.session != nil {
 		return nil
 	}
 	if !x.server.crowd.enter() {
 		x.recorded = counted
-		x.server.count(crowded, string(x.app.Name), x.conn.address.Addr())
+		x.server.count(crowded, x.appName(), x.conn.address.Addr())
 		return &Refusal{Status: http.StatusServiceUnavailable, Effect: audit.Reject, Reason: crowded, Close: true,
 			Public: "Too many people who are not signed in are asking at the moment."}
 	}

@@ -22,7 +22,9 @@ func davRules() policy.Access {
 // davBed is the wiki with davRules; saw tells what the app got as Destination, and nothing where it was not asked.
 func davBed(t *testing.T, edit func(*route.App)) (b *bed, saw func() []string) {
 	asked := make(chan []string, 8)
-	b = newBed(t, func(_ http.ResponseWriter, r *http.Request) { asked <- append([]string{r.Method + " " + r.URL.Path}, r.Header["Destination"]...) })
+	b = newBed(t, func(_ http.ResponseWriter, r *http.Request) {
+		asked <- append([]string{r.Method + " " + r.URL.Path}, r.Header["Destination"]...)
+	})
 	app, other := wiki(t, b.origin), wiki(t, b.origin, "staff")
 	app.Access = davRules()
 	other.Name, other.Path = "other", "/other/"

@@ -102,4 +102,12 @@ func (x *exchange) sessionID() string {
 	return x.session.ID
 }
 
+// appName is the name of the app that the request is for, or empty.
+func (x *exchange) appName() string {
+	if x.app == nil {
+		return ""
+	}
+	return string(x.app.Name)
+}
+
 func (x *exchange) decidedAt() time.Time { return time.Unix(0, x.decided.Load()) }

@@ -48,13 +48,16 @@ func (x *exchange) nowhere() error {
 }
 
 // hidden is a refusal that strangers are not to know. No policy was asked, so the record is a reject for everybody; strangers
-// get the answer that they get everywhere.
+// get the answer that they get everywhere, also where there are too many of them.
 func (x *exchange) hidden(refusal *Refusal) error {
 	if err := x.identify(); err != nil {
 		return err
 	}
 	if x.session != nil {
 		return refusal
+	}
+	if err := x.join(); err != nil {
+		return err
 	}
 	if err := x.recordReject(refusal); err != nil {
 		return unrecorded(err)

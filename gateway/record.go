@@ -62,10 +62,7 @@ func (x *exchange) recordReject(r *Refusal) error {
 	if err != nil {
 		panic("BUG: " + err.Error())
 	}
-	record := &audit.Record{Type: audit.TypeDecision, RequestID: x.id, Session: x.sessionID(), Effect: r.Effect, Reason: r.Reason, Detail: detail}
-	if x.app != nil {
-		record.App = string(x.app.Name)
-	}
+	record := &audit.Record{Type: audit.TypeDecision, RequestID: x.id, Session: x.sessionID(), Effect: r.Effect, Reason: r.Reason, Detail: detail, App: x.appName()}
 	// The client may be gone already; what it tried is recorded all the same.
 	receipt, err := x.server.decisions.Append(context.Background(), record)
 	if err != nil {
