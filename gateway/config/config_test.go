@@ -59,6 +59,63 @@ func TestTheDefaultsAreSafe(t *testing.T) {
 	}
 }
 
+// CFG-01: a key that nobody knows, a slip or one that is there twice stops the start and names its line, at every depth.
+func TestCFG01_UnknownAndRepeatedKeysNameTheirLine(t *testing.T) {
+	const app = "apps:\n  - name: a\n    host: a.corp.example\n    upstreams: http://10.0.0.1\n    access: {public: true}\n"
+	for name, row := range map[string]struct{ text, want string }{
+		"slip":               {minimal + "polcy: {bundle: x}\n", `6:1: polcy: unknown key; did you mean "policy"?`},
+		"slip in an app":     {minimal + app + "    acess: {groups: staff}\n", `11:5: apps[0].acess: unknown key; did you mean "access"?`},
+		"slip in a rule":     {minimal + strings.Replace(app, "public: true", "pubic: true, groups: staff", 1), `10:14: apps[0].access.pubic: unknown key; did you mean "public"?`},
+		"another's key":      {minimal + app + "    skip_auth_regex: [/x]\n", `11:5: apps[0].skip_auth_regex: unknown key`},
+		"capitals":           {minimal + "Policy: {bundle: x}\n", `6:1: Policy: unknown key; did you mean "policy"?`},
+		"section twice":      {minimal + "audit: {dir: elsewhere}\n", `6:1: audit: the key is there twice: first in line 2`},
+		"host twice":         {minimal + app + "    host: b.corp.example\n", `11:5: apps[0].host: the key is there twice: first in line 8`},
+		"access twice":       {minimal + app + "    access: {groups: staff}\n", `11:5: apps[0].access: the key is there twice: first in line 10`},
+		"in another's place": {minimal + "shield: {mode: block}\n", `6:10: shield.mode: unknown key`},
+	} {
+		if _, err := loadConfig(t, row.text); err == nil || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%s: got\n%v\nwant in it: %s", name, err, row.want)
+		}
+	}
+	if _, err := loadConfig(t, minimal+app); err != nil {
+		t.Errorf("without a slip: %v", err)
+	}
+}
+
+// CFG-05: what strangers may have is named by paths alone. What would be a pattern elsewhere is refused at its line, so
+// nobody takes it for one here.
+func TestCFG05_NoPatternsLetStrangersIn(t *testing.T) {
+	rule := func(path string) string {
+		return minimal + "apps:\n  - name: a\n    host: a.corp.example\n    upstreams: http://10.0.0.1\n    access:\n      - {paths: ['" + path + "'], public: true}\n"
+	}
+	for _, pattern := range []string{"^/foo/.*/bar$", "/foo/.*/bar", "/public*", "/public/**", "/(public|open)|x", "/pub?ic", "/[a-z]", "/{any}", "~ /public", "public", "",
+		"/public/../x", "/public//x", "/%70ublic", "/public;x", "/public#x", `/public\x`, "re:/x"} {
+		if _, err := loadConfig(t, rule(pattern)); err == nil || !strings.Contains(err.Error(), "11:9: apps[0].access[0]: path ") {
+			t.Errorf("%q: got %v", pattern, err)
+		}
+	}
+	for _, path := range []string{"/public", "/public/", "/", "/a.b/c-d_e"} {
+		if _, err := loadConfig(t, rule(path)); err != nil {
+			t.Errorf("%q: got %v", path, err)
+		}
+	}
+}
+
+// CFG-02: without a place for records, sessions or certificates there is no start, nor with an app that asks who people
+// are and nobody who could tell.
+func TestCFG02_NothingIsLeftOpenByLeavingItOut(t *testing.T) {
+	const app = "apps:\n  - {name: a, host: a.corp.example, upstreams: http://10.0.0.1, access: {groups: staff}}\n"
+	for _, line := range strings.SplitAfter(strings.TrimSpace(minimal), "\n") {
+		if _, err := loadConfig(t, strings.Replace(minimal, line, "", 1)); err == nil {
+			t.Errorf("without %q there is a start", line)
+		}
+	}
+	if _, err := loadConfig(t, minimal+app); err == nil || !strings.Contains(err.Error(), "nobody can sign in") {
+		t.Errorf("without a provider: %v", err)
+	}
+}
+
+// CFG-02: nothing means no.
 func TestCFG02_AnEmptyConfigurationDoesNotStart(t *testing.T) {
 	_, err := loadConfig(t, "")
 	for _, want := range []string{
