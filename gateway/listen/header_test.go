@@ -1,19 +1,15 @@
 package listen
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
 	"io"
-	"net"
 	"net/netip"
 	"strings"
 	"testing"
 	"testing/iotest"
-
-	"github.com/pires/go-proxyproto"
 )
 
 // version2 builds a header of version 2 by hand.
@@ -161,45 +157,4 @@ func TestCutHeaders(t *testing.T) {
 			}
 		}
 	}
-}
-
-// FuzzHeader: whatever a trusted peer sends, nothing panics; what is accepted ends where the specification says; a client
-// is the one that go-proxyproto reads from the whole stream; and every byte after the header is left for whoever reads on.
-func FuzzHeader(f *testing.F) {
-	for _, tt := range headers {
-		f.Add([]byte(tt.header + "rest"))
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		stream := bytes.NewReader(data)
-		client, err := readHeader(stream)
-		if err != nil {
-			if client.IsValid() {
-				t.Fatalf("refused, and yet from %v", client)
-			}
-			return
-		}
-		end := len(data) - stream.Len()
-		want := bytes.IndexByte(data, '\n') + 1
-		if data[0] == '\r' {
-			want = headLen2 + int(binary.BigEndian.Uint16(data[14:]))
-		}
-		if end != want {
-			t.Fatalf("read %d bytes of a header of %d: %q", end, want, data)
-		}
-		whole := bufio.NewReaderSize(bytes.NewReader(data), 8<<10)
-		h, err := proxyproto.Read(whole)
-		if err != nil {
-			t.Fatalf("accepted %q, which go-proxyproto refuses: %v", data[:end], err)
-		}
-		if h.Command.IsLocal() != !client.IsValid() {
-			t.Fatalf("command %v, and client %v", h.Command, client)
-		}
-		if !client.IsValid() {
-			return
-		}
-		source := h.SourceAddr.(*net.TCPAddr).AddrPort()
-		if client.Addr() != source.Addr().Unmap() || client.Port() != source.Port() {
-			t.Fatalf("got client %v, want %v", client, source)
-		}
-	})
 }
