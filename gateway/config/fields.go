@@ -11,6 +11,7 @@ type rules struct {
 	path   bool     // a file path: relative to the folder of the configuration file
 	remote bool     // or an http or https address
 	single bool     // a list that may be written as its one element
+	number bool     // a text that may be a whole number, without quotes
 	enum   []string // the only texts allowed
 }
 
@@ -29,6 +30,7 @@ func (r rules) element() rules {
 //	config:"path"          a file path, relative to the folder of the configuration file
 //	config:"path,address"  the same, or an http or https address
 //	config:"single"        a list that may be written as its one element
+//	config:"number"        a text, or each of a list, that may be a whole number, without quotes
 //	config:"short"         the field that may be written in place of the whole mapping; the others then have their defaults
 type field struct {
 	rules
@@ -77,6 +79,7 @@ func newField(t reflect.Type, f reflect.StructField, name string) field {
 	made.path = slices.Contains(options, "path")
 	made.remote = slices.Contains(options, "address")
 	made.single = slices.Contains(options, "single")
+	made.number = slices.Contains(options, "number")
 	if enum := f.Tag.Get("enum"); enum != "" {
 		made.enum = strings.Split(enum, ",")
 	}

@@ -27,7 +27,7 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string, r rules) {
 		d.report(n, path, err.Error())
 		return
 	}
-	if !referred && !slices.Contains(tagsFor(v.Type()), n.Tag) {
+	if bare := r.number && n.Tag == "!!int"; !referred && !bare && !slices.Contains(tagsFor(v.Type()), n.Tag) {
 		d.report(n, path, mismatch(n, v.Type()))
 		return
 	}

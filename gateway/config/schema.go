@@ -127,7 +127,7 @@ func (s *schema) list(t reflect.Type, r rules, required bool) object {
 // scalarSchema describes a scalar. Anything but free text may also be a reference.
 func scalarSchema(t reflect.Type, r rules, required bool) object {
 	text := object{"type": "string"}
-	if isText(t) && numeric(t) {
+	if isText(t) && (numeric(t) || r.number) {
 		text["type"] = []string{"string", "integer"}
 	}
 	if required {

@@ -91,7 +91,7 @@ type Rules struct {
 // Exclusion leaves rules out, everywhere or for some paths, altogether or for some arguments.
 type Exclusion struct {
 	// Rules are the ids of rules, such as 942100, or ranges of them, such as 942100-942999. Rules or tags must be named.
-	Rules []string `yaml:"rules" config:"single"`
+	Rules []string `yaml:"rules" config:"single,number"`
 	// Tags name rules by what the Core Rule Set calls them, such as attack-sqli.
 	Tags []string `yaml:"tags" config:"single"`
 	// Paths are where the rules are left out: /a/b is that path, /a/b/ that and all below it, as for access. Default:
