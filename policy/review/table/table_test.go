@@ -25,7 +25,6 @@ places: { office: { ip: 10.0.0.7 } }
 func apps() []policy.App {
 	return []policy.App{
 		{Name: "wiki", Access: policy.Access{{Groups: []string{"staff"}}}},
-		{Name: "guarded", ShieldThreshold: 5, CrossSite: true, Access: policy.Access{{Groups: []string{"staff"}}}},
 		{Name: "shop", Sensitivity: "low", Access: policy.Access{{ID: "look", Methods: []string{"GET"}, Public: true}}},
 		{Name: "payroll", Access: policy.Access{
 			{ID: "run", Paths: []string{"/run/"}, Groups: []string{"finance"}, MaxAge: 15 * time.Minute,
@@ -33,6 +32,7 @@ func apps() []policy.App {
 				Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
 			{ID: "finance", Groups: []string{"finance"}, MFA: true},
 		}},
+		{Name: "guarded", ShieldThreshold: 5, CrossSite: true, Access: policy.Access{{Groups: []string{"staff"}}}},
 	}
 }
 
