@@ -2,6 +2,7 @@ package canon
 
 import (
 	"net/http"
+	"strings"
 
 	"sallyport/gateway/headers"
 )
@@ -20,8 +21,31 @@ func (q *Request) readHeader(r *http.Request, rules *Rules) *Reject {
 	if fields > rules.limits.Fields || size > rules.limits.Header {
 		return reject(HeaderTooLarge, "")
 	}
+	for _, name := range headers.NamedByConnection(r.Header) {
+		if isForAll(name) {
+			return reject(BadConnection, name)
+		}
+	}
 	q.Header = headers.FromClient(r.Header)
 	return nil
+}
+
+// isForAll tells fields that are said to everybody on the way, so that Connection may not name them (RFC 9110 §7.6.1): a
+// client could take away what its request is judged by, such as where it comes from, before anybody has read it. What
+// belongs to a connection, and what nobody reads but the app, goes silently.
+func isForAll(name string) bool {
+	switch name {
+	case "Cache-Control", "Depth", "Overwrite", "Pragma", "X-Requested-With":
+		return true
+	case "Content-Length":
+		return false // is none of the client's business either way: see package headers
+	}
+	for _, family := range [...]string{"Accept", "Access-Control-", "Content-", "If-", "Sec-", "X-Amz-Copy-Source"} {
+		if strings.HasPrefix(name, family) {
+			return true
+		}
+	}
+	return isSingular(name)
 }
 
 // isSingular tells fields that a request has one of at most, and that policy, limits or shield read: of two, they and the

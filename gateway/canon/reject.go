@@ -82,6 +82,8 @@ const (
 
 	// RepeatedField: two fields of a name that a request has one of, such as Content-Type.
 	RepeatedField Reason = "repeated_field"
+	// BadConnection: Connection names a field that is meant for everybody on the way, such as Origin.
+	BadConnection Reason = "connection_option"
 	// HeaderTooLarge: too many header fields or bytes (431).
 	HeaderTooLarge Reason = "header_too_large"
 	// TooManyCookies: more cookies than the limit (431).

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sallyport/gateway/headers"
 )
 
 func TestQueryIsForwardedAsDecided(t *testing.T) {
@@ -202,6 +204,33 @@ func TestFieldsThatAreReadAreThereOnce(t *testing.T) {
 		accepted(t, get(t, "/", line))
 	}
 	accepted(t, get(t, "/", "Accept: a", "Accept: b", "Cookie: a=1", "Cookie: b=2", "Via: a", "Via: b"))
+}
+
+// HDR-06, WS-03: what a request is judged by cannot be declared a matter of one connection, whatever the spelling.
+func TestConnectionTakesAwayNothingThatIsJudged(t *testing.T) {
+	facts := []string{"Origin: https://evil.example", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate", "Content-Type: text/plain", "User-Agent: x",
+		"Referer: https://evil.example/", "Range: bytes=0-1", "Authorization: Basic YTpi", "X-Requested-With: x", "If-None-Match: *", "Content-Encoding: gzip",
+		"Cache-Control: no-cache", "Destination: /b", "Accept: text/html"}
+	for _, fact := range facts {
+		name, _, _ := strings.Cut(fact, ":")
+		for _, line := range []string{"Connection: " + name, "Connection: keep-alive,\t" + strings.ToLower(name) + " ,close", "Connection: close\r\nCONNECTION: ," + strings.ToUpper(name)} {
+			r := get(t, "/", line, fact)
+			if took := headers.FromClient(r.Header)[http.CanonicalHeaderKey(name)]; len(took) != 0 && took[0] != "" {
+				t.Errorf("%q takes nothing away: the test shows nothing", line)
+			}
+			refusal(t, r, BadConnection)
+		}
+	}
+	all := get(t, "/", "Connection: Origin, Sec-Fetch-Site", "Origin: https://evil.example", "Sec-Fetch-Site: cross-site")
+	all.Method = "POST"
+	refusal(t, all, BadConnection)
+	for _, line := range []string{"Connection: close, X-Auth-Request-User, X-Forwarded-For", "Connection: TE", "Connection: X-A", "Connection: Content-Length, Host",
+		`Connection: "Origin"`, "Connection: Origin;x"} {
+		q := accepted(t, get(t, "/", line, "Origin: https://evil.example", "X-A: 1"))
+		if q.Origin() != "https://evil.example" {
+			t.Errorf("%q takes away the origin", line)
+		}
+	}
 }
 
 // SMUG-14, H2-03: the length that is written is the one that is read.

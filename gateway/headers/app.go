@@ -51,7 +51,7 @@ var ErrSplit = errors.New("the app's header holds control bytes")
 // them; whoever records the exchange says so there. The error is ErrSplit.
 func (a *App) FromApp(h http.Header, status int) (blocked []string, err error) {
 	upgrade := h["Upgrade"]
-	for _, name := range namedByConnection(h) {
+	for _, name := range NamedByConnection(h) {
 		delete(h, name)
 	}
 	for name, values := range h {

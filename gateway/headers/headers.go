@@ -27,7 +27,7 @@ func FromClient(h http.Header) http.Header {
 			out[name] = values
 		}
 	}
-	for _, name := range namedByConnection(h) {
+	for _, name := range NamedByConnection(h) {
 		delete(out, name)
 	}
 	if _, sent := out["User-Agent"]; !sent {
@@ -62,9 +62,9 @@ func isOrdinary(name string) bool {
 	return name != ""
 }
 
-// namedByConnection are the fields a Connection header claims for one connection only. They are removed before the
-// gateway adds its own, so that a client cannot take those away (CVE-2024-45410).
-func namedByConnection(h http.Header) (names []string) {
+// NamedByConnection are the fields that a Connection header claims for one connection only. They are removed before the
+// gateway adds its own, so that a client cannot take those away (CVE-2024-45410). "close" and "keep-alive" name no field.
+func NamedByConnection(h http.Header) (names []string) {
 	for _, value := range h["Connection"] {
 		for option := range strings.SplitSeq(value, ",") {
 			option = textproto.TrimString(option)

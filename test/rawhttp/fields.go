@@ -133,6 +133,10 @@ func connectionFields() (all []Case) {
 	} {
 		all = append(all, Case{ID: "HDR-06", Name: c.name, Raw: get("/app/{id}", c.lines...), Want: served, Closes: c.ends, Seen: []string{"\r\nX-Request-Id: "}})
 	}
+	for _, judged := range []string{"Origin", "Origin, Sec-Fetch-Site", "close, sec-fetch-site", "Content-Type", "User-Agent"} {
+		all = append(all, Case{ID: "HDR-06", Name: "what is judged: " + judged, Raw: post("hello", "Connection: "+judged, "Content-Length: 5", "Origin: https://evil.example", "Sec-Fetch-Site: cross-site"),
+			Want: refused, Stranger: refused, Closes: strings.HasPrefix(judged, "close")})
+	}
 	return append(all,
 		Case{ID: "HDR-06", Name: "a length", Raw: post("hello", "Connection: Content-Length", "Content-Length: 5"), Want: either, Stranger: []Class{Refused | SignIn}, Seen: []string{"\r\nContent-Length: 5\r\n"}},
 		Case{ID: "HDR-06", Name: "a coding", Raw: post("5\r\nhello\r\n0\r\n\r\n", "Connection: Transfer-Encoding", "Transfer-Encoding: chunked"), Want: either, Stranger: []Class{Refused | SignIn}, Closes: true},
