@@ -59,7 +59,7 @@ var blank = &http.Request{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
 
 // noteRequestKind is what can be told before there is an answer.
 func (x *exchange) noteRequestKind() {
-	if isGRPC(x.req.ContentType()) {
+	if x.streamsCall() {
 		x.kind.Store(kindGRPC)
 	}
 	x.streaming = x.req.Upgrade != "" || x.kind.Load() == kindGRPC || x.app.Streams.Declared(x.path)
@@ -97,7 +97,7 @@ func (x *exchange) outgoingHeader() (http.Header, error) {
 	if x.req.Upgrade != "" {
 		headers.SetUpgrade(out, x.req.Upgrade)
 	}
-	if isGRPC(x.req.ContentType()) {
+	if x.isCall() {
 		out.Set("Te", "trailers") // the call's status is in the trailer
 	}
 	x.credentials = out["Cookie"] != nil || out["Authorization"] != nil

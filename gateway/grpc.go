@@ -5,8 +5,11 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
+
+	"sallyport/gateway/upstream"
 )
 
 // Statuses of gRPC calls that the gateway ends itself (https://github.com/grpc/grpc/blob/master/doc/statuscodes.md).
@@ -25,6 +28,43 @@ const (
 func isGRPC(contentType string) bool {
 	rest, found := strings.CutPrefix(contentType, "application/grpc")
 	return found && (rest == "" || rest[0] == '+' || rest[0] == ';')
+}
+
+// callsGRPC reports whether the client makes a gRPC call: in HTTP/2, by POST, and ready for the trailer in which the
+// status is (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
+func (x *exchange) callsGRPC() bool {
+	kind, te := x.r.Header["Content-Type"], x.r.Header["Te"]
+	return x.r.ProtoMajor == 2 && x.req.Method == http.MethodPost && len(kind) == 1 && isGRPC(kind[0]) && !strings.Contains(kind[0], ";") &&
+		len(te) == 1 && te[0] == "trailers"
+}
+
+// isCall reports whether the request is a gRPC call to an app that may speak it: one said to speak HTTP/2, or one with
+// which TLS can agree on it.
+func (x *exchange) isCall() bool {
+	if !x.callsGRPC() {
+		return false
+	}
+	switch x.app.UpstreamProtocol {
+	case upstream.ProtocolHTTP1:
+		return false
+	case upstream.ProtocolH2, upstream.ProtocolH2C:
+		return true
+	}
+	return !slices.ContainsFunc(x.app.Upstreams, func(a upstream.Address) bool { return a.URL.Scheme != "https" })
+}
+
+// streamsCall reports whether the request is a gRPC call whose messages go through as they come. The client chooses the
+// content type, and streams are not inspected: so an app that inspects must be said to speak HTTP/2, and what any reader
+// of JSON would take is a body like others there.
+func (x *exchange) streamsCall() bool {
+	switch {
+	case !x.isCall():
+		return false
+	case x.app.inspector == nil:
+		return true
+	}
+	said := x.app.UpstreamProtocol == upstream.ProtocolH2 || x.app.UpstreamProtocol == upstream.ProtocolH2C
+	return said && !strings.HasSuffix(x.req.ContentType(), "+json")
 }
 
 // endGRPC ends a call that has begun with a status in place of the app's.

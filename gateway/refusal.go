@@ -108,7 +108,7 @@ func (x *exchange) answer(refusal *Refusal) {
 		page, framed = x.req.ReadsPages()
 	}
 	switch {
-	case x.req != nil && isGRPC(x.req.ContentType()) && x.r.ProtoMajor == 2:
+	case x.req != nil && x.callsGRPC():
 		x.grpcRefusal(refusal)
 	case refusal.SignIn && navigation && !framed:
 		x.startSignIn()

@@ -29,7 +29,8 @@ import (
 func grpcStand(t *testing.T, options ...grpc.ServerOption) (*harness.Stand, *grpcapp.App) {
 	t.Helper()
 	app := grpcapp.Start(t, options...)
-	s := harness.New(t, strings.ReplaceAll(harness.Apps, "ORIGIN", "http://"+app.Address), "")
+	apps := strings.ReplaceAll(harness.Apps, `["ORIGIN"]`, `["http://`+app.Address+`"]`+"\n    upstream_protocol: h2c")
+	s := harness.New(t, apps, "")
 	startLoud(t, s)
 	return s, app
 }
@@ -258,7 +259,7 @@ func TestGRPCRefusalsAreStatuses(t *testing.T) {
 func TestGRPCAppThatIsAway(t *testing.T) {
 	listener := refusingAddress(t)
 	s := harness.New(t, `
-  - { name: wiki, host: wiki.corp.test, upstreams: ["http://`+listener+`"], access: { groups: [staff] } }
+  - { name: wiki, host: wiki.corp.test, upstreams: ["http://`+listener+`"], upstream_protocol: h2c, access: { groups: [staff] } }
 `, "")
 	s.Start(t)
 	conn, cookie := dialGRPC(t, s, "wiki"), grpcSession(t, s, "wiki", "ada", "staff")

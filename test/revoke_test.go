@@ -54,7 +54,7 @@ func newOpenStand(t *testing.T) *openStand {
 	t.Cleanup(func() { server.CloseClientConnections(); server.Close() })
 	o.apps = `
   - { name: wiki, host: wiki.corp.test, upstreams: ["` + server.URL + `"], access: { groups: [GROUP] } }
-  - { name: payroll, host: payroll.corp.test, upstreams: ["http://` + o.calls.Address + `"], access: { groups: [GROUP] } }
+  - { name: payroll, host: payroll.corp.test, upstreams: ["http://` + o.calls.Address + `"], upstream_protocol: h2c, access: { groups: [GROUP] } }
 `
 	o.Stand = harness.New(t, strings.ReplaceAll(o.apps, "GROUP", "staff"), "")
 	startLoud(t, o.Stand)

@@ -38,8 +38,9 @@ type App struct {
 	// Upstreams are the app's own addresses, each http://, https:// or unix:, alone or as {url, weight, backup}. Several
 	// are balanced. Required.
 	Upstreams []upstream.Address `yaml:"upstreams" config:"required,single"`
-	// UpstreamProtocol is what is spoken with the app: "auto" is HTTP/1.1, and HTTP/2 for gRPC; "http1", "h2" (over TLS)
-	// and "h2c" (without) are spoken always, except that WebSockets are HTTP/1.1. Default "auto".
+	// UpstreamProtocol is what is spoken with the app: "auto" is HTTP/1.1, and HTTP/2 for gRPC with https:// upstreams,
+	// where the two agree on it; "http1", "h2" (over TLS) and "h2c" (without) are spoken always, except that WebSockets are
+	// HTTP/1.1. An app for gRPC without TLS needs "h2c". Default "auto".
 	UpstreamProtocol upstream.Protocol `yaml:"upstream_protocol" default:"auto" enum:"auto,http1,h2,h2c"`
 	// UpstreamTransport carries requests over HTTP/1.1: "lean" sends plain ones, without a large body, on the goroutine
 	// that has them and leaves the rest to "standard", which is Go's own transport. Default "lean".

@@ -127,6 +127,9 @@ func (a *attempt) failed(out *http.Request, err error) error {
 	if out.Context().Err() != nil {
 		err = context.Cause(out.Context())
 	}
+	if a.e.legs.disagreed(err) {
+		return err
+	}
 	if isStale(err) || a.e.legs.scheme == "http" && neverSent(err) && !neverConnected(err) {
 		return err // the app closed a connection for being unused, or the request cannot be sent to anybody
 	}

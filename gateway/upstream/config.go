@@ -221,7 +221,7 @@ type TLS struct {
 type Protocol string
 
 const (
-	// ProtocolAuto is HTTP/1.1, and HTTP/2 for gRPC.
+	// ProtocolAuto is HTTP/1.1, and HTTP/2 for gRPC where TLS agrees on it.
 	ProtocolAuto  Protocol = "auto"
 	ProtocolHTTP1 Protocol = "http1"
 	// ProtocolH2 is HTTP/2 over TLS.

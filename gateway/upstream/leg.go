@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -172,18 +173,28 @@ func (l *legs) isH2(req *http.Request) bool {
 	case ProtocolH2, ProtocolH2C:
 		return req.Header["Upgrade"] == nil
 	}
-	return isGRPC(req.Header["Content-Type"]) && req.Header["Upgrade"] == nil
+	// What a client says must not have HTTP/2 written to a server that has not said that it speaks it: it could take
+	// what is in the frames for requests. Over TLS it says so before anything is sent.
+	return l.scheme == "https" && isGRPC(req)
 }
 
-// isGRPC recognises gRPC by its content type, with or without a message format. gRPC-Web is another protocol, made for
+// isGRPC recognises a gRPC call by its method, its content type with or without a message format, and by the field that
+// all calls have (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md). gRPC-Web is another protocol, made for
 // HTTP/1.1.
-func isGRPC(contentType []string) bool {
-	if len(contentType) != 1 {
+func isGRPC(req *http.Request) bool {
+	contentType, te := req.Header["Content-Type"], req.Header["Te"]
+	if req.Method != http.MethodPost || len(contentType) != 1 || len(te) != 1 || te[0] != "trailers" || req.Header["Upgrade"] != nil {
 		return false
 	}
 	rest, found := strings.CutPrefix(contentType[0], "application/grpc")
-	return found && (rest == "" || rest[0] == '+' || rest[0] == ';')
+	return found && (rest == "" || rest[0] == '+')
 }
+
+// disagreed holds when the app did not agree to HTTP/2, for which only the client's request was a reason: clients must not
+// be able to have addresses taken out of service.
+func (l *legs) disagreed(err error) bool { return l.protocol == ProtocolAuto && errors.Is(err, errNoH2) }
+
+var errNoH2 = errors.New("no agreement with the app on h2 over TLS")
 
 func (l *legs) hold() { l.users.Add(1) }
 
@@ -225,7 +236,13 @@ func (d *dialer) secure(ctx context.Context, inner net.Conn, protocol string) (n
 	config.NextProtos = []string{protocol}
 	secured := tls.Client(inner, config)
 	err := secured.HandshakeContext(ctx)
-	if chosen := secured.ConnectionState().NegotiatedProtocol; err == nil && chosen != protocol && (chosen != "" || protocol == "h2") {
+	switch chosen := secured.ConnectionState().NegotiatedProtocol; {
+	case err != nil && protocol == "h2":
+		err = fmt.Errorf("%w: %w", errNoH2, err)
+	case err != nil || chosen == protocol:
+	case protocol == "h2":
+		err = errNoH2
+	case chosen != "":
 		err = fmt.Errorf("the app does not speak %s over TLS", protocol)
 	}
 	if err != nil {

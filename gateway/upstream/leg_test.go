@@ -175,9 +175,11 @@ func TestProtocols(t *testing.T) {
 	}{
 		{"auto is HTTP/1.1", plain, ProtocolAuto, "text/plain", "HTTP/1.1"},
 		{"auto is HTTP/1.1 over TLS", secure.URL, ProtocolAuto, "text/plain", "HTTP/1.1"},
-		{"auto is HTTP/2 for gRPC", plain, ProtocolAuto, "application/grpc", "HTTP/2.0"},
+		{"auto is HTTP/1.1 for gRPC without TLS", plain, ProtocolAuto, "application/grpc", "HTTP/1.1"},
 		{"auto is HTTP/2 for gRPC over TLS", secure.URL, ProtocolAuto, "application/grpc+proto", "HTTP/2.0"},
-		{"gRPC-Web is HTTP/1.1", plain, ProtocolAuto, "application/grpc-web+proto", "HTTP/1.1"},
+		{"gRPC with a parameter is HTTP/1.1", secure.URL, ProtocolAuto, "application/grpc;x", "HTTP/1.1"},
+		{"h2c for gRPC", plain, ProtocolH2C, "application/grpc", "HTTP/2.0"},
+		{"gRPC-Web is HTTP/1.1", secure.URL, ProtocolAuto, "application/grpc-web+proto", "HTTP/1.1"},
 		{"http1", plain, ProtocolHTTP1, "application/grpc", "HTTP/1.1"},
 		{"h2c", plain, ProtocolH2C, "text/plain", "HTTP/2.0"},
 		{"h2", secure.URL, ProtocolH2, "text/plain", "HTTP/2.0"},
@@ -189,6 +191,7 @@ func TestProtocols(t *testing.T) {
 			p := poolOf(t, cfg)
 			req := request(t.Context(), "POST", "message", false)
 			req.Header.Set("Content-Type", row.contentType)
+			req.Header.Set("Te", "trailers")
 			req.Trailer, req.ContentLength = http.Header{"X-Checksum": {"abc"}}, -1
 			res, err := p.RoundTrip(req)
 			if err != nil {
@@ -206,6 +209,29 @@ func TestProtocols(t *testing.T) {
 				t.Errorf("%s: in the end %+v", row.name, got)
 			}
 		})
+	}
+}
+
+// A client cannot have an address taken out of service by calls that no app there understands.
+func TestCallsToAppsWithoutHTTP2AreNobodysFault(t *testing.T) {
+	s := secured(t, false, fine)
+	cfg := config(t, s.URL)
+	cfg.TLS.CA = authority(t, s)
+	p := poolOf(t, cfg)
+	for range 20 {
+		req := request(t.Context(), "POST", "", false)
+		req.Header.Set("Content-Type", "application/grpc")
+		req.Header.Set("Te", "trailers")
+		if res, err := p.RoundTrip(req); err == nil {
+			t.Errorf("got %d over %s from an app that speaks HTTP/1.1 only", res.StatusCode, res.Proto)
+			res.Body.Close()
+		}
+	}
+	if got := p.Endpoints()[0]; got.Failures != 0 || got.Outstanding != 0 {
+		t.Errorf("in the end %+v", got)
+	}
+	if status, err := get(t.Context(), p, nil); status != http.StatusOK || err != nil {
+		t.Errorf("got %d, %v afterwards", status, err)
 	}
 }
 
