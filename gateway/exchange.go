@@ -45,6 +45,7 @@ type exchange struct {
 	recorded    audit.Effect  // of the one decision record; empty while there is none
 	refusal     *Refusal
 	entered     []personAccount // limit, oblige: what it counts for as under way
+	charges     []charge        // limit, oblige: what it was charged
 	isOwn       bool            // an endpoint of the gateway itself: no policy decision
 	served      bool            // forwarded to the app
 

@@ -138,16 +138,39 @@ func (x *exchange) asker() string {
 	return string(network[:])
 }
 
+// charge is what a request owes an account for, and could give back.
+type charge struct {
+	table   *limit.Table[personAccount]
+	account personAccount
+	rate    limit.Rate
+	until   time.Time
+}
+
 func (x *exchange) takePerson(account personAccount, rate limit.Rate) error {
+	if rate.Unlimited() {
+		return nil
+	}
 	table := x.server.accounts.people
 	if x.session == nil && account.person != "" {
 		table = x.server.accounts.visitors
 	}
-	wait := table.Take(account, rate, x.start)
+	until, wait := table.Charge(account, rate, x.start)
 	if wait == 0 {
+		x.charges = append(x.charges, charge{table, account, rate, until})
 		return nil
 	}
+	x.giveBack()
 	return x.tooOften(overLimit{limit: account.limit, rate: rate, wait: wait}, account.name)
+}
+
+// giveBack returns what the exchange was charged before a limit refused it: that is not to cost others of a group, or the
+// same person in what other limits allow.
+func (x *exchange) giveBack() {
+	now := x.server.now()
+	for _, c := range x.charges {
+		c.table.GiveBack(c.account, c.rate, c.until, now)
+	}
+	x.charges = nil
 }
 
 // enter counts the exchange as under way until it is finished.
@@ -159,6 +182,7 @@ func (x *exchange) enter(account personAccount, most int) error {
 		x.entered = append(x.entered, account)
 		return nil
 	}
+	x.giveBack()
 	over := &overLimit{limit: account.limit, wait: time.Second, most: most}
 	x.server.metrics.limited.WithLabelValues(string(over.limit)).Inc()
 	return &Refusal{Status: http.StatusTooManyRequests, Effect: audit.Reject, Reason: "too_many_at_once", over: over,
@@ -180,10 +204,12 @@ func (x *exchange) stranger() error { return x.takeStranger(strangersAsk) }
 func (x *exchange) takeStranger(what strangersDo) error {
 	now, rates := x.start, &x.snap.Limits
 	address := strangerAccount{what, networkOf(x.conn.address.Addr())}
-	if wait := x.server.accounts.strangers.Take(address, rates.Strangers, now); wait > 0 {
+	until, wait := x.server.accounts.strangers.Charge(address, rates.Strangers, now)
+	if wait > 0 {
 		return x.tooOften(overLimit{limit: limitStrangers, rate: rates.Strangers, wait: wait}, "")
 	}
 	if wait := x.server.accounts.total.Take(rates.StrangersTotal, now); wait > 0 {
+		x.server.accounts.strangers.GiveBack(address, rates.Strangers, until, x.server.now())
 		return x.tooOften(overLimit{limit: limitStrangersTotal, rate: rates.StrangersTotal, wait: wait}, "")
 	}
 	return nil

@@ -185,6 +185,81 @@ func TestPeopleHaveRates(t *testing.T) {
 	}
 }
 
+// What one limit refuses costs nothing of the others: not the rest of a group, and not the same person.
+func TestWhatALimitRefusesCostsNothing(t *testing.T) {
+	g1 := map[string]limit.Rate{"g1": never(10)}
+	for name, c := range map[string]struct {
+		of   limit.App
+		open bool // ada has a stream open
+		ada  int  // how many of her twelve requests get through
+		bob  int  // how many of his get through then, under the rate of the group that both are in
+	}{
+		"a later group":  {limit.App{Groups: map[string]limit.Rate{"g1": never(10), "g2": never(3)}}, false, 3, 7},
+		"the app":        {limit.App{Groups: g1, App: never(4)}, false, 4, 6},
+		"one at a time":  {limit.App{Groups: g1, Concurrency: limit.Concurrency{Person: 1}}, true, 0, 9},
+		"one in the app": {limit.App{Groups: g1, Concurrency: limit.Concurrency{App: 1}}, true, 0, 9},
+	} {
+		t.Run(name, func(t *testing.T) {
+			done := make(chan struct{})
+			b := newBed(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/open" {
+					w.WriteHeader(http.StatusOK)
+					w.(http.Flusher).Flush()
+					<-done
+				}
+			})
+			t.Cleanup(func() { close(done) })
+			b.sessions.put("ada", "staff", "g1", "g2")
+			b.sessions.put("bob", "staff", "g1")
+			b.within(t, limit.Config{}, c.of, "staff")
+			client := b.client(t, "http/1.1")
+			if c.open {
+				res, err := client.Do(b.request(t, "GET", "/open", "ada", nil))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer res.Body.Close()
+			}
+			served := func(handle string) (n int) {
+				for range 12 {
+					if status, _, _ := b.ask(t, client, wikiHost, "/", handle); status == http.StatusOK {
+						n++
+					}
+				}
+				return n
+			}
+			if n := served("ada"); n != c.ada {
+				t.Errorf("%d requests of ada got through, want %d", n, c.ada)
+			}
+			b.within(t, limit.Config{}, limit.App{Groups: g1}, "staff")
+			if n := served("bob"); n != c.bob {
+				t.Errorf("%d requests of bob got through, want %d", n, c.bob)
+			}
+		})
+	}
+}
+
+// What all strangers together may not ask costs an address nothing.
+func TestStrangersTotalCostsNoAddress(t *testing.T) {
+	b := newBed(t, func(http.ResponseWriter, *http.Request) {})
+	client := b.client(t, "http/1.1")
+	for _, row := range []struct {
+		total    limit.Rate
+		answered int
+	}{{never(2), 2}, {limit.Rate{}, 3}} {
+		b.within(t, limit.Config{Strangers: never(5), StrangersTotal: row.total}, limit.App{}, "staff")
+		answered := 0
+		for range 8 {
+			if status, _, _ := b.ask(t, client, wikiHost, "/", ""); status == http.StatusUnauthorized {
+				answered++
+			}
+		}
+		if answered != row.answered {
+			t.Errorf("total %v: %d were answered, want %d", row.total, answered, row.answered)
+		}
+	}
+}
+
 // A reload forgives nobody.
 func TestRatesOutliveAReload(t *testing.T) {
 	b := newBed(t, func(http.ResponseWriter, *http.Request) {})

@@ -46,16 +46,25 @@ func (r Rate) Refill() time.Duration { return time.Duration(r.burst * r.interval
 func (r Rate) interval() int64 { return (int64(r.per) + r.requests - 1) / r.requests }
 
 // take accepts a request of somebody who owes until a moment, or says how long to wait for that. Moments are nanoseconds
-// on one clock. Who owes more than a whole burst, because the clock was set back or another rate held before, is let off
-// the rest.
+// on one clock. Who owes more than a whole burst, because the clock was set back or another rate held before, is accepted
+// once and then owes a whole one. A refusal changes nothing.
 func (r Rate) take(owed, now int64) (owes int64, wait time.Duration) {
 	interval := r.interval()
 	most := now + r.burst*interval
-	owed = min(max(owed, now), most)
-	if over := owed + interval - most; over > 0 {
-		return owed, time.Duration(over)
+	if owed > most {
+		return most, 0
 	}
-	return owed + interval, 0
+	owes = max(owed, now) + interval
+	if owes > most {
+		return owed, time.Duration(owes - most)
+	}
+	return owes, 0
+}
+
+// giveBack undoes a take that left a debt until a moment, in so far as time has not paid it off since: nobody who asked
+// in between is let off what is theirs.
+func (r Rate) giveBack(owed, until, now int64) (owes int64) {
+	return owed - min(max(until-now, 0), r.interval())
 }
 
 // UnmarshalText accepts what String writes, with any white space between the words.

@@ -151,3 +151,127 @@ func TestClockThatIsSetMakesNobodyWaitLong(t *testing.T) {
 		}
 	})
 }
+
+// Whatever rates hold one after another: a refusal changes nothing, so that who comes back to the rate before it owes what
+// they owed; nobody waits for more than an interval, or is let off what another rate yields before a request is accepted;
+// and under each rate no more are accepted than a burst and what it yields.
+func TestRatesThatChangeForgiveNoDebt(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		if err := forgiven(Rate.take, reloads().Draw(t, "reloads")); err != nil {
+			t.Fatal(err)
+		}
+	})
+	for name, take := range map[string]func(Rate, int64, int64) (int64, time.Duration){
+		"a refusal cuts the debt": func(r Rate, owed, now int64) (int64, time.Duration) {
+			most := now + r.burst*r.interval()
+			owed = min(max(owed, now), most)
+			if over := owed + r.interval() - most; over > 0 {
+				return owed, time.Duration(over)
+			}
+			return owed + r.interval(), 0
+		},
+		"an old debt locks out": func(r Rate, owed, now int64) (int64, time.Duration) {
+			if most := now + r.burst*r.interval(); owed > most {
+				return owed, time.Duration(owed - most)
+			}
+			return r.take(owed, now)
+		},
+		"what is owed too much is forgotten": func(r Rate, owed, now int64) (int64, time.Duration) {
+			if owed > now+r.burst*r.interval() {
+				owed = now
+			}
+			return r.take(owed, now)
+		},
+	} {
+		caught := false
+		for seed := range 300 {
+			caught = caught || forgiven(take, reloads().Example(seed)) != nil
+		}
+		if !caught {
+			t.Errorf("the mutant %q was not noticed", name)
+		}
+	}
+}
+
+func reloads() *rapid.Generator[[]history] { return rapid.SliceOfN(histories(), 2, 6) }
+
+func forgiven(take func(Rate, int64, int64) (int64, time.Duration), reloads []history) error {
+	now, owed := int64(1e18), int64(0)
+	for _, h := range reloads {
+		since, accepted, whole := now, int64(0), h.rate.burst*h.rate.interval()
+		for _, pause := range h.pauses {
+			now += pause
+			owes, wait := take(h.rate, owed, now)
+			switch {
+			case wait > 0 && owes != owed:
+				return fmt.Errorf("a refusal changed what is owed from %d to %d", owed-now, owes-now)
+			case int64(wait) > h.rate.interval():
+				return fmt.Errorf("the wait is %v, an interval %v", wait, time.Duration(h.rate.interval()))
+			case wait == 0 && owed > now+whole && owes != now+whole:
+				return fmt.Errorf("of more than a burst %d of %d are owed after a request", owes-now, whole)
+			case wait == 0:
+				accepted++
+			}
+			owed = owes
+		}
+		if accepted*h.rate.interval() > whole+now-since {
+			return fmt.Errorf("%d were accepted in %v at %v", accepted, time.Duration(now-since), h.rate)
+		}
+	}
+	return nil
+}
+
+// What is given back is as if it had never been taken, and lets nobody have more than the rate.
+func TestGivenBackIsAsNeverTaken(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		if err := misgiven(Rate.giveBack, histories().Draw(t, "history"), rapid.Uint64().Draw(t, "which")); err != nil {
+			t.Fatal(err)
+		}
+	})
+	for name, giveBack := range map[string]func(Rate, int64, int64, int64) int64{
+		"nothing":         func(_ Rate, owed, _, _ int64) int64 { return owed },
+		"what is paid":    func(r Rate, owed, _, _ int64) int64 { return owed - r.interval() },
+		"what others owe": func(_ Rate, owed, until, now int64) int64 { return owed - max(until-now, 0) },
+	} {
+		caught := false
+		for seed := range 300 {
+			caught = caught || misgiven(giveBack, histories().Example(seed), uint64(seed)*0x9e3779b97f4a7c15) != nil
+		}
+		if !caught {
+			t.Errorf("the mutant that gives back %s was not noticed", name)
+		}
+	}
+}
+
+// misgiven compares an account of which some requests are given back, at once or after the next request, with one that
+// only the others were taken from.
+func misgiven(giveBack func(Rate, int64, int64, int64) int64, h history, which uint64) error {
+	now, owed, kept, late := h.start, int64(0), int64(0), int64(0) // late: until when what is not given back yet is owed
+	exact := true                                                  // time has paid off nothing that was to be given back
+	for i, pause := range h.pauses {
+		now += pause
+		exact = exact || owed <= now
+		owes, wait := h.rate.take(owed, now)
+		keeps, wants := h.rate.take(kept, now)
+		if wait < wants || exact && late == 0 && wait != wants {
+			return fmt.Errorf("request %d waits for %v, without what was given back %v", i, wait, wants)
+		}
+		owed = owes
+		if late > 0 {
+			exact = exact && late-now >= h.rate.interval()
+			owed, late = giveBack(h.rate, owed, late, now), 0
+		}
+		if wait > 0 {
+			continue
+		}
+		switch which >> (2 * (i % 32)) & 3 {
+		case 0:
+			owed = giveBack(h.rate, owed, owed, now)
+		case 1:
+			late = owed
+		default:
+			kept = keeps
+		}
+	}
+	return nil
+}

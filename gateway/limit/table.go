@@ -7,6 +7,7 @@ package limit
 
 import (
 	"hash/maphash"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,20 +50,45 @@ func NewTable[K comparable](now time.Time) *Table[K] {
 
 // Take accepts a request of a key, and returns 0, or says how long it would have to wait. What is refused costs nothing.
 func (t *Table[K]) Take(key K, rate Rate, now time.Time) (wait time.Duration) {
+	_, wait = t.Charge(key, rate, now)
+	return wait
+}
+
+// Charge is [Table.Take] of which something may be given back. It tells the moment until which the key owes.
+func (t *Table[K]) Charge(key K, rate Rate, now time.Time) (until time.Time, wait time.Duration) {
 	if rate.Unlimited() {
-		return 0
+		return now, 0
 	}
-	hash := max(maphash.Comparable(t.seed, key), 1)
-	s := &t.sets[hash>>(64-setBits)]
+	hash, s := t.find(key)
 	at := int64(now.Sub(t.since))
 	s.mu.Lock()
 	way, crowded := s.place(hash, at)
 	s.owed[way], wait = rate.take(s.owed[way], at)
+	owed := s.owed[way]
 	s.mu.Unlock()
 	if crowded {
 		t.crowded.Add(1)
 	}
-	return wait
+	return t.since.Add(time.Duration(owed)), wait
+}
+
+// GiveBack undoes a Charge that accepted and told a moment, for a request that was refused in another place. What time
+// has paid off by now is not given back.
+func (t *Table[K]) GiveBack(key K, rate Rate, until, now time.Time) {
+	if rate.Unlimited() {
+		return
+	}
+	hash, s := t.find(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if way := slices.Index(s.keys[:], hash); way >= 0 { // or else another key has taken over the debt
+		s.owed[way] = rate.giveBack(s.owed[way], int64(until.Sub(t.since)), int64(now.Sub(t.since)))
+	}
+}
+
+func (t *Table[K]) find(key K) (hash uint64, s *set) {
+	hash = max(maphash.Comparable(t.seed, key), 1)
+	return hash, &t.sets[hash>>(64-setBits)]
 }
 
 // place finds a key's account or makes it one, and reports whether it took over a debt.
@@ -90,7 +116,7 @@ type Bucket struct {
 }
 
 // bucketEpoch is what buckets count their nanoseconds from. It has no monotonic reading: where the wall clock is set back,
-// who owes is let off what is more than a burst.
+// who owes is let off what is more than a burst, as [Rate] has it.
 var bucketEpoch = time.Unix(0, 0)
 
 // Take is [Table.Take] for the one account.

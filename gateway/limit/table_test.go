@@ -55,11 +55,47 @@ func TestTableKeepsAccountsUnderAnotherRate(t *testing.T) {
 	for range 3 {
 		table.Take("ada", Rate{1, time.Hour, 3}, start)
 	}
-	if table.Take("ada", Rate{1, 2 * time.Hour, 1}, start) == 0 {
+	slower := Rate{1, 2 * time.Hour, 1}
+	if table.Take("ada", slower, start); table.Take("ada", slower, start) != 2*time.Hour { // one is let through, and then owes a burst
 		t.Error("a slower rate forgave what was owed")
 	}
-	if wait := table.Take("ada", Rate{10, time.Second, 1}, start); wait <= 0 || wait > 100*time.Millisecond {
-		t.Errorf("a faster rate makes the key wait for %v", wait)
+	faster := Rate{10, time.Second, 2}
+	for i := range 3 { // here, too
+		if wait := table.Take("ada", faster, start); (wait > 0) != (i > 0) || wait > 100*time.Millisecond {
+			t.Errorf("a faster rate makes the key wait for %v", wait)
+		}
+	}
+}
+
+// Where another rate holds, or the clock is set back, nobody who asks a bucket waits until an old debt is paid.
+func TestBucketIsNotLockedByOldDebts(t *testing.T) {
+	var bucket Bucket
+	for range 3 {
+		bucket.Take(Rate{1, time.Hour, 3}, start)
+	}
+	if bucket.Take(Rate{1, time.Hour, 3}, start.Add(-48*time.Hour)) != 0 || bucket.Take(Rate{10, time.Second, 1}, start.Add(-48*time.Hour)) != 0 {
+		t.Error("an old debt locks the bucket")
+	}
+	if wait := bucket.Take(Rate{10, time.Second, 1}, start.Add(-48*time.Hour)); wait != 100*time.Millisecond {
+		t.Errorf("the next one waits for %v, want an interval", wait)
+	}
+}
+
+// What is given back is there for others, and off gives nothing back.
+func TestTableGivesBack(t *testing.T) {
+	table, rate := NewTable[string](start), Rate{1, time.Hour, 1}
+	until, wait := table.Charge("ada", rate, start)
+	if wait != 0 || !until.Equal(start.Add(time.Hour)) || table.Take("ada", rate, start) == 0 {
+		t.Fatalf("charged until %v, wait %v", until, wait)
+	}
+	table.GiveBack("ada", Rate{}, until, start)
+	table.GiveBack("bob", rate, until, start)
+	if table.Take("ada", rate, start) == 0 {
+		t.Error("another's was given back")
+	}
+	table.GiveBack("ada", rate, until, start.Add(time.Minute))
+	if table.Take("ada", rate, start.Add(time.Minute)) != 0 {
+		t.Error("what was given back is not there")
 	}
 }
 
