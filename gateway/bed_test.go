@@ -44,7 +44,7 @@ type bed struct {
 }
 
 // connecting are the limits of tests whose story they are not.
-var connecting = listen.Connections{Total: 4096, Strangers: 4096, PerAddress: 4096, Handshakes: 64, Head: 10 * time.Second, Idle: 2 * time.Minute,
+var connecting = listen.Connections{Total: 4096, Strangers: 4096, PerAddress: 4096, KnownPerAddress: 4096, Handshakes: 64, Head: 10 * time.Second, Idle: 2 * time.Minute,
 	Ping: 30 * time.Second, Streams: 100, Resets: 10_000, Unasked: 2 << 20}
 
 const wikiHost = "wiki.corp.test"

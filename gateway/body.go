@@ -133,6 +133,9 @@ func (b *clientBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.got += int64(n)
 	b.x.read.Add(int64(n))
+	if n > 0 {
+		b.x.conn.guard.Delivered(n)
+	}
 	if err != nil && err != io.EOF {
 		b.failed.CompareAndSwap(nil, &err)
 	}
@@ -160,6 +163,9 @@ func (b *clientBody) extend() {
 	}
 	b.deadline = now.Add(patience)
 	if last, ok := lastByte(b.began, b.got, b.x.app.Timeouts); ok && last.Before(b.deadline) {
+		b.deadline = last
+	}
+	if last := b.began.Add(longestBody); b.x.awaited && last.Before(b.deadline) {
 		b.deadline = last
 	}
 	_ = http.NewResponseController(b.x.w).SetReadDeadline(b.deadline)

@@ -42,21 +42,23 @@ type connection struct {
 
 // guard holds a connection to its limits (listen.Conn). All of it may be called at once.
 type guard interface {
-	Asked()       // a request is being answered
-	Answered()    // and is no more
-	TakenBack()   // the client took it back
-	Identified()  // a session was found: strangers' limits are not for it any more
-	WasCut() bool // a limit closed it, and has been counted
+	Asked()          // a request is being answered
+	Answered()       // and is no more
+	Delivered(n int) // bytes of what the client sends reached whom they are for
+	TakenBack()      // the client took it back
+	Identified()     // a session was found: strangers' limits are not for it any more
+	WasCut() bool    // a limit closed it, and has been counted
 }
 
 // unguarded is a connection without limits, as tests have them.
 type unguarded struct{}
 
-func (unguarded) Asked()       {}
-func (unguarded) Answered()    {}
-func (unguarded) TakenBack()   {}
-func (unguarded) Identified()  {}
-func (unguarded) WasCut() bool { return false }
+func (unguarded) Asked()        {}
+func (unguarded) Answered()     {}
+func (unguarded) Delivered(int) {}
+func (unguarded) TakenBack()    {}
+func (unguarded) Identified()   {}
+func (unguarded) WasCut() bool  { return false }
 
 func guardOf(conn net.Conn) guard {
 	if secured, ok := conn.(*tls.Conn); ok {

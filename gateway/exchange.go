@@ -50,6 +50,7 @@ type exchange struct {
 	served      bool            // forwarded to the app
 
 	inCrowd        bool                          // join: until there is a verdict
+	awaited        bool                          // inspect: a stranger's body
 	auditFailed    bool                          // the decision could not be recorded: there is nothing more to write
 	streaming      bool                          // forward: neither body waits in the spool
 	credentials    bool                          // forward: the client sent the app a cookie or Authorization
@@ -89,6 +90,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	}
 	s.open.Add(1)
 	x.conn = s.connections.handled(r)
+	x.w.guard = x.conn.guard
 	x.setTransportSecurity()
 	return x
 }

@@ -20,6 +20,7 @@ import (
 
 	"sallyport/audit"
 	"sallyport/gateway/listen"
+	"sallyport/policy"
 )
 
 // guardedBed is a bed whose door has these limits.
@@ -147,6 +148,71 @@ func TestFloodsOfFrames(t *testing.T) {
 	b.served(t, b.client(t, "h2"))
 }
 
+// DOS-02: an open request is no shelter for such frames, whether it is one whose answer the client does not take or one whose
+// body does not come; people who are signed in, and bodies that do come, are not touched.
+func TestFloodsBesideOpenRequests(t *testing.T) {
+	limits := connecting
+	limits.Unasked = 256 << 10
+	b, _ := guardedBed(t, limits)
+	app := wiki(t, b.origin, "staff")
+	app.Access = policy.Access{{Public: true}}
+	b.server.Swap(snapshot(t, app))
+	flood := func(t *testing.T, open func(*http2.Framer) error, send func(f *http2.Framer, n uint32) error) (cut bool) {
+		conn, framer := b.framer(t)
+		go io.Copy(io.Discard, conn)
+		if err := open(framer); err != nil {
+			t.Fatal(err)
+		}
+		for n := range uint32(200_000) {
+			if err := send(framer, n); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatalf("the connection is open after %d", n)
+			} else if err != nil {
+				return true
+			}
+		}
+		return false
+	}
+	priority := func(f *http2.Framer, n uint32) error { return f.WritePriority(2*n+1, http2.PriorityParam{Weight: 1}) }
+	emptyData := func(f *http2.Framer, _ uint32) error { return f.WriteData(1, false, nil) }
+	untaken := func(f *http2.Framer) error {
+		if err := f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize}); err != nil {
+			return err
+		}
+		return f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: headBlock(), EndStream: true, EndHeaders: true})
+	}
+	unsent := func(fields ...string) func(f *http2.Framer) error {
+		return func(f *http2.Framer) error {
+			return f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: postBlock(fields...), EndHeaders: true})
+		}
+	}
+	if !flood(t, untaken, priority) {
+		t.Error("priorities beside an answer that is not taken: the connection took all of them")
+	}
+	if !flood(t, unsent(), emptyData) {
+		t.Error("a body of empty frames: the connection took all of them")
+	}
+	if flood(t, unsent("cookie", "__Host-sallyport=ada"), emptyData) {
+		t.Error("somebody who is signed in was cut")
+	}
+}
+
+// A stranger's upload of several times what may reach nobody arrives, over both protocols.
+func TestStrangersUpload(t *testing.T) {
+	b, guard := guardedBed(t, connecting)
+	app := wiki(t, b.origin, "staff")
+	app.Access, app.MaxBody = policy.Access{{Public: true}}, 64<<20
+	b.server.Swap(snapshot(t, app))
+	for _, protocol := range []string{"http/1.1", "h2"} {
+		body := io.LimitReader(zeros{}, 40<<20)
+		if status, _ := answerTo(t, b.client(t, protocol), b.request(t, "POST", "/", "", body)); status != http.StatusOK {
+			t.Errorf("%s: got %d", protocol, status)
+		}
+	}
+	if s := guard.Stats(); s.Cut != 0 {
+		t.Errorf("%d connections were cut", s.Cut)
+	}
+}
+
 // framer is an HTTP/2 connection by hand, which gives up after two minutes.
 func (b *bed) framer(t *testing.T) (*tls.Conn, *http2.Framer) {
 	t.Helper()
@@ -229,10 +295,14 @@ func TestOpenStreams(t *testing.T) {
 }
 
 // headBlock is a GET, with further fields.
-func headBlock(more ...string) []byte {
+func headBlock(more ...string) []byte { return block("GET", more...) }
+
+func postBlock(more ...string) []byte { return block("POST", more...) }
+
+func block(method string, more ...string) []byte {
 	var block bytes.Buffer
 	encoder := hpack.NewEncoder(&block)
-	for _, f := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", wikiHost}, {":path", "/"}} {
+	for _, f := range [][2]string{{":method", method}, {":scheme", "https"}, {":authority", wikiHost}, {":path", "/"}} {
 		encoder.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
 	}
 	for i := 0; i < len(more); i += 2 {

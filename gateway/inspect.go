@@ -52,10 +52,12 @@ func (x *exchange) bodyToInspect() error {
 	}
 	x.server.streams.add(x) // the end of the session, say, ends the wait
 	defer x.server.streams.remove(x)
-	if err := x.takeWhole(); err != nil {
-		return x.bodyRefusal(err)
-	}
-	return nil
+	return x.awaitBody(func() error {
+		if err := x.takeWhole(); err != nil {
+			return x.bodyRefusal(err)
+		}
+		return nil
+	})
 }
 
 // toInspect is the request as the app would get it, on its own: an inspection may outlive the exchange.

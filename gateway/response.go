@@ -14,6 +14,7 @@ type response struct {
 	bytesOut atomic.Int64
 	bytesIn  atomic.Int64 // after an upgrade; before, the request body counts itself
 	hijacked bool
+	guard    guard // of the connection; it has one where it can be hijacked
 }
 
 func (w *response) WriteHeader(status int) {
@@ -53,6 +54,9 @@ type countedConn struct {
 func (c *countedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.w.bytesIn.Add(int64(n))
+	if n > 0 {
+		c.w.guard.Delivered(n)
+	}
 	return n, err
 }
 

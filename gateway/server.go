@@ -88,6 +88,7 @@ type Server struct {
 	connections *connections
 	connecting  listen.Connections
 	crowd       crowd
+	awaited     *awaited
 	swapped     chan struct{}
 	answering   time.Duration
 	whys        whys
@@ -103,7 +104,7 @@ func New(opts Options, first *Snapshot) *Server {
 	s := &Server{
 		decisions: opts.Decisions, sessions: opts.Sessions, assertions: opts.Assertions, cache: opts.Cache, spool: opts.Spool, shield: opts.Shield, buffers: newBufferPool(), clientKeys: opts.ClientKeys, pages: opts.Pages,
 		metrics: newMetrics(opts.Metrics), log: opts.Log, now: opts.Now, streams: newStreams(),
-		swapped: make(chan struct{}, 1), answering: answering, whys: newWhys(), connecting: opts.Connecting, crowd: crowd{most: int64(opts.Connecting.Requests)},
+		swapped: make(chan struct{}, 1), answering: answering, whys: newWhys(), connecting: opts.Connecting, crowd: crowd{most: int64(opts.Connecting.Requests)}, awaited: newAwaited(opts.Connecting.Requests),
 	}
 	if s.shield == nil {
 		s.shield = shield.New(shield.Config{})

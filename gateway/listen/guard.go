@@ -12,40 +12,46 @@ import (
 
 // Why a Guard closes a connection.
 const (
-	ReasonFull      = "connections_full"    // all are of people who are signed in
+	ReasonFull      = "connections_full"    // all are of people who are signed in, and are being answered
 	ReasonStrangers = "strangers_full"      // a stranger's made room for a new one
 	ReasonAddress   = "address_full"        // the same, for a new one of its address
+	ReasonKnown     = "known_full"          // one of somebody who is signed in, on which nobody asks, made room
 	ReasonUnasked   = "unasked_bytes"       // it sent more than belongs to requests
 	ReasonResets    = "requests_taken_back" // a stranger's requests, again and again
 )
 
 // Guard keeps connections within their limits. Those of strangers make room for others; those on which a session was found
-// are only counted. What a connection does for a request of somebody known takes no lock.
+// only while nobody asks on them, and when there are too many from one address or in all. What a connection does for a
+// request of somebody known takes no lock.
 type Guard struct {
 	// Set once.
 	limits Connections
 	onCut  func(reason string, peer netip.Addr)
 	turns  *turns
 	now    func() time.Time
-	choose func(*queue, time.Time) *Conn // who makes room; tests try worse
+	choose func(*Guard, *queue, time.Time) *Conn // which stranger makes room; tests try worse
 
 	mu        sync.Mutex
 	open      int
 	strangers queue
 	addresses map[netip.Addr]*address
-	cut       int64 // so far
+	answered  ranking // addresses by their strangers' connections that are being answered
+	signedIn  ranking // addresses by their connections on which a session was found
+	cut       int64   // so far
 }
 
 // address is what is open from one address, and is forgotten with its last connection.
 type address struct {
 	strangers queue
-	known     int // connections on which a session was found
+	known     list.List // connections on which a session was found
+	answered  rank
+	signedIn  rank
 }
 
 // NewGuard makes a Guard. It tells onCut of each connection that it closes, from many goroutines: why (one of the Reason
 // constants), and the client's address.
 func NewGuard(limits Connections, onCut func(reason string, peer netip.Addr)) *Guard {
-	return &Guard{limits: limits, onCut: onCut, turns: newTurns(limits.Handshakes), now: time.Now, choose: (*queue).leastPromising,
+	return &Guard{limits: limits, onCut: onCut, turns: newTurns(limits.Handshakes), now: time.Now, choose: (*Guard).leastPromising,
 		addresses: map[netip.Addr]*address{}}
 }
 
@@ -107,13 +113,11 @@ func (g *Guard) enter(c *Conn) (victim *Conn, reason string) {
 	c.address = from
 	switch {
 	case from.strangers.len() >= g.limits.PerAddress:
-		victim, reason = g.choose(&from.strangers, c.since), ReasonAddress
+		victim, reason = g.choose(g, &from.strangers, c.since), ReasonAddress
 	case g.strangers.len() >= g.limits.Strangers:
-		victim, reason = g.choose(&g.strangers, c.since), ReasonStrangers
-	case g.open >= g.limits.Total && g.strangers.len() > 0:
-		victim, reason = g.choose(&g.strangers, c.since), ReasonStrangers
+		victim, reason = g.choose(g, &g.strangers, c.since), ReasonStrangers
 	case g.open >= g.limits.Total:
-		victim, reason = c, ReasonFull
+		victim, reason = g.forTotalLocked(c)
 	}
 	g.open++
 	c.placeLocked(silent)
@@ -121,6 +125,51 @@ func (g *Guard) enter(c *Conn) (victim *Conn, reason string) {
 		g.leaveLocked(victim)
 	}
 	return victim, reason
+}
+
+// forTotalLocked is who goes when there are as many connections as there may be. Newcomers, who may be about to show who
+// they are, stay before connections of the signed in on which nobody asks; those are opened again by the next request.
+func (g *Guard) forTotalLocked(c *Conn) (victim *Conn, reason string) {
+	stranger := g.choose(g, &g.strangers, c.since)
+	if stranger != nil && (stranger.at != silent || c.since.Sub(stranger.since) >= headStart) {
+		return stranger, ReasonStrangers
+	}
+	if known := g.idleKnownLocked(); known != nil {
+		return known, ReasonKnown
+	}
+	if stranger != nil {
+		return stranger, ReasonStrangers
+	}
+	return c, ReasonFull
+}
+
+// mostLooked bounds the search for one of the signed in who does not ask.
+const mostLooked = 4096
+
+// idleKnownLocked is the connection on which somebody signed in has asked for nothing for the longest, of the address that
+// has most of those that have one.
+func (g *Guard) idleKnownLocked() *Conn {
+	looked := 0
+	for a := range g.signedIn.fromMost() {
+		if c := a.idleKnown(); c != nil {
+			return c
+		}
+		if looked += a.known.Len(); looked >= mostLooked {
+			break
+		}
+	}
+	return nil
+}
+
+// idleKnown is the one on which nobody has asked for the longest, or nil when all are being answered.
+func (a *address) idleKnown() (longest *Conn) {
+	for e := a.known.Front(); e != nil; e = e.Next() {
+		c := e.Value.(*Conn)
+		if c.asking.Load() == 0 && (longest == nil || c.rested.Load() < longest.rested.Load()) {
+			longest = c
+		}
+	}
+	return longest
 }
 
 // leaveLocked counts a connection out. It may have left before.
@@ -131,11 +180,12 @@ func (g *Guard) leaveLocked(c *Conn) {
 	c.left = true
 	g.open--
 	if c.known.Load() {
-		c.address.known--
+		c.address.known.Remove(c.local)
+		g.signedIn.put(&c.address.signedIn, c.address, c.address.known.Len())
 	} else {
 		c.unplaceLocked()
 	}
-	if c.address.known == 0 && c.address.strangers.len() == 0 {
+	if c.address.known.Len() == 0 && c.address.strangers.len() == 0 {
 		delete(g.addresses, c.from)
 	}
 }
@@ -144,7 +194,7 @@ func (g *Guard) leaveLocked(c *Conn) {
 func (g *Guard) familiar(c *Conn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return c.address.known > 0
+	return c.address.known.Len() > 0
 }
 
 // keyOf is what counts as one address. An IPv6 client has a /64 at least (RFC 6177 §2).
@@ -181,17 +231,30 @@ func (q *queue) len() (n int) {
 // another, and a flood of connections that say nothing has passed it long since.
 const headStart = 2 * time.Second
 
-// leastPromising is the connection to close for another, or nil when there is none.
-func (q *queue) leastPromising(now time.Time) *Conn {
+// leastPromising is the connection to close for another, or nil when there is none. One that is being answered goes before
+// a newcomer: answers that nobody takes would hold their places for a minute and longer, and keep everybody else out.
+func (g *Guard) leastPromising(q *queue, now time.Time) *Conn {
 	if c := q.first(silent); c != nil && now.Sub(c.since) >= headStart {
 		return c
 	}
-	for _, at := range [...]place{idle, silent, busy} {
-		if c := q.first(at); c != nil {
-			return c
+	if c := q.first(idle); c != nil {
+		return c
+	}
+	if c := g.longestAnswered(q); c != nil {
+		return c
+	}
+	return q.first(silent)
+}
+
+// longestAnswered is the one that has been answered for the longest: among those of all strangers, of the address that has
+// most of them, so that whoever opens many takes from nobody who has few.
+func (g *Guard) longestAnswered(q *queue) *Conn {
+	if q == &g.strangers {
+		for a := range g.answered.fromMost() {
+			return a.strangers.first(busy)
 		}
 	}
-	return nil
+	return q.first(busy)
 }
 
 func (q *queue) first(at place) *Conn {
@@ -211,7 +274,9 @@ type Conn struct {
 
 	known    atomic.Bool
 	asking   atomic.Int64 // requests that are being answered
+	rested   atomic.Int64 // Unix nanoseconds of when somebody signed in was last answered
 	unasked  atomic.Int64 // bytes since the last of them
+	overhead overhead
 	taken    atomic.Int64 // requests that were taken back
 	computes atomic.Bool  // has a turn to compute its handshake
 	closing  sync.Once
@@ -220,13 +285,14 @@ type Conn struct {
 	// Guarded by guard.mu.
 	address *address
 	at      place
-	global  *list.Element // in guard.strangers
-	local   *list.Element // in address.strangers
+	global  *list.Element // in guard.strangers, of a stranger
+	local   *list.Element // in address.strangers or address.known
 	left    bool
 }
 
 // Asked notes that a request of the connection is being answered.
 func (c *Conn) Asked() {
+	c.Delivered(headBytes)
 	if c.asking.Add(1) == 1 {
 		c.move(busy)
 	}
@@ -235,6 +301,9 @@ func (c *Conn) Asked() {
 // Answered notes that one is no more. What is read from now on belongs to none, until the next.
 func (c *Conn) Answered() {
 	c.unasked.Store(0)
+	if c.known.Load() {
+		c.rested.Store(c.guard.now().UnixNano())
+	}
 	if c.asking.Add(-1) == 0 {
 		c.move(idle)
 	}
@@ -247,19 +316,43 @@ func (c *Conn) TakenBack() {
 	}
 }
 
-// Identified notes that a session was found: the connection is no stranger's any more, for good.
+// Delivered notes that so many bytes of what was read reached whom they are for, such as a request's body.
+func (c *Conn) Delivered(n int) {
+	if !c.known.Load() {
+		c.overhead.deliver(int64(n))
+	}
+}
+
+// Identified notes that a session was found: the connection is no stranger's any more, for good. Where an address has as
+// many as it may have, one of them on which nobody asks goes; while all are being answered, this one stays among strangers.
 func (c *Conn) Identified() {
 	if c.known.Load() { // as for most requests
 		return
 	}
-	c.guard.mu.Lock()
-	defer c.guard.mu.Unlock()
+	if victim := c.becomeKnown(); victim != nil {
+		victim.Cut(ReasonKnown)
+	}
+}
+
+func (c *Conn) becomeKnown() (victim *Conn) {
+	g := c.guard
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	if c.left || c.known.Load() {
-		return
+		return nil
+	}
+	if c.address.known.Len() >= g.limits.KnownPerAddress {
+		if victim = c.address.idleKnown(); victim == nil {
+			return nil
+		}
+		g.leaveLocked(victim)
 	}
 	c.unplaceLocked()
+	c.rested.Store(g.now().UnixNano())
 	c.known.Store(true)
-	c.address.known++
+	c.local = c.address.known.PushBack(c)
+	g.signedIn.put(&c.address.signedIn, c.address, c.address.known.Len())
+	return victim
 }
 
 // move puts a stranger's connection where it belongs by what it does.
@@ -280,11 +373,19 @@ func (c *Conn) placeLocked(at place) {
 	c.at = at
 	c.global = c.guard.strangers.lists[at].PushBack(c)
 	c.local = c.address.strangers.lists[at].PushBack(c)
+	c.rankLocked(at)
 }
 
 func (c *Conn) unplaceLocked() {
 	c.guard.strangers.lists[c.at].Remove(c.global)
 	c.address.strangers.lists[c.at].Remove(c.local)
+	c.rankLocked(c.at)
+}
+
+func (c *Conn) rankLocked(changed place) {
+	if changed == busy {
+		c.guard.answered.put(&c.address.answered, c.address, c.address.strangers.lists[busy].Len())
+	}
 }
 
 // errCut is what reading from a connection returns that was closed for what it sent.
@@ -293,11 +394,21 @@ var errCut = errors.New("the client sent more than belongs to requests")
 // Read counts what belongs to no request.
 func (c *Conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if n > 0 && c.asking.Load() == 0 && c.unasked.Add(int64(n)) > int64(c.guard.limits.Unasked) {
+	if n > 0 && c.tooMuch(int64(n)) {
 		c.Cut(ReasonUnasked)
 		return 0, errCut
 	}
 	return n, err
+}
+
+// tooMuch counts bytes that were read, and reports whether they are more than may belong to no request. While one is open
+// they may be its body: then what counts is what of them reaches nobody, and of strangers only.
+func (c *Conn) tooMuch(n int64) bool {
+	unasked := int64(c.guard.limits.Unasked)
+	if c.asking.Load() == 0 {
+		return c.unasked.Add(n) > unasked
+	}
+	return !c.known.Load() && c.overhead.read(n, c.guard.now()) > meanwhile*unasked
 }
 
 // Write ends the turn of a handshake: what it computed is in p.

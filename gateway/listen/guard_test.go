@@ -1,6 +1,7 @@
 package listen
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +17,7 @@ import (
 
 // roomy are limits that no test meets by accident.
 func roomy() Connections {
-	return Connections{Total: 100, Strangers: 50, PerAddress: 40, Handshakes: 4, Head: 10 * time.Second, Idle: time.Minute, Ping: time.Minute,
+	return Connections{Total: 100, Strangers: 50, PerAddress: 40, KnownPerAddress: 100, Handshakes: 4, Head: 10 * time.Second, Idle: time.Minute, Ping: time.Minute,
 		Streams: 100, Resets: 5, Unasked: leastUnasked, Requests: 10}
 }
 
@@ -64,7 +65,8 @@ var makingRoom = map[string]struct {
 	"the one that is idle for the longest":     {func(c []*Conn, _ func(*Conn)) { serveOnce(c...); serveOnce(c[0]) }, 1},
 	"an idle one before one that is answered":  {func(c []*Conn, _ func(*Conn)) { c[0].Asked(); serveOnce(c[1:]...) }, 1},
 	"one that is answered when there are none": {func(c []*Conn, _ func(*Conn)) { asked(c...) }, 0},
-	"a new one when there is none else":        {func(c []*Conn, _ func(*Conn)) { asked(c[1:]...) }, 0},
+	"one that is answered before new ones":     {func(c []*Conn, _ func(*Conn)) { asked(c[2], c[1]) }, 2},
+	"a new one when there is none else":        {func([]*Conn, func(*Conn)) {}, 0},
 }
 
 // whoGoes plays a case of makingRoom against a guard, made worse if need be.
@@ -89,7 +91,8 @@ func whoGoes(t *testing.T, name string, known func(*Conn), worsen func(*Guard)) 
 }
 
 // Who goes for a new connection: those that never asked before those that are idle, each in the order in which they came to
-// it, before those that are being answered; new ones have a head start; somebody who is signed in never goes.
+// it, before those that are being answered; new ones have a head start before all of these; somebody who is signed in never
+// goes.
 func TestWhoMakesRoom(t *testing.T) {
 	for name, c := range makingRoom {
 		t.Run(name, func(t *testing.T) {
@@ -104,7 +107,7 @@ func TestWhoMakesRoom(t *testing.T) {
 func TestWorseGuardsAreFound(t *testing.T) {
 	inOrder := func(order ...place) func(*Guard) {
 		return func(g *Guard) {
-			g.choose = func(q *queue, _ time.Time) *Conn {
+			g.choose = func(_ *Guard, q *queue, _ time.Time) *Conn {
 				for _, at := range order {
 					if c := q.first(at); c != nil {
 						return c
@@ -121,9 +124,17 @@ func TestWorseGuardsAreFound(t *testing.T) {
 		"without a head start":           {(*Conn).Identified, inOrder(silent, idle, busy)},
 		"idle ones always first":         {(*Conn).Identified, inOrder(idle, silent, busy)},
 		"answered ones before idle ones": {(*Conn).Identified, inOrder(silent, busy, idle)},
+		"new ones before answered ones": {(*Conn).Identified, func(g *Guard) {
+			g.choose = func(g *Guard, q *queue, now time.Time) *Conn {
+				if c := q.first(silent); c != nil && (now.Sub(c.since) >= headStart || q.first(idle) == nil) {
+					return c
+				}
+				return g.leastPromising(q, now)
+			}
+		}},
 		"the newest first": {(*Conn).Identified, func(g *Guard) {
-			g.choose = func(q *queue, now time.Time) *Conn {
-				if c := q.leastPromising(now); c != nil {
+			g.choose = func(g *Guard, q *queue, now time.Time) *Conn {
+				if c := g.leastPromising(q, now); c != nil {
 					return q.lists[c.at].Back().Value.(*Conn)
 				}
 				return nil
@@ -187,7 +198,7 @@ func crowdOneAddress(t *testing.T, y *yard) (wrong []string) {
 	return wrong
 }
 
-// When all are of people who are signed in, the new one has no room; when one is not, it has its.
+// When all are of people who are signed in and are being answered, the new one has no room; when one is not, it has its.
 func TestTotalNeverTakesFromTheSignedIn(t *testing.T) {
 	limits := roomy()
 	limits.Total = 3
@@ -197,12 +208,15 @@ func TestTotalNeverTakesFromTheSignedIn(t *testing.T) {
 		people = append(people, y.come(t, "192.0.2.1"))
 	}
 	for _, c := range people[:2] {
+		c.Asked()
 		c.Identified()
 	}
 	if y.come(t, "192.0.2.2") == nil || !people[2].WasCut() {
 		t.Error("a stranger made no room")
 	}
-	y.come(t, "192.0.2.3").Identified()
+	third := y.come(t, "192.0.2.3")
+	third.Asked()
+	third.Identified()
 	if y.come(t, "192.0.2.4") != nil {
 		t.Error("there was room for a fourth")
 	}
@@ -212,6 +226,142 @@ func TestTotalNeverTakesFromTheSignedIn(t *testing.T) {
 	if want := []string{ReasonStrangers, ReasonStrangers, ReasonFull}; !slices.Equal(y.cuts, want) {
 		t.Errorf("cut for %q, want %q", y.cuts, want)
 	}
+}
+
+// DOS-16: strangers' places are full of answers that nobody takes, and new connections come all the time. Each address that
+// holds many loses some; who comes is not closed before it has had the time to say who it is.
+func TestNewcomersGoBeforeAnswersThatNobodyTakes(t *testing.T) {
+	if wrong := takeAllPlaces(t, func(*Guard) {}); wrong != "" {
+		t.Error(wrong)
+	}
+	for name, worse := range map[string]func(*Guard, *queue, time.Time) *Conn{
+		"new ones before answered ones": func(_ *Guard, q *queue, _ time.Time) *Conn {
+			return cmp.Or(q.first(idle), q.first(silent), q.first(busy))
+		},
+		"the longest of all addresses": func(_ *Guard, q *queue, _ time.Time) *Conn { return cmp.Or(q.first(busy), q.first(silent)) },
+	} {
+		if takeAllPlaces(t, func(g *Guard) { g.choose = worse }) == "" {
+			t.Errorf("not found: %s", name)
+		}
+	}
+}
+
+// takeAllPlaces tells what is wrong when four addresses have sixteen connections each that are being answered, one has a
+// single one for longer than these, and people come from others.
+func takeAllPlaces(t *testing.T, worsen func(*Guard)) (wrong string) {
+	synctest.Test(t, func(t *testing.T) {
+		limits := roomy()
+		limits.Strangers, limits.PerAddress = 65, 16
+		y := newYard(limits)
+		worsen(y.Guard)
+		reader := y.come(t, "203.0.113.1")
+		reader.Asked()
+		for n := range 64 {
+			y.come(t, fmt.Sprintf("192.0.2.%d", n%4)).Asked()
+		}
+		var people []*Conn
+		for n := range 20 {
+			people = append(people, y.come(t, fmt.Sprintf("198.51.100.%d", n)))
+			y.come(t, "192.0.2.200")
+		}
+		for n, c := range people {
+			c.Asked()
+			c.Identified()
+			if c.WasCut() {
+				wrong = fmt.Sprintf("person %d of %d was closed", n, len(people))
+			}
+		}
+		if reader.WasCut() {
+			wrong = "the only one of its address was closed"
+		}
+		for from, a := range y.addresses {
+			if n := a.strangers.lists[busy].Len(); n < 6 && from != reader.from && from != netip.MustParseAddr("192.0.2.200") && a.known.Len() == 0 {
+				wrong = fmt.Sprintf("%d are left of %v, which has lost more than others", n, from)
+			}
+		}
+	})
+	return wrong
+}
+
+// One address of the signed in has so many connections; it takes from itself what nobody asks on. One for which there is
+// nothing to take stays among strangers and is served, and other addresses have nothing to do with it.
+func TestConnectionsOfTheSignedInFromOneAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limits := roomy()
+		limits.KnownPerAddress = 3
+		y := newYard(limits)
+		signIn := func(from string) *Conn {
+			time.Sleep(time.Second)
+			c := y.come(t, from)
+			c.Asked()
+			c.Identified()
+			return c
+		}
+		other := signIn("192.0.2.2")
+		other.Answered()
+		var c []*Conn
+		for range 3 {
+			c = append(c, signIn("192.0.2.1"))
+		}
+		if beyond := signIn("192.0.2.1"); beyond.WasCut() || beyond.known.Load() || y.Stats() != (Guarded{Strangers: 1, Known: 4}) {
+			t.Errorf("with all being answered: %+v, one more is open %t and counts as known %t", y.Stats(), !beyond.WasCut(), beyond.known.Load())
+		}
+		c[2].Answered()
+		time.Sleep(time.Second)
+		c[0].Answered()
+		if next := signIn("192.0.2.1"); !next.known.Load() || !c[2].WasCut() || c[0].WasCut() || c[1].WasCut() || other.WasCut() {
+			t.Errorf("cut: %v %v %v of the address, %v of another, want the one that has been idle for the longest", c[0].WasCut(), c[1].WasCut(), c[2].WasCut(), other.WasCut())
+		}
+		if !slices.Equal(y.cuts, []string{ReasonKnown}) {
+			t.Errorf("cut for %q", y.cuts)
+		}
+	})
+}
+
+// One person takes all connections that there may be: who comes is let in for those on which that person does not ask.
+func TestTotalOfOnePerson(t *testing.T) {
+	if wrong := takeTotal(t, roomy().KnownPerAddress, (*Conn).Answered); wrong != "" {
+		t.Error(wrong)
+	}
+	if takeTotal(t, roomy().KnownPerAddress, func(*Conn) {}) == "" {
+		t.Error("nobody gives way, which is not found")
+	}
+	if wrong := takeTotal(t, 20, func(*Conn) {}); wrong != "" {
+		t.Errorf("with a bound for an address: %s", wrong)
+	}
+}
+
+// takeTotal tells what is wrong when one address has taken all connections, after of each was answered what rest says.
+func takeTotal(t *testing.T, ofAddress int, rest func(*Conn)) (wrong string) {
+	synctest.Test(t, func(t *testing.T) {
+		limits := roomy()
+		limits.Total, limits.Strangers, limits.PerAddress, limits.KnownPerAddress = 40, 10, 10, ofAddress
+		y := newYard(limits)
+		bob := y.come(t, "192.0.2.2")
+		bob.Asked()
+		bob.Identified()
+		bob.Answered()
+		for range 39 {
+			time.Sleep(time.Second)
+			c := y.come(t, "192.0.2.1")
+			c.Asked()
+			c.Identified()
+			rest(c)
+		}
+		for n := range 5 {
+			c := y.come(t, "198.51.100.1")
+			if c == nil {
+				wrong = fmt.Sprintf("the new one %d has no room", n)
+				return
+			}
+			c.Asked()
+			c.Identified()
+		}
+		if bob.WasCut() {
+			wrong = "one of an address that has few gave way"
+		}
+	})
+	return wrong
 }
 
 // What is open is counted exactly, whatever happens at once, and nothing is left of it.
@@ -265,16 +415,45 @@ func TestBytesBetweenRequests(t *testing.T) {
 			t.Fatalf("up to the bound: %v", err)
 		}
 		c.Asked()
-		for range 3 {
+		for range 3 * meanwhile {
 			if err := pass(leastUnasked); err != nil {
 				t.Fatalf("a body: %v", err)
 			}
+			c.Delivered(leastUnasked * 9 / 10) // the rest is frames
 		}
 		c.Answered()
 	}
 	pass(leastUnasked)
 	if err := pass(1); !errors.Is(err, errCut) || !c.WasCut() {
 		t.Errorf("beyond the bound: %v", err)
+	}
+}
+
+// DOS-02: what reaches nobody has a bound while a request is open too, in each minute; for those who are signed in it has none.
+func TestBytesBesideRequests(t *testing.T) {
+	for _, known := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			y := newYard(roomy())
+			c := y.come(t, "192.0.2.1")
+			c.Asked()
+			if known {
+				c.Identified()
+			}
+			for minute := range 3 {
+				for range meanwhile {
+					if c.tooMuch(leastUnasked) {
+						t.Fatalf("signed in %v, minute %d: cut within the bound", known, minute)
+					}
+				}
+				time.Sleep(time.Minute)
+			}
+			for range meanwhile {
+				c.tooMuch(leastUnasked)
+			}
+			if got := c.tooMuch(1); got == known {
+				t.Errorf("signed in %v: cut beyond the bound: %v", known, got)
+			}
+		})
 	}
 }
 
@@ -412,6 +591,7 @@ func TestConnectionSettings(t *testing.T) {
 	for name, change := range map[string]func(*Connections){
 		"more strangers than connections":   func(c *Connections) { c.Strangers = c.Total + 1 },
 		"more of an address than of all":    func(c *Connections) { c.PerAddress = c.Strangers + 1 },
+		"nobody signed in":                  func(c *Connections) { c.KnownPerAddress = 0 },
 		"no handshakes":                     func(c *Connections) { c.Handshakes = 0 },
 		"a head that arrives at once":       func(c *Connections) { c.Head = time.Millisecond },
 		"a head that arrives next week":     func(c *Connections) { c.Head = 7 * 24 * time.Hour },
