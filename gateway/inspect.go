@@ -26,7 +26,8 @@ func (x *exchange) inspect() error {
 		return err
 	}
 	began := time.Now()
-	found, err := x.server.shield.Inspect(x.app.inspector, x.client(), x.toInspect)
+	client := shield.Client{Name: x.client(), Stranger: x.session == nil}
+	found, err := x.server.shield.Inspect(x.app.inspector, client, x.toInspect)
 	if err != nil {
 		return x.bodyRefusal(err)
 	}

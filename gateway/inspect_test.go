@@ -290,8 +290,10 @@ func TestCredentialsAreNotInspected(t *testing.T) {
 func TestTimeoutsAreJudged(t *testing.T) {
 	for mode, want := range map[shield.Mode]int{shield.Block: 403, shield.Detect: 200} {
 		b := guarded(t, mode, func(http.ResponseWriter, *http.Request) {})
-		b.server.shield = shield.New(shield.Config{Timeout: 1}) // a nanosecond
+		b.server.shield = shield.New(shield.Config{Timeout: time.Millisecond, Concurrency: 2, PerClient: 1})
+		release := occupy(b.server.shield, "bob", "eve")
 		status, _ := b.get(t, "/")
+		release()
 		record := b.log.one(t, audit.TypeDecision)
 		if found := record.Document.(*policy.Input).Context.Shield; status != want || found == nil || !found.Timeout || found.Body != "none" {
 			t.Errorf("%s: got %d, findings %+v", mode, status, found)
@@ -300,6 +302,28 @@ func TestTimeoutsAreJudged(t *testing.T) {
 			t.Errorf("decision %s", record.Decision)
 		}
 	}
+}
+
+// occupy holds one place each for people, until it is released.
+func occupy(s *shield.Shield, people ...string) (release func()) {
+	held, done := make(chan struct{}), make(chan struct{})
+	var holders sync.WaitGroup
+	for _, name := range people {
+		holders.Go(func() {
+			for entered := false; !entered; { // there may be no time to enter
+				s.Inspect(nil, shield.Client{Name: name}, func() (*shield.Request, error) {
+					entered = true
+					held <- struct{}{}
+					<-done
+					return nil, io.EOF
+				})
+			}
+		})
+	}
+	for range people {
+		<-held
+	}
+	return func() { close(done); holders.Wait() }
 }
 
 // A reload keeps compiled rules that did not change, shares them between apps, and is refused as a whole where they do not

@@ -18,13 +18,14 @@ type Config struct {
 	// its turn. Afterwards the policy is told so: in apps that block, the request is refused. Default 500ms.
 	Timeout time.Duration `yaml:"timeout" default:"500ms"`
 	// Concurrency is how many requests are inspected at a time: each keeps a processor busy. 0 is as many as there are
-	// processors, and at least 2. Default 0.
+	// processors, and at least 3. Those of strangers may be half of them at most, and fewer where one person could have
+	// all that they leave: people who are signed in wait for no stranger. Default 0.
 	Concurrency int `yaml:"concurrency" default:"0"`
 	// PerClient is how many of them may be of one person, or of one address where nobody is signed in. 0 is half of
 	// concurrency, so that one client can never have all. Default 0.
 	PerClient int `yaml:"per_client" default:"0"`
-	// Waiting is how many requests may wait for their turn; one client's may be a quarter of them. What finds no room is
-	// not inspected, which the policy is told like a timeout. Default 1024.
+	// Waiting is how many requests may wait for their turn; one client's may be a quarter of them, and those of strangers
+	// half. What finds no room is not inspected, which the policy is told like a timeout. Default 1024.
 	Waiting int `yaml:"waiting" default:"1024"`
 }
 
@@ -49,7 +50,7 @@ func (c Config) orDefaults() Config {
 		c.Timeout = 500 * time.Millisecond
 	}
 	if c.Concurrency == 0 {
-		c.Concurrency = max(2, runtime.GOMAXPROCS(0))
+		c.Concurrency = max(3, runtime.GOMAXPROCS(0))
 	}
 	if c.PerClient == 0 {
 		c.PerClient = c.Concurrency / 2
@@ -59,6 +60,15 @@ func (c Config) orDefaults() Config {
 	}
 	return c
 }
+
+// strangers is how many of the places strangers may have, all of them together: half, but no more than leave one to
+// others when one person has their share, and one.
+func (c Config) strangers() int {
+	return max(1, min(c.Concurrency/2, c.Concurrency-c.PerClient-1))
+}
+
+// perStranger is how many of those one stranger may have: half, too.
+func (c Config) perStranger() int { return max(1, c.strangers()/2) }
 
 // Rules is an app's `shield`: how its requests are inspected.
 type Rules struct {

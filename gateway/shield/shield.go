@@ -2,8 +2,8 @@
 // follows from them is for the policy to say.
 //
 // An [Inspector] is a compiled rule set. It takes about 1 ms for an ordinary request and can take seconds for one that is
-// made for that, and nothing can interrupt it. [Shield] therefore bounds how many are inspected at a time, in all and for
-// one client, and how long anybody waits for it.
+// made for that, and nothing can interrupt it. [Shield] therefore bounds how many are inspected at a time, in all, for
+// strangers together and for one client, and how long anybody waits for it.
 //
 // The package writes nothing anywhere and logs nothing of what it saw.
 package shield
@@ -19,17 +19,34 @@ import (
 type Shield struct {
 	mu      sync.Mutex
 	set     Config
-	running int
-	waiting int
-	clients map[string]*client // those who have an inspection running or waiting
+	running counts
+	waiting counts
+	clients map[Client]*client // those who have an inspection running or waiting
 	turns   []*client          // those who wait, in the order of their turns
 	stats   Stats              // without running and waiting
 }
 
-// client is one person, or one address.
+// Client is whose inspections share places: one person, or one address where nobody is signed in.
+type Client struct {
+	Name     string
+	Stranger bool // nobody is signed in
+}
+
+// client is what a client has under way.
 type client struct {
-	running int
-	waiting []*turn
+	stranger bool
+	running  int
+	waiting  []*turn
+}
+
+// counts are of all clients, and of the strangers among them.
+type counts struct{ all, strangers int }
+
+func (n *counts) add(c *client, by int) {
+	n.all += by
+	if c.stranger {
+		n.strangers += by
+	}
 }
 
 // turn is one request's place in the queue.
@@ -40,7 +57,7 @@ type turn struct {
 
 // New makes a Shield. What is zero in the settings is their default.
 func New(cfg Config) *Shield {
-	return &Shield{set: cfg.orDefaults(), clients: map[string]*client{}}
+	return &Shield{set: cfg.orDefaults(), clients: map[Client]*client{}}
 }
 
 // Configure changes the bounds. What runs and waits goes on.
@@ -65,18 +82,18 @@ func (s *Shield) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.stats
-	st.Running, st.Waiting = s.running, s.waiting
+	st.Running, st.Waiting = s.running.all, s.waiting.all
 	return st
 }
 
 // Inspect has a request of a client looked at, when it is the client's turn. Load gives the request, in this goroutine,
 // once it is: so much that waits holds no bodies. It returns when the findings are there or the time is over, with
 // Timeout set; an inspection that goes on keeps its place until it ends.
-func (s *Shield) Inspect(i *Inspector, client string, load func() (*Request, error)) (Findings, error) {
+func (s *Shield) Inspect(i *Inspector, client Client, load func() (*Request, error)) (Findings, error) {
 	return s.run(client, load, i.Inspect)
 }
 
-func (s *Shield) run(who string, load func() (*Request, error), inspect func(*Request) Findings) (Findings, error) {
+func (s *Shield) run(who Client, load func() (*Request, error), inspect func(*Request) Findings) (Findings, error) {
 	deadline := time.NewTimer(s.timeout())
 	defer deadline.Stop()
 	if !s.enter(who, deadline.C) {
@@ -148,7 +165,7 @@ func (s *Shield) abandon(j *job) bool {
 }
 
 // leave gives a client's place back.
-func (s *Shield) leave(who string, j *job) {
+func (s *Shield) leave(who Client, j *job) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if j != nil {
@@ -160,7 +177,7 @@ func (s *Shield) leave(who string, j *job) {
 }
 
 // enter takes a place for a client, and waits for it until the time is over.
-func (s *Shield) enter(who string, over <-chan time.Time) bool {
+func (s *Shield) enter(who Client, over <-chan time.Time) bool {
 	t, entered := s.queue(who)
 	if t == nil {
 		return entered
@@ -181,20 +198,20 @@ func (s *Shield) enter(who string, over <-chan time.Time) bool {
 }
 
 // queue takes a free place, or a turn in the queue where there is room.
-func (s *Shield) queue(who string) (t *turn, entered bool) {
+func (s *Shield) queue(who Client) (t *turn, entered bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.clients[who]
 	if c == nil {
-		c = &client{}
+		c = &client{stranger: who.Stranger}
 		s.clients[who] = c
 	}
 	switch {
-	case s.running < s.set.Concurrency && c.running < s.set.PerClient && len(c.waiting) == 0:
-		s.running++
+	case len(c.waiting) == 0 && s.placeLocked(c):
+		s.running.add(c, 1)
 		c.running++
 		return nil, true
-	case s.waiting >= s.set.Waiting, len(c.waiting) >= s.set.Waiting/4:
+	case !s.roomLocked(c):
 		s.forgetLocked(who)
 		return nil, false
 	}
@@ -202,23 +219,41 @@ func (s *Shield) queue(who string) (t *turn, entered bool) {
 	if c.waiting = append(c.waiting, t); len(c.waiting) == 1 {
 		s.turns = append(s.turns, c)
 	}
-	s.waiting++
+	s.waiting.add(c, 1)
 	s.stats.Waited++
 	return t, false
 }
 
-func (s *Shield) leaveLocked(who string) {
-	s.running--
-	s.clients[who].running--
+// placeLocked reports whether one more inspection of a client may run.
+func (s *Shield) placeLocked(c *client) bool {
+	if c.stranger && (s.running.strangers >= s.set.strangers() || c.running >= s.set.perStranger()) {
+		return false
+	}
+	return s.running.all < s.set.Concurrency && c.running < s.set.PerClient
+}
+
+// roomLocked reports whether one more request of a client may wait. Strangers fill no more than half of the room, so that
+// there is some for people.
+func (s *Shield) roomLocked(c *client) bool {
+	if c.stranger && s.waiting.strangers >= s.set.Waiting/2 {
+		return false
+	}
+	return s.waiting.all < s.set.Waiting && len(c.waiting) < s.set.Waiting/4
+}
+
+func (s *Shield) leaveLocked(who Client) {
+	c := s.clients[who]
+	s.running.add(c, -1)
+	c.running--
 	s.forgetLocked(who)
 	s.grantLocked()
 }
 
 // withdrawLocked takes a turn out of the queue that came too late.
-func (s *Shield) withdrawLocked(who string, t *turn) {
+func (s *Shield) withdrawLocked(who Client, t *turn) {
 	c := s.clients[who]
 	c.waiting = slices.DeleteFunc(c.waiting, func(other *turn) bool { return other == t })
-	s.waiting--
+	s.waiting.add(c, -1)
 	if len(c.waiting) == 0 {
 		s.turns = slices.DeleteFunc(s.turns, func(other *client) bool { return other == c })
 	}
@@ -226,7 +261,7 @@ func (s *Shield) withdrawLocked(who string, t *turn) {
 }
 
 // forgetLocked drops a client of whom nothing is left.
-func (s *Shield) forgetLocked(who string) {
+func (s *Shield) forgetLocked(who Client) {
 	if c := s.clients[who]; c.running == 0 && len(c.waiting) == 0 {
 		delete(s.clients, who)
 	}
@@ -234,8 +269,8 @@ func (s *Shield) forgetLocked(who string) {
 
 // grantLocked gives free places to those who wait, one each in turn; who has their share of places is passed over.
 func (s *Shield) grantLocked() {
-	for s.running < s.set.Concurrency {
-		next := slices.IndexFunc(s.turns, func(c *client) bool { return c.running < s.set.PerClient })
+	for s.running.all < s.set.Concurrency {
+		next := slices.IndexFunc(s.turns, s.placeLocked)
 		if next < 0 {
 			return
 		}
@@ -246,8 +281,8 @@ func (s *Shield) grantLocked() {
 		if len(c.waiting) > 0 {
 			s.turns = append(s.turns, c)
 		}
-		s.waiting--
-		s.running++
+		s.waiting.add(c, -1)
+		s.running.add(c, 1)
 		c.running++
 		t.granted = true
 		close(t.ready)

@@ -28,12 +28,12 @@ func TestOneClientCannotStarveOthers(t *testing.T) {
 			var clients sync.WaitGroup
 			var timeouts, others atomic.Int64
 			for range 30 {
-				clients.Go(func() { s.run("mallory", load, func(*Request) Findings { <-endless; return Findings{} }) })
+				clients.Go(func() { s.run(Client{Name: "mallory"}, load, func(*Request) Findings { <-endless; return Findings{} }) })
 			}
 			synctest.Wait()
 			for n := range 100 {
 				clients.Go(func() {
-					found, err := s.run(fmt.Sprint("person ", n%10), load, func(*Request) Findings { time.Sleep(time.Millisecond); return Findings{} })
+					found, err := s.run(Client{Name: fmt.Sprint("person ", n%10)}, load, func(*Request) Findings { time.Sleep(time.Millisecond); return Findings{} })
 					if others.Add(1); found.Timeout || err != nil {
 						timeouts.Add(1)
 					}
@@ -59,6 +59,66 @@ func TestOneClientCannotStarveOthers(t *testing.T) {
 	}
 }
 
+// Strangers whose inspections never end, however many they are, keep no place and no room from people, not even where one
+// person has all that a person may.
+func TestStrangersTakeNothingFromPeople(t *testing.T) {
+	for concurrency := 2; concurrency <= 9; concurrency++ {
+		for _, insider := range []bool{false, true} {
+			if insider && concurrency == 2 {
+				continue // one place for strangers, and one for people
+			}
+			if lost := lostToStrangers(t, concurrency, insider, true); lost > 0 {
+				t.Errorf("%d places, an insider %v: %d of 100 requests of people were not inspected", concurrency, insider, lost)
+			}
+			if lostToStrangers(t, concurrency, insider, false) == 0 {
+				t.Errorf("%d places, an insider %v: the mutant to which strangers are people was not noticed", concurrency, insider)
+			}
+		}
+	}
+}
+
+// lostToStrangers is how many of a hundred requests of people are not inspected while strangers ask for as much as they can.
+func lostToStrangers(t *testing.T, concurrency int, insider, known bool) (lost int) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Config{Timeout: time.Second, Concurrency: concurrency, Waiting: 64})
+		endless := make(chan struct{})
+		var all sync.WaitGroup
+		ask := func(who Client, inspect func(*Request) Findings) (found Findings) {
+			found, err := s.run(who, load, inspect)
+			if err != nil {
+				t.Error(err)
+			}
+			return found
+		}
+		for n := range 100 {
+			all.Go(func() {
+				ask(Client{fmt.Sprint("address ", n), known}, func(*Request) Findings { <-endless; return Findings{} })
+			})
+		}
+		if synctest.Wait(); insider {
+			for range 30 {
+				all.Go(func() { ask(Client{Name: "mallory"}, func(*Request) Findings { <-endless; return Findings{} }) })
+			}
+			synctest.Wait()
+		}
+		if st := s.Stats(); known && (st.Running == 0 || st.Running >= concurrency) {
+			t.Errorf("%d of %d places are taken, want some and not all", st.Running, concurrency)
+		}
+		for n := range 100 {
+			if found := ask(Client{Name: fmt.Sprint("person ", n)}, func(*Request) Findings { return Findings{} }); found.Timeout {
+				lost++
+			}
+		}
+		close(endless)
+		all.Wait()
+		synctest.Wait()
+		if s.running != (counts{}) || s.waiting != (counts{}) || len(s.clients) != 0 || len(s.turns) != 0 {
+			t.Errorf("%+v running, %+v waiting, %d clients and %d turns are left", s.running, s.waiting, len(s.clients), len(s.turns))
+		}
+	})
+	return lost
+}
+
 // Places go round among those who wait, however many requests one of them has.
 func TestTurnsGoRound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -68,7 +128,7 @@ func TestTurnsGoRound(t *testing.T) {
 		var all sync.WaitGroup
 		ask := func(who string) {
 			all.Go(func() {
-				s.run(who, load, func(*Request) Findings {
+				s.run(Client{Name: who}, load, func(*Request) Findings {
 					mu.Lock()
 					order = append(order, who)
 					mu.Unlock()
@@ -103,7 +163,7 @@ func TestWaitingRoomIsBounded(t *testing.T) {
 		var refused atomic.Int64
 		ask := func(who string) {
 			all.Go(func() {
-				if found, _ := s.run(who, load, func(*Request) Findings { <-endless; return Findings{} }); found.Timeout {
+				if found, _ := s.run(Client{Name: who}, load, func(*Request) Findings { <-endless; return Findings{} }); found.Timeout {
 					refused.Add(1)
 				}
 			})
@@ -139,7 +199,7 @@ func TestWaitingCounts(t *testing.T) {
 		began := time.Now()
 		for range 3 {
 			all.Go(func() {
-				if found, _ := s.run("ada", load, slow); !found.Timeout || time.Since(began) != time.Second {
+				if found, _ := s.run(Client{Name: "ada"}, load, slow); !found.Timeout || time.Since(began) != time.Second {
 					t.Errorf("%+v after %v, want a timeout after 1s", found, time.Since(began))
 				}
 			})
@@ -159,11 +219,11 @@ func TestWaitingCounts(t *testing.T) {
 // An inspection that panics is like one that takes too long, and a request that cannot be loaded leaves its place.
 func TestFailuresLeaveTheirPlace(t *testing.T) {
 	s := New(Config{})
-	if found, err := s.run("ada", load, func(*Request) Findings { panic("bug") }); !found.Timeout || err != nil {
+	if found, err := s.run(Client{Name: "ada"}, load, func(*Request) Findings { panic("bug") }); !found.Timeout || err != nil {
 		t.Errorf("a panic: %+v, %v", found, err)
 	}
 	gone := errors.New("gone")
-	if _, err := s.run("ada", func() (*Request, error) { return nil, gone }, nil); !errors.Is(err, gone) {
+	if _, err := s.run(Client{Name: "ada"}, func() (*Request, error) { return nil, gone }, nil); !errors.Is(err, gone) {
 		t.Errorf("got %v", err)
 	}
 	if st := s.Stats(); st.Running != 0 || st.Panics != 1 || len(s.clients) != 0 {
@@ -186,7 +246,7 @@ func TestInspectionsAtOnceAreIndependent(t *testing.T) {
 					path, want = "/x", true
 				}
 				q := ordinary("GET", path+"?text=1%27%20OR%20%271%27=%271%27%20--%20", "", "")
-				found, err := s.Inspect(i, fmt.Sprint(n), func() (*Request, error) { return q, nil })
+				found, err := s.Inspect(i, Client{Name: fmt.Sprint(n)}, func() (*Request, error) { return q, nil })
 				if err != nil || found.Timeout || (found.Score >= 5) != want {
 					t.Errorf("%s: %+v, %v", path, found, err)
 				}
@@ -210,13 +270,13 @@ func TestWorstBodiesStarveNobody(t *testing.T) {
 				case <-stop:
 					return
 				default:
-					s.Inspect(i, "mallory", worst)
+					s.Inspect(i, Client{Name: "mallory"}, worst)
 				}
 			}
 		})
 	}
 	for n := range 20 {
-		found, err := s.Inspect(i, "ada", func() (*Request, error) { return ordinary("GET", "/page", "", ""), nil })
+		found, err := s.Inspect(i, Client{Name: "ada"}, func() (*Request, error) { return ordinary("GET", "/page", "", ""), nil })
 		if err != nil || found.Timeout || found.Score != 0 {
 			t.Errorf("request %d: %+v, %v", n, found, err)
 		}
