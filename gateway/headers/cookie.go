@@ -10,8 +10,8 @@ import (
 // Cookies says how the cookies that an app sets are hardened. All become Secure.
 type Cookies struct {
 	// Script are the names of cookies that the app's own scripts read, which therefore do not become HttpOnly; one that ends
-	// in * stands for all that begin so. Those that carry CSRF tokens to scripts by convention (XSRF-TOKEN, csrftoken, _xsrf
-	// and their like) need no mention. Default: none.
+	// in * stands for all that begin so. Those that carry CSRF tokens to scripts, with csrf or xsrf in their names in any case,
+	// need no mention. Default: none.
 	Script []string `yaml:"script" config:"single"`
 	// SameSite is what cookies are at least: "lax" and "strict" keep them from other sites' pages, "none" leaves that to the
 	// app. Default "lax".
@@ -39,12 +39,6 @@ func (c *Cookies) rules(origin string) cookieRules {
 	at, _ := parsePlace(origin)
 	sameSite := slices.Index(sameSites, cmp.Or(c.SameSite, "lax"))
 	return cookieRules{host: at.host, script: c.Script, sameSite: sameSite, keepDomain: c.Domain == "keep"}
-}
-
-// csrfCookies are names that frameworks give to cookies whose scripts send them back as a header: Angular, Laravel, Spring,
-// Django, Tornado.
-var csrfCookies = map[string]bool{
-	"xsrf-token": true, "x-xsrf-token": true, "_xsrf": true, "csrftoken": true, "csrf-token": true, "x-csrf-token": true, "csrf_token": true, "_csrf": true,
 }
 
 const (
@@ -153,13 +147,17 @@ func (c *cookieRules) without(rest string, found attributes) string {
 	return out.String()
 }
 
+// isForScripts holds for what is declared, and for CSRF tokens, which scripts send back as a header: XSRF-TOKEN of Angular and
+// Laravel, csrftoken of Django, _xsrf of Tornado, CSRF-Token-AB12C of Syncthing, csrf_access_token of Flask. A script that
+// reads one can do no more than it could without.
 func (c *cookieRules) isForScripts(name string) bool {
 	for _, listed := range c.script {
 		if start, is := strings.CutSuffix(listed, "*"); name == listed || is && strings.HasPrefix(name, start) {
 			return true
 		}
 	}
-	return csrfCookies[strings.ToLower(name)]
+	name = strings.ToLower(name)
+	return strings.Contains(name, "csrf") || strings.Contains(name, "xsrf")
 }
 
 // MentionsCookie reports whether [CookiePrefix] occurs anywhere in s, in any case.

@@ -46,6 +46,30 @@ var hostileAddresses = map[string]string{
 	" http://10.0.0.5:8080/a":    "https://wiki.corp.example:8443/a",
 	`/\10.0.0.5:8080/a`:          "https://wiki.corp.example:8443/a",
 	"HTTP://10.0.0.5:8080/%zz":   "https://wiki.corp.example:8443/%zz",
+	// in other spellings
+	"https://10.0.0.5:8080/i":           "https://wiki.corp.example:8443/i", // as an app says that believes our X-Forwarded-Proto
+	"ws://10.0.0.5:8080/i":              "https://wiki.corp.example:8443/i",
+	"WSS://10.0.0.5:8080/i":             "https://wiki.corp.example:8443/i",
+	"http://10.0.0.5:08080/i":           "https://wiki.corp.example:8443/i",
+	"http://10.0.0.5.:8080/i":           "https://wiki.corp.example:8443/i",
+	"http://10.5:8080/i":                "https://wiki.corp.example:8443/i",
+	"http://10.0.5:8080/i":              "https://wiki.corp.example:8443/i",
+	"http://0xa.5:8080/i":               "https://wiki.corp.example:8443/i",
+	"http://0XA.0x0.0.0x05:8080/i":      "https://wiki.corp.example:8443/i",
+	"http://167772165:8080/i":           "https://wiki.corp.example:8443/i",
+	"http://0x0a000005:8080/i":          "https://wiki.corp.example:8443/i",
+	"http://012.0.0.05:8080/i":          "https://wiki.corp.example:8443/i",
+	"http://[::ffff:10.0.0.5]:8080/i":   "https://wiki.corp.example:8443/i",
+	"http://[::FFFF:a00:5]:8080/i":      "https://wiki.corp.example:8443/i",
+	"http://10.0.0.%35:8080/i":          "https://wiki.corp.example:8443/i",
+	"http://１０.0.0.５:8080/i":            "https://wiki.corp.example:8443/i",
+	"http://10。0｡0．5:8080/i":            "https://wiki.corp.example:8443/i",
+	"http://%EF%BC%91%EF%BC%90.5:8080/": "https://wiki.corp.example:8443/",
+	"http://%77iki-int/x":               "https://wiki.corp.example:8443/x",
+	"http://wiki-int%2e/x":              "https://wiki.corp.example:8443/x",
+	"http://0xa.6/x":                    "https://wiki.corp.example:8443/x",
+	"http://wiki.internal/a":            "https://wiki.corp.example:8443/a",
+	"https://git.internal:03000/x":      "https://git.corp.example/x",
 	// other apps'
 	"http://git.internal:3000/x":        "https://git.corp.example/x",
 	"http://tools.internal/grafana/d/1": "https://tools.corp.example/grafana/d/1",
@@ -55,6 +79,12 @@ var hostileAddresses = map[string]string{
 	// nobody's
 	"https://wiki.corp.example:8443/a":      "https://wiki.corp.example:8443/a",
 	"http://10.0.0.5/a":                     "http://10.0.0.5/a",
+	"http://10.0.0.50:8080/a":               "http://10.0.0.50:8080/a",
+	"http://10.0.0.5.6:8080/a":              "http://10.0.0.5.6:8080/a",
+	"http://256.0.0.5:8080/a":               "http://256.0.0.5:8080/a",
+	"http://4462739461:8080/a":              "http://4462739461:8080/a", // over 32 bits
+	"http://09.0.0.5:8080/a":                "http://09.0.0.5:8080/a",
+	"http://[::10.0.0.5]:8080/a":            "http://[::10.0.0.5]:8080/a",
 	"http://10.0.0.5:8080@evil.example/":    "http://10.0.0.5:8080@evil.example/",
 	"http://10.0.0.5:8080.evil.example/":    "http://10.0.0.5:8080.evil.example/",
 	"http://169.254.169.254/latest":         "http://169.254.169.254/latest", // SSRF-01: passed on, never followed
@@ -98,7 +128,15 @@ func TestLinksAndRefreshesOfEveryForm(t *testing.T) {
 		{"Refresh", "3; https://evil.example/", "3; https://evil.example/"},
 		{"Link", "<" + in + `>; rel=next; title="<b>", <https://cdn.example/>; rel=preload`, "<" + out + `>; rel=next; title="<b>", <https://cdn.example/>; rel=preload`},
 		{"Link", `</x>; anchor="` + in + `"`, `</x>; anchor="` + out + `"`},
-		{"Link", "<" + in, "<" + in}, // no Link at all
+		{"Link", "<" + in, "<" + out}, // no Link at all
+		{"Link", `</x>; title="\"", <` + in + `>; rel=preload`, `</x>; title="\"", <` + out + `>; rel=preload`},
+		{"Link", `</x>; title="\\", <` + in + `>; rel=preload`, `</x>; title="\\", <` + out + `>; rel=preload`},
+		{"Link", `</x>; title="a \"b\" c"; rel=next`, `</x>; title="a \"b\" c"; rel=next`},
+		{"Link", `</x>; anchor=` + in, `</x>; anchor=` + out},
+		{"Link", `</x>; anchor = ` + in + `;rel=next`, `</x>; anchor =` + out + `;rel=next`},
+		{"Link", `</x>; anchor="http:\/\/10.0.0.5:8080/x"`, `</x>; anchor="` + out + `"`},
+		{"Link", `</x>; anchor= "` + in + `"; rel="a=b", <` + in + `>`, `</x>; anchor= "` + out + `"; rel="a=b", <` + out + `>`},
+		{"Link", `</x?a=b>; rel=preload; as=font`, `</x?a=b>; rel=preload; as=font`},
 	} {
 		h := http.Header{c.name: {c.sent}}
 		clean(t, h, 200)

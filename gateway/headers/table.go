@@ -37,6 +37,7 @@ var fromClient = index([]rule{
 
 	// who is asking, in the words of other gateways, single sign-on modules and clouds
 	{"Auth-User", identity},
+	{"Authenticated-User", identity},
 	{"Cas-User", identity},
 	{"Cf-Access-", identity},
 	{"Cf-Client-", identity},  // Cloudflare's mTLS
@@ -72,7 +73,10 @@ var fromClient = index([]rule{
 	{"X-Auth-Given-Name", identity},
 	{"X-Auth-Group", identity},
 	{"X-Auth-Groups", identity},
+	{"X-Auth-Id", identity},
+	{"X-Auth-Jwt", identity},
 	{"X-Auth-Name", identity},
+	{"X-Auth-Principal", identity},
 	{"X-Auth-Request-", identity}, // oauth2-proxy
 	{"X-Auth-Role", identity},
 	{"X-Auth-Roles", identity},
@@ -113,14 +117,19 @@ var fromClient = index([]rule{
 	{"X-Groups", identity},
 	{"X-Id-Token", identity}, // APISIX
 	{"X-Istio-", identity},
+	{"X-Jwt", identity},
 	{"X-Jwt-Assertion", identity},
 	{"X-Kong-", identity},
+	{"X-Krb-User", identity},
+	{"X-Ldap-User", identity},
 	{"X-Ms-Client-Principal", identity}, // Azure App Service
 	{"X-Ms-Client-Principal-", identity},
 	{"X-Ms-Token-", identity},
 	{"X-Mtls-", identity},
+	{"X-Ntlm-User", identity},
 	{"X-Oidc-", identity},
 	{"X-Pomerium-", identity},
+	{"X-Principal", identity},
 	{"X-Proxy-", identity},  // X-Proxy-User, -Roles: OpenSearch
 	{"X-Remote-", identity}, // Kubernetes' request header authentication, and X-Remote-Ip, -Addr
 	{"X-Role", identity},
@@ -147,6 +156,7 @@ var fromClient = index([]rule{
 	{"X-Username", identity},
 	{"X-Vouch-", identity},
 	{"X-Webauth-", identity}, // Grafana, Gitea
+	{"X-Webobjects-Remote-", identity},
 
 	// where it came from
 	{"Akamai-", forwarding},
@@ -173,8 +183,11 @@ var fromClient = index([]rule{
 	{"X-Arr-", forwarding},        // IIS application request routing
 	{"X-Azure-", forwarding},      // Azure Front Door: X-Azure-Fdid is believed to prove the way
 	{"X-Cdn-Src-Ip", forwarding},
+	{"X-Bluecoat-Via", forwarding},
 	{"X-Client-Ip", forwarding},
+	{"X-Clientip", forwarding},
 	{"X-Cluster-Client-", forwarding},
+	{"X-Coming-From", forwarding},
 	{"X-Envoy-", forwarding},
 	{"X-Fd-", forwarding}, // Azure Front Door
 	{"X-Forward-", forwarding},
@@ -182,6 +195,7 @@ var fromClient = index([]rule{
 	{"X-Forwarded-", forwarding},
 	{"X-Forwarder-", forwarding},
 	{"X-Https", forwarding},
+	{"X-Ip", forwarding},
 	{"X-Ms-Forwarded-", forwarding},
 	{"X-Netlify-", forwarding},
 	{"X-Nf-", forwarding},       // Netlify
@@ -196,15 +210,18 @@ var fromClient = index([]rule{
 	{"X-Vercel-", forwarding},
 
 	// what was meant
+	{"Base-Path", rewriting},
 	{"Base-Url", rewriting},
 	{"Disguised-Host", rewriting}, // Azure App Service
 	{"Http-", rewriting},
 	{"L5d-", rewriting}, // Linkerd: L5d-Dst-Override
 	{"Request-Uri", rewriting},
-	{"Surrogate-", rewriting}, // Surrogate-Capability makes apps write ESI for whoever says that it reads it
+	{"Script-Name", rewriting}, // CGI's and WSGI's
+	{"Surrogate-", rewriting},  // Surrogate-Capability makes apps write ESI for whoever says that it reads it
 	{"Was-Default-Hostname", rewriting},
 	{"X-Accel-", rewriting}, // X-Accel-Mapping: with Rack's Sendfile, files of the client's choice
 	{"X-Backend-", rewriting},
+	{"X-Base-Path", rewriting},
 	{"X-Host", rewriting},
 	{"X-Host-", rewriting},
 	{"X-Http-Action", rewriting},
@@ -212,6 +229,7 @@ var fromClient = index([]rule{
 	{"X-Http-Host-Override", rewriting},
 	{"X-Http-Method", rewriting},
 	{"X-Http-Method-", rewriting},
+	{"X-Http-Path-Override", rewriting},
 	{"X-Http-Verb", rewriting},
 	{"X-Invoke-", rewriting}, // Next.js
 	{"X-Matched-Path", rewriting},
@@ -223,8 +241,10 @@ var fromClient = index([]rule{
 	{"X-Nextjs-Rewritten-", rewriting},
 	{"X-Now-", rewriting},
 	{"X-Override-", rewriting},
+	{"X-Path", rewriting},
 	{"X-Prerender-Revalidate", rewriting}, // Next.js
 	{"X-Replaced-Path", rewriting},        // Traefik
+	{"X-Request-Path", rewriting},
 	{"X-Request-Uri", rewriting},
 	{"X-Rewrite-", rewriting}, // IIS, Zend, Symfony
 	{"X-Scheme", rewriting},
@@ -255,6 +275,7 @@ var fromClient = index([]rule{
 // fromApp is what an app may not say to a browser.
 var fromApp = index([]rule{
 	{"Sallyport-", credential},
+	{"Set-Cookie2", credential}, // RFC 2965: a cookie that nobody looks into
 	{"X-Sallyport-", identity},
 
 	{"Connection", hop},
