@@ -3,11 +3,10 @@ package shield
 import (
 	"bytes"
 	"encoding/json"
-	"encoding/xml"
 	"errors"
 	"io"
 	"mime"
-	"mime/multipart"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,24 +51,45 @@ func read(limit *Rules, contentType, encoding string, data []byte, whole bool) *
 	if whole {
 		c.seen = Whole
 	}
-	media, params, err := mime.ParseMediaType(contentType)
-	if err != nil {
-		media, _, _ = strings.Cut(contentType, ";")
-		media = strings.ToLower(strings.TrimSpace(media))
+	media, params, err := mediaType(contentType)
+	if err != nil || !plainCharset(params["charset"]) {
+		c.malformed(data)
 	}
 	switch {
 	case media == "application/x-www-form-urlencoded":
 		c.form(data, whole)
 	case media == "multipart/form-data":
-		c.multipart(data, params["boundary"], whole)
-	case media == "application/json" || strings.HasSuffix(media, "+json"):
+		c.multipart(contentType, data, whole)
+	case media == "application/json" || media == "text/json" || strings.HasSuffix(media, "+json"):
 		c.json(data, whole)
 	case media == "text/xml" || media == "application/xml" || strings.HasSuffix(media, "+xml"):
 		c.xml(data, whole)
 	default:
-		c.other(data, whole)
+		c.other(media, data, whole)
 	}
 	return c
+}
+
+// mediaType reads a Content-Type as well as it can. None is no error.
+func mediaType(contentType string) (media string, params map[string]string, err error) {
+	if contentType == "" {
+		return "", nil, nil
+	}
+	if media, params, err = mime.ParseMediaType(contentType); err != nil {
+		media, _, _ = strings.Cut(contentType, ";")
+		media = strings.ToLower(strings.TrimSpace(media))
+	}
+	return media, params, err
+}
+
+// plainCharset reports whether ASCII is itself in a charset, for every reader. In others, such as UTF-7 or IBM037, the
+// rules would not see what the app does.
+func plainCharset(name string) bool {
+	switch strings.ToLower(name) {
+	case "", "utf-8", "utf8", "us-ascii", "iso-8859-1":
+		return true
+	}
+	return false
 }
 
 // find notes a finding of our own, once.
@@ -88,8 +108,10 @@ func (c *content) cut(whole bool) {
 
 // malformed notes a body that is not what it says, and shows it to the rules as text: an app may take it all the same.
 func (c *content) malformed(data []byte) {
-	c.find(FindingMalformed)
-	c.add("body", string(data))
+	if !slices.Contains(c.findings, FindingMalformed) {
+		c.find(FindingMalformed)
+		c.add("body", string(data))
+	}
 }
 
 // add takes one argument, or says that there are too many.
@@ -103,16 +125,34 @@ func (c *content) add(name, value string) bool {
 	return true
 }
 
-// form reads application/x-www-form-urlencoded as leniently as apps do.
+// form reads application/x-www-form-urlencoded as leniently as apps do. Browsers escape a semicolon; where there is one,
+// some begin another field after it. Escapes of the form %u0027 are nobody's standard and some servers' habit.
 func (c *content) form(data []byte, whole bool) {
 	c.processor, c.raw = "URLENCODED", string(data)
 	c.cut(whole)
+	if unicodeEscape.Match(data) {
+		c.find(FindingMalformed)
+	}
 	for pair := range strings.SplitSeq(c.raw, "&") {
-		name, value, _ := strings.Cut(pair, "=")
-		if pair != "" && !c.add(unescape(name), unescape(value)) {
+		if !c.pair(pair) {
 			return
 		}
+		if !strings.Contains(pair, ";") {
+			continue
+		}
+		for piece := range strings.SplitSeq(pair, ";") {
+			if strings.Contains(piece, "=") && !c.pair(piece) {
+				return
+			}
+		}
 	}
+}
+
+var unicodeEscape = regexp.MustCompile("%[uU][0-9A-Fa-f]{4}")
+
+func (c *content) pair(pair string) bool {
+	name, value, _ := strings.Cut(pair, "=")
+	return pair == "" || c.add(unescape(name), unescape(value))
 }
 
 // unescape decodes what is an escape and leaves what is none.
@@ -140,81 +180,27 @@ func isHex(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
 }
 
-// multipart reads fields, and of files their names. A body that is cut is no finding: uploads are long.
-func (c *content) multipart(data []byte, boundary string, whole bool) {
-	c.processor = "MULTIPART"
-	if boundary == "" {
-		c.malformed(data)
-		return
-	}
-	in := multipart.NewReader(bytes.NewReader(data), boundary)
-	for n := 0; ; n++ {
-		part, err := in.NextPart()
-		if err == io.EOF {
-			return
-		}
-		if err == nil && n == c.limit.Parts {
-			c.find(FindingParts)
-			c.seen = Part
-			return
-		}
-		if err == nil {
-			err = c.part(part)
-		}
-		if err != nil {
-			if whole || !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-				c.malformed(data)
-			}
-			return
-		}
-	}
-}
-
-// part reads one part. What a browser would not send, two servers may read in two ways.
-func (c *content) part(p *multipart.Part) error {
-	field := p.FormName()
-	for name, values := range p.Header {
-		for _, value := range values {
-			c.parts = append(c.parts, argument{field, name + ": " + value})
-		}
-		if len(values) > 1 {
-			c.find(FindingMalformed)
-		}
-	}
-	disposition := strings.ToLower(p.Header.Get("Content-Disposition"))
-	_, params, err := mime.ParseMediaType(disposition)
-	if err != nil || strings.Count(disposition, "filename") > 1 || strings.Contains(disposition, "filename*") {
-		c.find(FindingMalformed)
-	}
-	if name := params["filename"]; name != "" || p.FileName() != "" || strings.Contains(disposition, "filename") {
-		c.files = append(c.files, argument{field, name})
-		_, err := io.Copy(io.Discard, p)
-		return err
-	}
-	value, err := io.ReadAll(p)
-	if !c.add(field, string(value)) {
-		return nil
-	}
-	return err
-}
-
 // json reads one or more JSON values. Each string, number and literal is an argument whose name is the way to it, such as
 // json.page.tags for each of the tags.
 func (c *content) json(data []byte, whole bool) {
 	c.processor = "JSON"
 	c.cut(whole)
+	if _, err := c.jsonValues(data, whole); err != nil || !isUTF8(data, whole) { // RFC 8259 §8.1
+		c.malformed(data)
+	}
+}
+
+// jsonValues reads values up to the first mistake, and tells how many there are.
+func (c *content) jsonValues(data []byte, whole bool) (n int, err error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
-	for {
+	for ; ; n++ {
 		err := c.jsonValue(d, "json", 1)
 		switch {
-		case err == io.EOF, errors.Is(err, errLimit):
-			return
-		case err != nil && !whole && errors.Is(err, io.ErrUnexpectedEOF):
-			return
+		case err == io.EOF, errors.Is(err, errLimit), !whole && errors.Is(err, io.ErrUnexpectedEOF):
+			return n, nil
 		case err != nil:
-			c.malformed(data)
-			return
+			return n, err
 		}
 	}
 }
@@ -298,80 +284,81 @@ func unexpected(err error) error {
 	return err
 }
 
-// xml reads texts, attributes and declarations. Entities are not expanded, and nothing is fetched.
-func (c *content) xml(data []byte, whole bool) {
-	c.processor = "XML"
-	c.cut(whole)
-	d := xml.NewDecoder(bytes.NewReader(data))
-	d.Strict = false
-	d.CharsetReader = func(_ string, in io.Reader) (io.Reader, error) { return in, nil } // the ASCII in it is what rules look for
-	depth := 0
-	for n := 0; ; {
-		token, err := d.RawToken()
-		if err != nil {
-			if err != io.EOF && whole {
-				c.malformed(data)
-			}
-			return
-		}
-		switch token := token.(type) {
-		case xml.StartElement:
-			depth++
-			for _, a := range token.Attr {
-				c.attrs = append(c.attrs, a.Value)
-				n++
-			}
-		case xml.EndElement:
-			depth--
-		case xml.CharData:
-			if text := strings.TrimSpace(string(token)); text != "" {
-				c.texts = append(c.texts, text)
-				n++
-			}
-		case xml.Directive:
-			c.texts = append(c.texts, string(token))
-			n++
-		}
-		if depth > c.limit.Depth {
-			c.find(FindingDepth)
-			c.seen = Part
-			return
-		}
-		if n > c.limit.Arguments {
-			c.find(FindingArguments)
-			c.seen = Part
-			return
-		}
-	}
-}
-
-// other reads what has no type that the rules know, or none at all. What is text they see as such, and what looks like
-// JSON as JSON, as apps do that do not ask for the type. Anything else says nothing to them.
-func (c *content) other(data []byte, whole bool) {
-	if !isText(data, whole) {
-		c.seen = None
+// other reads what has no type that the rules know, or none at all. What looks like JSON they see as JSON, as apps do that
+// do not ask for the type, and everything else as text, whatever bytes are in it. Only what is binary and says so says
+// nothing to them.
+func (c *content) other(media string, data []byte, whole bool) {
+	text := bytes.TrimSpace(bytes.TrimPrefix(data, []byte("\ufeff")))
+	if isWide(text) {
+		c.malformed(data)
 		return
 	}
-	text := bytes.TrimSpace(data)
 	if len(text) > 0 && (text[0] == '{' || text[0] == '[') {
-		trial := &content{limit: c.limit, seen: c.seen}
-		if trial.json(data, whole); !slices.Contains(trial.findings, FindingMalformed) {
+		trial := &content{limit: c.limit, seen: c.seen, findings: c.findings, args: c.args, processor: "JSON"}
+		n, err := trial.jsonValues(text, whole)
+		trial.cut(whole)
+		if err == nil {
 			*c = *trial
 			return
 		}
+		if n > 0 { // all that readers take which do not look at what follows
+			c.args = trial.args
+		}
+	}
+	if isBinary(media, data) {
+		if len(c.args) == 0 {
+			c.seen = None
+		}
+		return
 	}
 	c.add("body", string(data))
 }
 
-// isText reports whether data is UTF-8 without control characters; where it is cut, a character may be, too.
-func isText(data []byte, whole bool) bool {
+// isWide reports whether text is UTF-16 or UTF-32, as some readers of JSON and XML find out by themselves.
+func isWide(text []byte) bool {
+	if bytes.HasPrefix(text, []byte("\xfe\xff")) || bytes.HasPrefix(text, []byte("\xff\xfe")) {
+		return true
+	}
+	start := bytes.TrimLeft(text, "\x00\t\n\r ")
+	return len(start) > 0 && strings.IndexByte("{[<\"", start[0]) >= 0 &&
+		(len(text) > len(start) && bytes.IndexByte(text[:len(text)-len(start)], 0) >= 0 || len(start) > 1 && start[1] == 0)
+}
+
+// binaryTypes are types, and beginnings of types, whose contents are no text.
+var binaryTypes = []string{"image/", "audio/", "video/", "font/", "model/", "application/pdf", "application/zip",
+	"application/gzip", "application/zstd", "application/x-gzip", "application/x-zip", "application/x-tar", "application/x-7z", "application/x-bzip",
+	"application/x-xz", "application/x-git-", "application/vnd.git-lfs", "application/vnd.docker.", "application/vnd.oci.",
+	"application/vnd.openxmlformats-", "application/vnd.oasis.opendocument.", "application/vnd.ms-", "application/msword", "application/wasm",
+	"application/protobuf", "application/x-protobuf", "application/vnd.google.protobuf", "application/grpc", "application/msgpack",
+	"application/x-msgpack", "application/cbor", "application/ocsp-", "application/pkcs", "application/timestamp-query"}
+
+// isBinary reports whether data is as its type says: binary. One byte that texts do not have is enough for that; where the
+// type says as good as nothing, it takes one of sixteen.
+func isBinary(media string, data []byte) bool {
+	if media == "" || media == "application/octet-stream" {
+		return oddBytes(data) > len(data)/16
+	}
+	return slices.ContainsFunc(binaryTypes, func(t string) bool { return strings.HasPrefix(media, t) }) && oddBytes(data) > 0
+}
+
+// oddBytes counts the bytes that texts do not have: control characters, and what is not UTF-8.
+func oddBytes(data []byte) (n int) {
 	for len(data) > 0 {
 		r, size := utf8.DecodeRune(data)
-		switch {
-		case r == utf8.RuneError && size == 1:
+		if r == utf8.RuneError && size == 1 || r < ' ' && r != '\t' && r != '\n' && r != '\r' && r != '\f' {
+			n++
+		}
+		data = data[size:]
+	}
+	return n
+}
+
+// isUTF8 reports whether data is UTF-8; where it is cut, a character may be, too.
+func isUTF8(data []byte, whole bool) bool {
+	for len(data) > 0 {
+		r, size := utf8.DecodeRune(data)
+		if r == utf8.RuneError && size == 1 {
 			return !whole && !utf8.FullRune(data)
-		case r < ' ' && r != '\t' && r != '\n' && r != '\r' && r != '\f':
-			return false
 		}
 		data = data[size:]
 	}
