@@ -93,8 +93,13 @@ func (x *exchange) verdictRefusal() error {
 	return &Refusal{Status: http.StatusForbidden, Effect: audit.Deny, Reason: x.verdict.Reason, Err: x.verdict.Err,
 		Public: "The access policy does not allow this.",
 		Page: ui.Denied{App: x.app.DisplayName(), Owner: x.app.Owner, Method: x.input.Action.Method, Path: x.input.Resource.Path, Person: person,
-			Reasons: x.userReasons(), Reference: x.id, Portal: x.snap.portalURL(),
+			Reasons: x.userReasons(), Reference: x.id, Portal: x.snap.portalURL(), Open: wouldElsePass(x.verdict.Reason),
 			SignOut: signin.SignOutPath + "?scope=" + signin.ScopeEverywhere, FormAction: x.snap.FormOrigins}}
+}
+
+// wouldElsePass holds for the shipped policy's denials of requests that the person could have sent in another way.
+func wouldElsePass(reason string) bool {
+	return reason == "cross_site" || reason == "shield" || reason == "shield_timeout"
 }
 
 // reasonsFor are the policy's words to add to a refusal; strangers are told none, which would tell them what exists.

@@ -35,6 +35,7 @@ type Denied struct {
 	Portal       string   // URL of the portal; empty: no such link
 	SignOut      string   // URL the sign-out button posts to, for people with several accounts; empty: no such button
 	FormAction   []string // as in [Portal]
+	Open         bool     // the person may use the app, and only this request was refused: no other account helps
 }
 
 // SignedOut confirms a sign-out.
@@ -119,6 +120,9 @@ func (p Denied) sheet() sheet {
 	if p.Person == "" {
 		s.Text = "The access policy refused this request."
 	}
+	if p.Open {
+		s.Label, s.Title, s.Text = "Not passed on", "This request was refused", "You may use "+p.App+", but this one request was not passed on to it."
+	}
 	if len(s.Why) == 0 {
 		s.Why = []string{"No rule of the access policy allows this request."}
 	}
@@ -129,7 +133,9 @@ func (p Denied) sheet() sheet {
 	s.addFact("Signed in as", p.Person, false)
 	s.addFact("Reference", p.Reference, true)
 	s.addAction("Your apps", p.Portal, "GET")
-	s.addAction("Sign out", p.SignOut, "POST")
+	if !p.Open {
+		s.addAction("Sign out", p.SignOut, "POST")
+	}
 	return s
 }
 
@@ -137,6 +143,9 @@ func (p Denied) advice() []string {
 	owner := p.Owner
 	if owner == "" {
 		owner = "the owner of " + p.App
+	}
+	if p.Open {
+		return []string{"If what you did is ordinary, tell " + owner + " and quote the reference below."}
 	}
 	advice := []string{"If you need access, ask " + owner + " and quote the reference below."}
 	if p.SignOut != "" {
