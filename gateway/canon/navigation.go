@@ -30,7 +30,9 @@ func (q *Request) ReadsPages() (page, framed bool) {
 		return false, false
 	}
 	switch q.FetchDest() {
-	case "document":
+	case "document", "empty":
+		// A service worker that fetches the page on behalf of the browser has no destination any more. Only browsers can
+		// make a navigation of a fetch: scripts cannot (https://fetch.spec.whatwg.org/#dom-request).
 		return true, false
 	case "iframe", "frame", "embed", "object", "fencedframe":
 		return true, true

@@ -384,6 +384,7 @@ func TestNavigationsAreTopLevelPages(t *testing.T) {
 	}{
 		{"link", "GET", fetch("navigate", "document"), true, false},
 		{"head", "HEAD", fetch("navigate", "document"), true, false},
+		{"page fetched by a service worker", "GET", fetch("navigate", "empty"), true, false},
 		{"frame", "GET", fetch("navigate", "iframe"), true, true},
 		{"object", "GET", fetch("navigate", "object"), true, true},
 		{"form", "POST", fetch("navigate", "document"), false, false},
