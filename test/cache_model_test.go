@@ -458,12 +458,18 @@ func (w *reading) complaint(v visitor, all []copied, n int) string {
 	c := all[n]
 	isIn := func(corner string) bool { return strings.HasPrefix(v.path, corner) }
 	shared := !isIn("/own/") && c.any("public", "s-maxage") && !c.credentials && !c.variesBy("x-sallyport")
+	last := c // what a 304 says of the answer that it confirms takes the place of what was said before (RFC 9111 §3.2)
+	for _, later := range all[n:] {
+		if later.confirms == n {
+			last = later
+		}
+	}
 	switch {
 	case c.path != v.path:
 		return "it is another page"
 	case c.any("no-store") || strings.Contains(", "+c.control+",", ", private,"):
 		return "it was not to be stored"
-	case c.vary == "*" || c.variesBy("accept-language") && c.language != v.language || c.variesBy("cookie") && (c.cookie != "") != v.asks(aCookie) && !isIn("/free/"):
+	case last.vary == "*" || last.variesBy("accept-language") && last.language != v.language || last.variesBy("cookie") && (last.cookie != "") != v.asks(aCookie) && !isIn("/free/"):
 		return "it is another variant"
 	case c.setCookie && !isIn("/cookies/"):
 		return "it sets a cookie"
