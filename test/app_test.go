@@ -152,7 +152,7 @@ func TestHostileApp(t *testing.T) {
 	})
 	t.Run("cookies of our name stay here", func(t *testing.T) {
 		res, _ := send(t, client, http.MethodGet, s.URL("wiki", "/cookies"), cookie, nil)
-		if got := res.Header.Values("Set-Cookie"); len(got) != 1 || got[0] != "theirs=1" || res.Header.Get("Clear-Site-Data") != "" {
+		if got := res.Header.Values("Set-Cookie"); len(got) != 1 || got[0] != "theirs=1; Secure; HttpOnly; SameSite=Lax" || res.Header.Get("Clear-Site-Data") != "" {
 			t.Errorf("COOK-18: Set-Cookie %q, Clear-Site-Data %q", got, res.Header.Get("Clear-Site-Data"))
 		}
 		waitForOutcome(t, s, func(r audit.Record) bool { return r.Code == "upstream_cookie_blocked" })

@@ -18,12 +18,14 @@ import (
 	"sallyport/test/rfc9111"
 )
 
-// cachedApps share a cache: two hosts for staff, one for everybody. APP is the app behind them.
+// cachedApps share a cache: two hosts for staff, one for everybody. APP is the app behind them. What they say stays as it is, for the
+// suite to read.
 const cachedApps = `
   - name: wiki
     host: wiki.corp.test
     upstreams: ["APP"]
     access: { groups: [staff] }
+    security_headers: { nosniff: false, frame: any, referrer: any, opener: any, resource: any, deny: [] }
     cache:
       enabled: true
       shared: true
@@ -32,11 +34,13 @@ const cachedApps = `
     host: payroll.corp.test
     upstreams: ["APP"]
     access: { groups: [finance] }
+    security_headers: { nosniff: false, frame: any, referrer: any, opener: any, resource: any, deny: [] }
     cache: { enabled: true, shared: true }
   - name: public
     host: public.corp.test
     upstreams: ["APP"]
     access: { public: true }
+    security_headers: { nosniff: false, frame: any, referrer: any, opener: any, resource: any, deny: [] }
     cache: { enabled: true, shared: true }
 `
 

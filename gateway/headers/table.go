@@ -275,7 +275,6 @@ var fromClient = index([]rule{
 // fromApp is what an app may not say to a browser.
 var fromApp = index([]rule{
 	{"Sallyport-", credential},
-	{"Set-Cookie2", credential}, // RFC 2965: a cookie that nobody looks into
 	{"X-Sallyport-", identity},
 
 	{"Connection", hop},
