@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 
 	"sallyport/audit"
 	"sallyport/gateway/canon"
 	"sallyport/gateway/signin"
 	"sallyport/gateway/ui"
+	"sallyport/policy"
 )
 
 // record writes the decision down. It returns once the record is durable; until then nothing has happened. A client
@@ -93,13 +95,15 @@ func (x *exchange) verdictRefusal() error {
 	return &Refusal{Status: http.StatusForbidden, Effect: audit.Deny, Reason: x.verdict.Reason, Err: x.verdict.Err,
 		Public: "The access policy does not allow this.",
 		Page: ui.Denied{App: x.app.DisplayName(), Owner: x.app.Owner, Method: x.input.Action.Method, Path: x.input.Resource.Path, Person: person,
-			Reasons: x.userReasons(), Reference: x.id, Portal: x.snap.portalURL(), Open: wouldElsePass(x.verdict.Reason),
+			Reasons: x.userReasons(), Reference: x.id, Portal: x.snap.portalURL(), Open: x.wouldElsePass(),
 			SignOut: signin.SignOutPath + "?scope=" + signin.ScopeEverywhere, FormAction: x.snap.FormOrigins}}
 }
 
-// wouldElsePass holds for the shipped policy's denials of requests that the person could have sent in another way.
-func wouldElsePass(reason string) bool {
-	return reason == "cross_site" || reason == "shield" || reason == "shield_timeout"
+// wouldElsePass reports whether the shipped policy denies only the way in which the request was sent, or what is in it.
+func (x *exchange) wouldElsePass() bool {
+	return slices.ContainsFunc(x.verdict.Decision.Reasons, func(reason policy.Reason) bool {
+		return reason.Code == "cross_site" || reason.Code == "shield" || reason.Code == "shield_timeout"
+	})
 }
 
 // reasonsFor are the policy's words to add to a refusal; strangers are told none, which would tell them what exists.
