@@ -192,7 +192,9 @@ func isGRPC(req *http.Request) bool {
 
 // disagreed holds when the app did not agree to HTTP/2, for which only the client's request was a reason: clients must not
 // be able to have addresses taken out of service.
-func (l *legs) disagreed(err error) bool { return l.protocol == ProtocolAuto && errors.Is(err, errNoH2) }
+func (l *legs) disagreed(err error) bool {
+	return l.protocol == ProtocolAuto && errors.Is(err, errNoH2)
+}
 
 var errNoH2 = errors.New("no agreement with the app on h2 over TLS")
 
