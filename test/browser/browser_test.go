@@ -94,8 +94,8 @@ func chromium() string {
 // browser plays scenarios in Chromium.
 type browser struct{ settings map[string]any }
 
-// newBrowser prepares a home folder whose certificate store trusts the demo's CA.
-func newBrowser(t *testing.T, d *demo) *browser {
+// newBrowser prepares a home folder whose certificate store trusts a CA: the demo's, or the one in a file.
+func newBrowser(t *testing.T, d *demo, cas ...string) *browser {
 	t.Helper()
 	home := t.TempDir()
 	database := filepath.Join(home, ".pki", "nssdb")
@@ -104,7 +104,7 @@ func newBrowser(t *testing.T, d *demo) *browser {
 	}
 	for _, args := range [][]string{
 		{"-N", "--empty-password"},
-		{"-A", "-t", "C,,", "-n", "sallyport-demo", "-i", filepath.Join(d.dir, "keyd", "public", "ca.pem")},
+		{"-A", "-t", "C,,", "-n", "sallyport-demo", "-i", append(cas, filepath.Join(d.dir, "keyd", "public", "ca.pem"))[0]},
 	} {
 		if out, err := exec.Command("certutil", append([]string{"-d", "sql:" + database}, args...)...).CombinedOutput(); err != nil {
 			t.Fatalf("certutil %v: %v\n%s", args, err, out)

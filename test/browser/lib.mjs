@@ -23,6 +23,7 @@ export class Stage {
   static async open(settings) {
     const args = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
       "--disable-component-update", "--disable-sync", "--hide-scrollbars"];
+    if (settings.domain) args.push(`--host-resolver-rules=MAP *.${settings.domain} 127.0.0.1`);
     const browser = await chromium.launch({
       executablePath: settings.chromium,
       chromiumSandbox: process.getuid() !== 0, // Chromium's own sandbox does not run as root
@@ -48,7 +49,7 @@ export class Stage {
     });
   }
 
-  origin(name) { return `https://${name}.sallyport.localhost:${this.settings.port}`; }
+  origin(name) { return `https://${name}.${this.settings.domain ?? "sallyport.localhost"}:${this.settings.port}`; }
 
   // picture saves what the page looks like, light and dark, and checks both for accessibility and small screens.
   async picture(page, name) {

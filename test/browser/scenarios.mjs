@@ -242,3 +242,172 @@ async function tiles(page) {
   return (await page.locator(".tile .app").allInnerTexts()).map((text) => text.trim()).sort();
 }
 
+
+// ordinary: what pages of ordinary apps do. Everything is tried; the Go test knows what should come of it.
+export async function ordinary(stage) {
+  const person = await stage.person();
+  const page = await person.newPage();
+  const [shop, media, fonts] = ["wiki", "payroll", "public"].map((label) => stage.origin(label));
+  const found = {};
+  const tried = async (name, what) => {
+    found[name] = String(await what().catch((error) => `failed: ${error.message.split("\n")[0].replace("page.evaluate: ", "")}`));
+  };
+  const inPage = (name, what, argument) => tried(name, () => page.evaluate(what, argument));
+
+  await page.goto(media + "/");
+  await page.goto(shop + "/");
+  for (const method of ["POST", "PUT", "PATCH", "DELETE"]) {
+    await inPage(`fetch ${method}`, async (method) => {
+      const token = document.cookie.match(/XSRF-TOKEN=(\w+)/)?.[1] ?? "none";
+      const answer = await fetch("/api/item/1?q=a+b&r[]=ü", { method, body: JSON.stringify({ n: 1 }), headers: { "Content-Type": "application/json", "X-XSRF-TOKEN": token } });
+      const said = await answer.json();
+      return `${answer.status} ${said.method} ${said.body} ${said.token}`;
+    }, method);
+  }
+  await inPage("cookies that scripts see", () => document.cookie.split("; ").sort().join(" "));
+  await inPage("cookies that the app sees", async () => (await (await fetch("/api/")).json()).cookies);
+  await inPage("upload", async () => {
+    const form = new FormData();
+    form.append("note", "it's; a \"note\"");
+    form.append("file", new File([new Uint8Array(300000)], "Bericht – 100% (2).pdf"));
+    return (await fetch("/upload", { method: "POST", body: form })).text();
+  });
+  await tried("download", async () => {
+    const [download] = await Promise.all([page.waitForEvent("download"), page.locator("#report").click()]);
+    return download.suggestedFilename();
+  });
+  await inPage("WebSocket", () => new Promise((done) => {
+    const socket = new WebSocket("/socket");
+    socket.onopen = () => socket.send("ahoy");
+    socket.onmessage = (message) => done(message.data);
+    socket.onerror = () => done("error");
+  }));
+  await inPage("server-sent events", () => new Promise((done) => {
+    const events = new EventSource("/events");
+    events.onmessage = (message) => { if (message.data === "2") { events.close(); done("three"); } };
+    events.onerror = () => done("error");
+  }));
+  await inPage("frame of its own origin", () => document.querySelector("#frame").contentDocument.querySelector("h1").textContent);
+  await inPage("localStorage", () => { localStorage.setItem("a", "kept"); return localStorage.getItem("a"); });
+  await inPage("blob in a frame", () => new Promise((done) => {
+    const frame = document.createElement("iframe");
+    frame.onload = () => done(frame.contentDocument.body.textContent);
+    frame.src = URL.createObjectURL(new Blob(["a blob"], { type: "text/html" }));
+    document.body.append(frame);
+  }));
+  await inPage("blob worker", () => new Promise((done) => {
+    const worker = new Worker(URL.createObjectURL(new Blob(["postMessage('works')"], { type: "text/javascript" })));
+    worker.onmessage = (message) => done(message.data);
+    worker.onerror = () => done("error");
+  }));
+  await inPage("sendBeacon", () => navigator.sendBeacon("/api/beacon", "seen"));
+  for (const [name, origin] of [["own", shop], ["sibling", media]]) {
+    await tried(`pop-up of ${name} origin`, async () => {
+      const opened = person.waitForEvent("page");
+      await page.evaluate((address) => { open(address, "p", "width=300,height=300"); }, origin + "/popup");
+      const popup = await opened;
+      await popup.locator("h1").waitFor();
+      const said = await popup.evaluate(() => (opener ? "has its opener" : "has none"));
+      await popup.close();
+      return said;
+    });
+  }
+  await inPage("image of a sibling", (address) => new Promise((done) => {
+    const image = new Image();
+    image.onload = () => done(`${image.width} wide`);
+    image.onerror = () => done("error");
+    image.src = address;
+  }), media + "/pic.svg");
+  await inPage("script of a sibling", (address) => new Promise((done) => {
+    const script = document.createElement("script");
+    script.onload = () => done(window.fromSibling);
+    script.onerror = () => done("error");
+    script.src = address;
+    document.head.append(script);
+  }), media + "/lib.js");
+  const fetching = async ([address, options]) => {
+    const answer = await fetch(address, options);
+    return `${answer.status} ${(await answer.text()).length > 0}`;
+  };
+  await inPage("fetch of a sibling with credentials", fetching, [media + "/api/x", { credentials: "include" }]);
+  await inPage("PUT to a sibling with credentials", fetching, [media + "/api/x", { method: "PUT", body: "{}", headers: { "Content-Type": "application/json" }, credentials: "include" }]);
+  await inPage("DELETE to a sibling, not listed", fetching, [media + "/api/x", { method: "DELETE", credentials: "include" }]);
+  await inPage("fetch of a sibling without credentials", fetching, [media + "/api/x", {}]);
+  await inPage("fetch of a public sibling", fetching, [fonts + "/api/x", {}]);
+  await inPage("font of a public sibling", fetching, [fonts + "/font.woff2", { mode: "cors" }]);
+  await tried("frame of a sibling", () => page.evaluate((address) => new Promise((done) => {
+    const frame = document.createElement("iframe");
+    frame.onload = () => { try { done(frame.contentDocument ? "own" : "other origin (blocked or shown)"); } catch { done("thrown"); } };
+    frame.src = address;
+    document.body.append(frame);
+  }), media + "/frame"));
+  found["frame of a sibling"] = stage.complaints.splice(0).map((text) => /frame-ancestors 'self'/.exec(text)?.[0] ?? text).join("; ");
+  await inPage("service worker", async () => {
+    await navigator.serviceWorker.register("/worker.js");
+    await navigator.serviceWorker.ready;
+    while (!navigator.serviceWorker.controller) await new Promise((r) => navigator.serviceWorker.addEventListener("controllerchange", r, { once: true }));
+    return (await fetch("/made-up")).text();
+  });
+  await inPage("POST through a service worker", fetching, ["/api/w", { method: "POST", body: "x" }]);
+  await tried("reload through a service worker", async () => (await page.reload()).status());
+
+  await tried("page through a service worker", async () => {
+    await page.goto(shop + "/asked");
+    return page.locator("h1").innerText();
+  });
+  await tried("page through a service worker without a session", async () => {
+    await person.clearCookies();
+    await page.goto(shop + "/asked");
+    return page.locator("h1").innerText();
+  });
+  await page.goto(media + "/");
+  await tried("sibling's form through a service worker", async () => {
+    await page.evaluate((action) => { document.forms[0].action = action; }, shop + "/asked");
+    await page.getByRole("button", { name: "Send" }).click();
+    await page.waitForURL(shop + "/asked");
+    return page.locator("h1").innerText();
+  });
+  await page.goto(shop + "/");
+  await inPage("worker is gone", async () => (await (await navigator.serviceWorker.getRegistration()).unregister()));
+  await page.goto(shop + "/");
+
+  await tried("back and forward", async () => {
+    await page.locator("#next").click();
+    await page.waitForURL(shop + "/frame");
+    await page.goBack();
+    await page.waitForURL(shop + "/");
+    await page.goForward();
+    await page.waitForURL(shop + "/frame");
+    await page.goBack();
+    return new URL(page.url()).pathname;
+  });
+  await tried("form", async () => {
+    await page.getByRole("button", { name: "Send" }).click();
+    await page.waitForURL(shop + "/form");
+    const said = await page.locator("h1").innerText();
+    await page.goBack();
+    return said;
+  });
+
+  await page.goto(media + "/");
+  await tried("form from a sibling", async () => {
+    await page.evaluate((action) => { document.forms[0].action = action; }, shop + "/form");
+    const [answer] = await Promise.all([page.waitForResponse(shop + "/form"), page.getByRole("button", { name: "Send" }).click()]);
+    const told = await page.locator("h1").innerText();
+    await stage.picture(page, "refused-form");
+    return `${answer.status()} ${told}`;
+  });
+
+  await page.goto(shop + "/");
+  await person.clearCookies();
+  await tried("fetch after the session's end", () => page.evaluate(async () => {
+    const answer = await fetch("/api/item", { method: "POST", body: "x" });
+    return `${answer.status} ${(await answer.json()).error}`;
+  }));
+  await tried("form after the session's end", async () => {
+    await page.getByRole("button", { name: "Send" }).click();
+    await page.waitForURL(shop + "/form");
+    return page.locator("h1").innerText();
+  });
+  return found;
+}
