@@ -304,7 +304,7 @@ export async function ordinary(stage) {
   for (const [name, origin] of [["own", shop], ["sibling", media]]) {
     await tried(`pop-up of ${name} origin`, async () => {
       const opened = person.waitForEvent("page");
-      await page.evaluate((address) => { open(address, "p", "width=300,height=300"); }, origin + "/popup");
+      await page.evaluate((address) => { open(address, "_blank", "width=300,height=300"); }, origin + "/popup");
       const popup = await opened;
       await popup.locator("h1").waitFor();
       const said = await popup.evaluate(() => (opener ? "has its opener" : "has none"));
