@@ -48,6 +48,11 @@ func (c *CORS) Check() error {
 			}
 		}
 	}
+	for _, method := range c.Methods {
+		if method != strings.ToUpper(method) { // methods are case-sensitive, and browsers ask for PUT (RFC 9110 §9.1)
+			errs = append(errs, fmt.Errorf("methods: %q must be in upper case", method))
+		}
+	}
 	if c.MaxAge < 0 {
 		errs = append(errs, errors.New("max_age must not be negative"))
 	}

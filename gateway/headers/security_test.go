@@ -82,7 +82,7 @@ func TestSettingsThatMeanNothingAreRefused(t *testing.T) {
 			t.Errorf("%+v passes", s)
 		}
 	}
-	for _, c := range []CORS{{Origins: []string{"*"}}, {Origins: []string{"null"}}, {Origins: []string{"https://a.example/"}}, {Origins: []string{"https://A.example"}},
+	for _, c := range []CORS{{Origins: []string{"*"}}, {Origins: []string{"https://a.example"}, Methods: []string{"put"}}, {Origins: []string{"null"}}, {Origins: []string{"https://a.example/"}}, {Origins: []string{"https://A.example"}},
 		{Origins: []string{"https://*.example"}}, {Credentials: true}, {Origins: []string{"https://a.example"}, Headers: []string{"*"}}, {MaxAge: -1}} {
 		if c.Check() == nil {
 			t.Errorf("%+v passes", c)
