@@ -458,10 +458,12 @@ func (w *reading) complaint(v visitor, all []copied, n int) string {
 	c := all[n]
 	isIn := func(corner string) bool { return strings.HasPrefix(v.path, corner) }
 	shared := !isIn("/own/") && c.any("public", "s-maxage") && !c.credentials && !c.variesBy("x-sallyport")
-	last := c // what a 304 says of the answer that it confirms takes the place of what was said before (RFC 9111 §3.2)
-	for _, later := range all[n:] {
-		if later.confirms == n {
-			last = later
+	// What a 304 says of the answer that it confirms takes the place of what was said before (RFC 9111 §3.2); it is for the
+	// request that it answers, whatever it says to others.
+	last, justNow := c, false
+	for i := n + 1; i < len(all); i++ {
+		if all[i].confirms == n {
+			last, justNow = all[i], i >= v.from
 		}
 	}
 	switch {
@@ -469,7 +471,7 @@ func (w *reading) complaint(v visitor, all []copied, n int) string {
 		return "it is another page"
 	case c.any("no-store") || strings.Contains(", "+c.control+",", ", private,"):
 		return "it was not to be stored"
-	case last.vary == "*" || last.variesBy("accept-language") && last.language != v.language || last.variesBy("cookie") && (last.cookie != "") != v.asks(aCookie) && !isIn("/free/"):
+	case !justNow && !last.isFor(v):
 		return "it is another variant"
 	case c.setCookie && !isIn("/cookies/"):
 		return "it sets a cookie"
@@ -479,6 +481,15 @@ func (w *reading) complaint(v visitor, all []copied, n int) string {
 		return "it was changed or dropped since"
 	}
 	return c.staleness(v, all, n)
+}
+
+// isFor reports whether an answer is of the variant that somebody asks for.
+func (c copied) isFor(v visitor) bool {
+	switch {
+	case c.vary == "*", c.variesBy("accept-language") && c.language != v.language:
+		return false
+	}
+	return !c.variesBy("cookie") || (c.cookie != "") == v.asks(aCookie) || strings.HasPrefix(v.path, "/free/")
 }
 
 func (p publication) variesBy(name string) bool {
