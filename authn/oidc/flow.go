@@ -57,9 +57,10 @@ func isRandomText(s string) bool {
 	return len(s) == 26 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
 }
 
-// AuthCodeURL returns where to send the browser. It fails while the provider has never been reached.
-func (p *Provider) AuthCodeURL(f *Flow) (string, error) {
-	d, failure := p.inUse()
+// AuthCodeURL returns where to send the browser. It fails while the provider has never been reached, and waits a moment
+// for the first look at it.
+func (p *Provider) AuthCodeURL(ctx context.Context, f *Flow) (string, error) {
+	d, failure := p.inUse(ctx)
 	if failure != nil {
 		return "", failure
 	}
@@ -126,7 +127,7 @@ func (p *Provider) Finish(ctx context.Context, f *Flow, cb Callback) (*Result, e
 }
 
 func (p *Provider) finish(ctx context.Context, f *Flow, cb Callback) (*Result, *Failure) {
-	d, failure := p.inUse()
+	d, failure := p.inUse(ctx)
 	if failure != nil {
 		return nil, failure
 	}
@@ -188,7 +189,7 @@ func (p *Provider) Refresh(ctx context.Context, before *authn.Identity, refreshT
 }
 
 func (p *Provider) refresh(ctx context.Context, before *authn.Identity, refreshToken string) (*Result, *Failure) {
-	d, failure := p.inUse()
+	d, failure := p.inUse(ctx)
 	if failure != nil {
 		return nil, failure
 	}

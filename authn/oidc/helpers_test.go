@@ -60,7 +60,7 @@ func discoveredProvider(t *testing.T, idp *fakeidp.Provider, change func(*Config
 // visit sends a browser to the provider and returns what it brings back.
 func visit(t *testing.T, p *Provider, f *Flow) Callback {
 	t.Helper()
-	to, err := p.AuthCodeURL(f)
+	to, err := p.AuthCodeURL(t.Context(), f)
 	if err != nil {
 		t.Fatal(err)
 	}

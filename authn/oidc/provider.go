@@ -52,6 +52,7 @@ type Provider struct {
 	wake        chan struct{} // asks Run to look at the provider now
 
 	found atomic.Pointer[discovered] // nil until the provider was first reached
+	tried chan struct{}              // closed once the first look at the provider is over
 
 	mu    sync.Mutex
 	fault *Failure  // why the provider cannot be used at the moment; nil when it can
@@ -94,7 +95,7 @@ func New(cfg Config, opts Options) (*Provider, error) {
 	}
 	p := &Provider{
 		cfg: cfg, redirectURL: opts.RedirectURL, secret: secret, client: client,
-		log: opts.Log, now: opts.Now, pace: defaultPace, wake: make(chan struct{}, 1),
+		log: opts.Log, now: opts.Now, pace: defaultPace, wake: make(chan struct{}, 1), tried: make(chan struct{}),
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
@@ -323,12 +324,21 @@ func (p *Provider) scopes() []string {
 	return append([]string{gooidc.ScopeOpenID}, p.cfg.Scopes...)
 }
 
+// firstLook is how long a sign-in waits for the first answer of a provider: a person who comes while the gateway starts
+// need not press reload, and one that is down is not waited for twice.
+const firstLook = 5 * time.Second
+
 // inUse returns what was discovered, or why there is nothing yet; asking makes Run look again.
-func (p *Provider) inUse() (*discovered, *Failure) {
+func (p *Provider) inUse(ctx context.Context) (*discovered, *Failure) {
 	if d := p.found.Load(); d != nil {
 		return d, nil
 	}
 	p.lookAgain()
+	select {
+	case <-p.tried:
+	case <-ctx.Done():
+	case <-time.After(firstLook):
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.fault == nil { // discovered this instant
@@ -344,7 +354,8 @@ func (p *Provider) lookAgain() {
 	}
 }
 
-// setFault remembers and logs a change between usable and not. Since keeps the first moment.
+// setFault remembers what a look at the provider found, and logs a change between usable and not. Since keeps the first
+// moment.
 func (p *Provider) setFault(f *Failure) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -358,6 +369,11 @@ func (p *Provider) setFault(f *Failure) {
 		p.log.Warn("provider is still not usable", "provider", p.cfg.Name, "reason", string(f.Code), "error", f)
 	}
 	p.fault = f
+	select {
+	case <-p.tried:
+	default:
+		close(p.tried)
+	}
 }
 
 // noticed lets a call that found the provider unreachable count for everyone.

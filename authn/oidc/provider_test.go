@@ -31,7 +31,7 @@ func TestOIDC13DiscoveryOfAnotherIssuerIsRefused(t *testing.T) {
 	idp.Do(fakeidp.Script{Discovery: func(d map[string]any) { d["issuer"] = idp.Issuer + "/" }})
 	wantCode(t, p.Discover(t.Context()), DiscoveryMismatch)
 	wantCode(t, p.Ready(), DiscoveryMismatch)
-	_, err := p.AuthCodeURL(p.NewFlow())
+	_, err := p.AuthCodeURL(t.Context(), p.NewFlow())
 	wantCode(t, err, DiscoveryMismatch)
 
 	idp.Do(fakeidp.Script{})
@@ -212,7 +212,7 @@ func TestProviderThatIsDownAtStartAndLaterIsUsedAsSoonAsItAnswers(t *testing.T) 
 	})
 
 	eventually(t, "degraded", func() bool { return idp.Calls("discovery") == 0 && p.Ready() != nil })
-	_, err := p.AuthCodeURL(p.NewFlow())
+	_, err := p.AuthCodeURL(t.Context(), p.NewFlow())
 	wantCode(t, err, ProviderUnreachable)
 	if text := p.Ready().Error(); !strings.Contains(text, `"corp"`) || !strings.Contains(text, "since 20") {
 		t.Errorf("Ready says %q: want who and since when", text)
@@ -228,7 +228,7 @@ func TestProviderThatIsDownAtStartAndLaterIsUsedAsSoonAsItAnswers(t *testing.T) 
 	_, err = p.Finish(t.Context(), f, cb)
 	wantCode(t, err, ProviderUnreachable)
 	wantCode(t, p.Ready(), ProviderUnreachable)
-	if _, err := p.AuthCodeURL(p.NewFlow()); err != nil {
+	if _, err := p.AuthCodeURL(t.Context(), p.NewFlow()); err != nil {
 		t.Errorf("the browser may still find the provider: %v", err)
 	}
 
@@ -330,5 +330,23 @@ func TestSecretComesFromAFileAndNeverShows(t *testing.T) {
 	_, err := New(Config{Name: "corp", Issuer: "https://login.example", ClientID: "c", ClientSecretFile: file + ".absent"}, Options{})
 	if err == nil {
 		t.Error("a secret file that is absent is no error")
+	}
+}
+
+// A person who comes while the gateway starts is not shown a problem that is over before the page is read.
+func TestSignInWaitsForTheFirstLook(t *testing.T) {
+	idp := fakeidp.Start(t, testClient)
+	p := newProvider(t, configFor(idp), Options{})
+	first := make(chan error)
+	go func() {
+		_, err := p.AuthCodeURL(t.Context(), p.NewFlow())
+		first <- err
+	}()
+	eventually(t, "somebody asks", func() bool { return len(p.wake) == 1 })
+	if err := p.Discover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-first; err != nil {
+		t.Errorf("the one who came first: %v", err)
 	}
 }

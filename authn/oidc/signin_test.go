@@ -207,7 +207,7 @@ func TestOIDC05SwappedVerifierIsRefused(t *testing.T) {
 	idp := fakeidp.Start(t, testClient)
 	p := discoveredProvider(t, idp, nil)
 	f := p.NewFlow()
-	to, err := p.AuthCodeURL(f)
+	to, err := p.AuthCodeURL(t.Context(), f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,7 +241,7 @@ func TestFlowsShareNoSecret(t *testing.T) {
 func TestMaxAgeIsAskedForAndChecked(t *testing.T) {
 	idp := fakeidp.Start(t, testClient)
 	p := discoveredProvider(t, idp, func(c *Config) { c.MaxAge = 15 * time.Minute })
-	to, err := p.AuthCodeURL(p.NewFlow())
+	to, err := p.AuthCodeURL(t.Context(), p.NewFlow())
 	if err != nil || mustParse(t, to).Query().Get("max_age") != "900" {
 		t.Errorf("authorization request %s (%v): want max_age=900", to, err)
 	}

@@ -108,7 +108,7 @@ func (h *Handler) toProvider(w http.ResponseWriter, r *http.Request, q startRequ
 	}
 	f := p.NewFlow()
 	f.ReturnHost, f.ReturnPath, f.Back = q.app.Host, q.target, q.back
-	to, err := p.AuthCodeURL(f)
+	to, err := p.AuthCodeURL(r.Context(), f)
 	if failure, ok := errors.AsType[*oidc.Failure](err); ok {
 		return h.providerProblem(failure, p.Title(), &Action{Label: "Try again", URL: q.url(h.authOrigin, p.Name())})
 	}

@@ -92,7 +92,7 @@ func visit(t *testing.T, p *oidc.Provider, f *oidc.Flow, fill func(page string) 
 		t.Fatal(err)
 	}
 	browser := &http.Client{Jar: jar, Timeout: 20 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	at, err := p.AuthCodeURL(f)
+	at, err := p.AuthCodeURL(t.Context(), f)
 	if err != nil {
 		t.Fatal(err)
 	}
