@@ -107,8 +107,8 @@ func publicHalf(dir, file string) (crypto.PublicKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer files.Close()
-	private, err := files.load(file)
+	defer files.close()
+	private, err := files.open(file)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,11 @@ package keyd
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -18,6 +23,8 @@ const maxKeyFile = 64 << 10
 
 // keyFiles is the file backend: PKCS #8 in PEM, one key a file, reached only below its folder.
 type keyFiles struct{ root *os.Root }
+
+var _ backend = keyFiles{}
 
 // openKeyFiles opens the folder. Whoever could write it could swap keys, so that only root and keyd's user may.
 func openKeyFiles(dir string) (keyFiles, error) {
@@ -36,11 +43,11 @@ func openKeyFiles(dir string) (keyFiles, error) {
 	return keyFiles{root}, nil
 }
 
-func (k keyFiles) Close() error { return k.root.Close() }
+func (k keyFiles) close() error { return k.root.Close() }
 
-// load reads one key. os.Root refuses a symlink that leads out of the folder; the file's own owner and mode are asked
+// open reads one key. os.Root refuses a symlink that leads out of the folder; the file's own owner and mode are asked
 // of the opened file, so that nothing can change in between.
-func (k keyFiles) load(file string) (crypto.Signer, error) {
+func (k keyFiles) open(file string) (crypto.Signer, error) {
 	f, err := k.root.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0) // O_NONBLOCK: a FIFO must not hold us up
 	if err != nil {
 		return nil, err
@@ -59,6 +66,62 @@ func (k keyFiles) load(file string) (crypto.Signer, error) {
 		return nil, fmt.Errorf("%s %w", file, err)
 	}
 	return private, nil
+}
+
+// generate writes a new key to a file that must not exist, and syncs it and the folder.
+func (k keyFiles) generate(file string, kind keyKind) (crypto.Signer, error) {
+	private, err := newPrivate(kind)
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(der)
+	data := pemBlock("PRIVATE KEY", der)
+	defer clear(data)
+	f, err := k.root.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return nil, errors.Join(err, k.root.Remove(file))
+	}
+	return private, k.sync()
+}
+
+// destroy removes the file. What stood in it may stay on the disk until the disk writes there again: only an encrypted
+// file or a token makes a key unreadable at once.
+func (k keyFiles) destroy(file string) error {
+	if err := k.root.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return k.sync()
+}
+
+func (k keyFiles) sync() error {
+	d, err := k.root.Open(".")
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func newPrivate(kind keyKind) (crypto.Signer, error) {
+	switch kind {
+	case kindP256:
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case kindP384:
+		return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	case kindRSA2048:
+		return rsa.GenerateKey(rand.Reader, 2048)
+	case kindEd25519:
+		_, private, err := ed25519.GenerateKey(rand.Reader)
+		return private, err
+	}
+	return nil, fmt.Errorf("BUG: unknown kind of key %q", kind)
 }
 
 // parsePrivate never puts a byte of the key into its error.

@@ -31,7 +31,7 @@ func loadKeys(c *Config, state stateFolder, now func() time.Time) ([]*key, error
 	if err != nil {
 		return nil, err
 	}
-	defer files.Close()
+	defer files.close()
 	var keys []*key
 	var errs []error
 	taken := map[wire.KeyID]string{}
@@ -51,8 +51,8 @@ func loadKeys(c *Config, state stateFolder, now func() time.Time) ([]*key, error
 	return keys, errors.Join(errs...)
 }
 
-func loadKey(c *Config, kc KeyConfig, files keyFiles, state stateFolder, now func() time.Time) (*key, error) {
-	private, err := files.load(kc.File)
+func loadKey(c *Config, kc KeyConfig, files backend, state stateFolder, now func() time.Time) (*key, error) {
+	private, err := files.open(kc.File)
 	if err != nil {
 		return nil, err
 	}

@@ -49,7 +49,11 @@ func Run(ctx context.Context, o RunOptions) error {
 		return err
 	}
 	defer state.Close()
-	keys, err := loadKeys(c, state, time.Now)
+	loaded, err := loadKeys(c, state, time.Now)
+	if err != nil {
+		return err
+	}
+	keys, err := newKeyset(loaded)
 	if err != nil {
 		return err
 	}
@@ -59,14 +63,11 @@ func Run(ctx context.Context, o RunOptions) error {
 	return runListener(ctx, o, c, keys, facts)
 }
 
-func runListener(ctx context.Context, o RunOptions, c *Config, keys []*key, facts func() []wire.Fact) error {
+func runListener(ctx context.Context, o RunOptions, c *Config, keys *keyset, facts func() []wire.Fact) error {
 	if c.Listen == "" || len(c.AllowUIDs) == 0 {
 		return errors.New(o.Config + ": listen and allow_uids are needed to serve a socket")
 	}
-	s, err := newServer(keys, "socket", facts, o.Log)
-	if err != nil {
-		return err
-	}
+	s := newServer(keys, "socket", facts, o.Log)
 	l, err := listen(c.Listen)
 	if err != nil {
 		return err
@@ -75,11 +76,8 @@ func runListener(ctx context.Context, o RunOptions, c *Config, keys []*key, fact
 	return s.serve(ctx, l, c.AllowUIDs)
 }
 
-func runChild(ctx context.Context, o RunOptions, keys []*key, facts func() []wire.Fact) error {
-	s, err := newServer(keys, "child", facts, o.Log)
-	if err != nil {
-		return err
-	}
+func runChild(ctx context.Context, o RunOptions, keys *keyset, facts func() []wire.Fact) error {
+	s := newServer(keys, "child", facts, o.Log)
 	conn, err := inherit(o.FD)
 	if err != nil {
 		return err
@@ -90,8 +88,8 @@ func runChild(ctx context.Context, o RunOptions, keys []*key, facts func() []wir
 
 // ready says what runs, and what does not hold.
 func (s *server) ready(socket string) {
-	s.log.Info("keyd is ready", "mode", s.mode, "socket", socket, "keys", len(s.keys), "pid", os.Getpid(), "uid", os.Geteuid())
-	for _, k := range s.keys {
+	s.log.Info("keyd is ready", "mode", s.mode, "socket", socket, "keys", len(s.keys.Load().keys), "pid", os.Getpid(), "uid", os.Geteuid())
+	for _, k := range s.keys.Load().keys {
 		for _, l := range k.logs {
 			if state, err := l.position(); err != nil {
 				s.log.Error("a log cannot be signed", "origin", l.base, "error", err)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -38,9 +37,7 @@ type peer struct {
 // server answers requests. It has no state but counters: every answer follows from the request, the keys and, for
 // checkpoints, the keys' ledgers.
 type server struct {
-	keys    []*key // in the order of the configuration
-	byID    map[wire.KeyID]*key
-	list    []byte // the answer to list
+	keys    atomic.Pointer[keyset]
 	mode    string
 	started time.Time
 	facts   func() []wire.Fact
@@ -55,32 +52,14 @@ type server struct {
 	total int
 }
 
-func newServer(keys []*key, mode string, facts func() []wire.Fact, log *slog.Logger) (*server, error) {
+func newServer(keys *keyset, mode string, facts func() []wire.Fact, log *slog.Logger) *server {
 	s := &server{
-		keys: keys, byID: map[wire.KeyID]*key{}, mode: mode, started: time.Now(), facts: facts, log: log,
+		mode: mode, started: time.Now(), facts: facts, log: log,
 		quiet: rate.Sometimes{First: 20, Interval: time.Second},
 		conns: map[int]int{},
 	}
-	var list wire.List
-	for _, k := range keys {
-		s.byID[k.id] = k
-		origins, err := k.origins()
-		if err != nil {
-			return nil, err
-		}
-		list.Keys = append(list.Keys, wire.Key{
-			Name: k.Name, Purpose: k.Purpose, ID: k.id.String(), Public: k.public, Names: k.Names, ClientID: k.ClientID,
-			Origins: origins,
-		})
-	}
-	var err error
-	if s.list, err = json.Marshal(list); err != nil {
-		return nil, err
-	}
-	if room := wire.MaxAnswer / 2; len(s.list) > room { // status says the same and more
-		return nil, fmt.Errorf("too many keys: their list takes %d bytes of %d", len(s.list), room)
-	}
-	return s, nil
+	s.keys.Store(keys)
+	return s
 }
 
 // serveConn answers one peer until it leaves, breaks the protocol or ctx ends. It returns after its last answer.
@@ -177,7 +156,7 @@ func (x *exchange) answer(f wire.Frame) wire.Frame {
 	var code wire.Code
 	switch op {
 	case wire.OpList:
-		body, code = x.look(f.Body, func() ([]byte, error) { return x.list, nil })
+		body, code = x.look(f.Body, func() ([]byte, error) { return x.keys.Load().list, nil })
 	case wire.OpStatus:
 		body, code = x.look(f.Body, func() ([]byte, error) { return json.Marshal(x.status()) })
 	case wire.OpCheckpointPosition:
@@ -237,7 +216,7 @@ func (x *exchange) with(op wire.Op, body []byte, answer func(k *key, message []b
 	if err != nil {
 		return []byte(err.Error()), wire.Malformed
 	}
-	k := x.byID[id]
+	k := x.keys.Load().byID[id]
 	if k == nil {
 		return []byte("no key has this id"), wire.UnknownKey
 	}
@@ -273,7 +252,7 @@ func (s *server) status() wire.Status {
 			st.Refusals[wire.Code(c).String()] = n
 		}
 	}
-	for _, k := range s.keys {
+	for _, k := range s.keys.Load().keys {
 		st.Keys = append(st.Keys, wire.KeyStatus{
 			Name: k.Name, Purpose: k.Purpose, ID: k.id.String(), Names: k.Names,
 			Signed: k.signed.Load(), Refused: k.refused.Load(), Notes: k.notes(),

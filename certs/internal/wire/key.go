@@ -17,12 +17,13 @@ type Purpose string
 
 // The purposes of this version.
 const (
-	TLSServer   Purpose = "tls-server"  // server side of TLS 1.3 handshakes
-	TLSClient   Purpose = "tls-client"  // client side of TLS 1.3 handshakes: the gateway towards its apps
-	Assertion   Purpose = "assertion"   // the gateway's word to an app about who is asking
-	OIDCClient  Purpose = "oidc-client" // private_key_jwt at an identity provider
-	Checkpoints Purpose = "checkpoint"  // states of the audit logs, each a continuation of the last
-	Manifests   Purpose = "manifest"    // manifests of evidence bundles
+	TLSServer   Purpose = "tls-server"   // server side of TLS 1.3 handshakes
+	TLSClient   Purpose = "tls-client"   // client side of TLS 1.3 handshakes: the gateway towards its apps
+	Assertion   Purpose = "assertion"    // the gateway's word to an app about who is asking
+	OIDCClient  Purpose = "oidc-client"  // private_key_jwt at an identity provider
+	Checkpoints Purpose = "checkpoint"   // states of the audit logs, each a continuation of the last
+	Manifests   Purpose = "manifest"     // manifests of evidence bundles
+	ACMEAccount Purpose = "acme-account" // requests to a certificate authority (RFC 8555 §6.2)
 )
 
 // KeyID names a key by its public half: the JWK thumbprint of RFC 7638 with SHA-256. A request names keys by id and by

@@ -41,29 +41,22 @@ const (
 	OpSignCheckpoint      Op = 7
 	OpCheckpointPosition  Op = 8
 	OpSignManifest        Op = 9
+	OpSignTLS12Server     Op = 10
+	OpSignACMEAccount     Op = 11
+	OpMakeCSR             Op = 12
+	OpAdoptKey            Op = 13
+	OpRotate              Op = 14
+	OpSigningLog          Op = 15
+	OpSignSuccession      Op = 16
 )
 
 // String is the operation's name in logs, counters and PROTOCOL.md.
 func (op Op) String() string {
-	switch op {
-	case OpList:
-		return "list"
-	case OpStatus:
-		return "status"
-	case OpSignTLS13Server:
-		return "sign_tls13_server"
-	case OpSignAssertion:
-		return "sign_assertion"
-	case OpSignClientAssertion:
-		return "sign_client_assertion"
-	case OpSignTLS13Client:
-		return "sign_tls13_client"
-	case OpSignCheckpoint:
-		return "sign_checkpoint"
-	case OpCheckpointPosition:
-		return "checkpoint_position"
-	case OpSignManifest:
-		return "sign_manifest"
+	names := [...]string{"unknown", "list", "status", "sign_tls13_server", "sign_assertion", "sign_client_assertion", "sign_tls13_client",
+		"sign_checkpoint", "checkpoint_position", "sign_manifest", "sign_tls12_server", "sign_acme_account", "make_csr", "adopt_key",
+		"rotate", "signing_log", "sign_succession"}
+	if int(op) < len(names) {
+		return names[op]
 	}
 	return "unknown"
 }
