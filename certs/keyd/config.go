@@ -43,6 +43,8 @@ type KeyConfig struct {
 	Purpose wire.Purpose `yaml:"purpose"`
 	// File is the key's file under Dir: PEM, PKCS #8, mode 0600 or 0400, owned by keyd's user.
 	File string `yaml:"file"`
+	// PKCS11 is, instead of File, the label of a key pair in the token that the configuration's `pkcs11` names.
+	PKCS11 string `yaml:"pkcs11"`
 	// Names are the DNS names that a tls-server key is for; `*.` stands for one label. A gateway refuses to use the
 	// key with a certificate for another name. Required for tls-server, refused otherwise.
 	Names []string `yaml:"names"`
@@ -183,8 +185,8 @@ func (k *KeyConfig) check() error {
 	if k.Name == "" || len(k.Name) > 255 || strings.Trim(k.Name, nameBytes) != "" {
 		return errors.New("name must be 1 to 255 letters, digits, '.', '-', '_' or '*'")
 	}
-	if k.File == "" {
-		return errors.New("file is missing")
+	if (k.File == "") == (k.PKCS11 == "") {
+		return errors.New("either file or pkcs11 must say where the key is")
 	}
 	isServer, isClient := k.Purpose == wire.TLSServer, k.Purpose == wire.OIDCClient
 	signsLogs, signsManifests := k.Purpose == wire.Checkpoints, k.Purpose == wire.Manifests

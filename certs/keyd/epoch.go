@@ -63,7 +63,7 @@ func newEpoch(o EpochOptions) (*EpochResult, error) {
 		return nil, err
 	}
 	defer store.Close()
-	public, err := publicHalf(c.Dir, kc.File)
+	public, err := publicHalf(c, kc)
 	if err != nil {
 		return nil, err
 	}
@@ -101,14 +101,14 @@ func findOrigin(c *Config, o EpochOptions) (kc KeyConfig, base string, err error
 	return kc, base, nil
 }
 
-// publicHalf reads a key file for its public half.
-func publicHalf(dir, file string) (crypto.PublicKey, error) {
-	files, err := openKeyFiles(dir)
+// publicHalf opens a key for its public half.
+func publicHalf(c *Config, kc KeyConfig) (crypto.PublicKey, error) {
+	stores, err := openBackends(c)
 	if err != nil {
 		return nil, err
 	}
-	defer files.close()
-	private, err := files.open(file)
+	defer stores.close()
+	private, err := stores.of(kc).open(kc.ref())
 	if err != nil {
 		return nil, err
 	}

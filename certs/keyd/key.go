@@ -26,17 +26,12 @@ type key struct {
 }
 
 // loadKeys reads every key of the configuration and reports all problems at once, each with the key's name.
-func loadKeys(c *Config, state stateFolder, now func() time.Time) ([]*key, error) {
-	files, err := openKeyFiles(c.Dir)
-	if err != nil {
-		return nil, err
-	}
-	defer files.close()
+func loadKeys(c *Config, stores *backends, state stateFolder, now func() time.Time) ([]*key, error) {
 	var keys []*key
 	var errs []error
 	taken := map[wire.KeyID]string{}
 	for _, kc := range c.Keys {
-		k, err := loadKey(c, kc, files, state, now)
+		k, err := loadKey(c, kc, stores.of(kc), state, now)
 		if err == nil && taken[k.id] != "" {
 			// A key of two purposes could be made to sign for one what the other refuses.
 			err = fmt.Errorf("is the same key as %q", taken[k.id])
@@ -51,8 +46,8 @@ func loadKeys(c *Config, state stateFolder, now func() time.Time) ([]*key, error
 	return keys, errors.Join(errs...)
 }
 
-func loadKey(c *Config, kc KeyConfig, files backend, state stateFolder, now func() time.Time) (*key, error) {
-	private, err := files.open(kc.File)
+func loadKey(c *Config, kc KeyConfig, store backend, state stateFolder, now func() time.Time) (*key, error) {
+	private, err := store.open(kc.ref())
 	if err != nil {
 		return nil, err
 	}

@@ -49,7 +49,12 @@ func Run(ctx context.Context, o RunOptions) error {
 		return err
 	}
 	defer state.Close()
-	loaded, err := loadKeys(c, state, time.Now)
+	stores, err := openBackends(c)
+	if err != nil {
+		return err
+	}
+	defer stores.close()
+	loaded, err := loadKeys(c, stores, state, time.Now)
 	if err != nil {
 		return err
 	}
