@@ -44,7 +44,7 @@ type server struct {
 	log     *slog.Logger
 
 	quiet    rate.Sometimes // a hostile peer must not fill the log
-	refusals [wire.Conflict + 1]atomic.Uint64
+	refusals [wire.Limited + 1]atomic.Uint64
 	turned   atomic.Uint64
 
 	mu    sync.Mutex

@@ -77,6 +77,7 @@ type Key struct {
 	Names    []string `json:"names,omitzero"`
 	ClientID string   `json:"client_id,omitzero"`
 	Origins  []Origin `json:"origins,omitzero"`
+	TLS12    bool     `json:"tls12,omitzero"` // a tls-server key that serves TLS 1.2 too
 }
 
 // Origin is a name under which a key signs notes: a log's, with its epochs, or that of manifests.

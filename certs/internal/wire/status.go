@@ -11,8 +11,10 @@ type Status struct {
 	Connections int               `json:"connections"`   // open now, the asking one included
 	Turned      uint64            `json:"peers_refused"` // connections closed unheard: foreign uid, or too many at once
 	Refusals    map[string]uint64 `json:"refusals"`      // requests answered with a refusal, by code
-	Keys        []KeyStatus       `json:"keys"`          // in the order of keyd.yaml
-	Sandbox     []Fact            `json:"sandbox"`       // measured when asked
+	Alarms      uint64            `json:"alarms"`        // requests for another purpose than their key's: nobody honest makes any
+	LastAlarm   *SigningRefusal   `json:"last_alarm,omitzero"`
+	Keys        []KeyStatus       `json:"keys"`    // in the order of keyd.yaml
+	Sandbox     []Fact            `json:"sandbox"` // measured when asked
 }
 
 // KeyStatus is one key's line in a Status.

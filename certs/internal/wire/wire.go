@@ -76,11 +76,12 @@ const (
 	Forbidden    Code = 6 // this peer may look, not sign
 	Failed       Code = 7 // keyd's own fault
 	Conflict     Code = 8 // the checkpoint does not grow from the last one signed; the body is that one's text
+	Limited      Code = 9 // this key was asked more often than its rate allows
 )
 
 // String is the code's name in logs and counters.
 func (c Code) String() string {
-	names := [...]string{"ok", "malformed", "unknown_op", "unknown_key", "wrong_purpose", "refused", "forbidden", "failed", "conflict"}
+	names := [...]string{"ok", "malformed", "unknown_op", "unknown_key", "wrong_purpose", "refused", "forbidden", "failed", "conflict", "limited"}
 	if int(c) < len(names) {
 		return names[c]
 	}
