@@ -34,9 +34,10 @@ type frozen struct {
 
 	loaded time.Time
 
-	snapshot  *gateway.Snapshot
-	certs     *certs.Store
-	providers []*provider // in configuration order
+	snapshot   *gateway.Snapshot
+	certs      *certs.Store
+	handshakes *handshakes
+	providers  []*provider // in configuration order
 }
 
 // Check builds everything that the configuration at path leads to without starting, binding or writing anything, and
@@ -174,6 +175,7 @@ func (a *assembly) connect(ctx context.Context, f *frozen, previous *frozen) (er
 	if f.certs, err = certs.Load(ctx, f.config.TLS, a.keys); err != nil {
 		return err
 	}
+	f.handshakes = newHandshakes(f.certs)
 	if f.providers, err = a.providersFor(ctx, f.config); err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package boot
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -73,24 +72,6 @@ func (a *assembly) open(key, address string, inherited net.Listener, proxy liste
 	}
 	a.onClose(func() error { return ignoreClosed(l.Close()) })
 	return a.doors[key].Watch(l), nil
-}
-
-// tlsConfig answers handshakes with the certificates of the current configuration; their keys sign in the key process.
-func (a *assembly) tlsConfig() *tls.Config {
-	return &tls.Config{
-		MinVersion: tls.VersionTLS13,
-		NextProtos: []string{"h2", "http/1.1"},
-		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-			// A resumed session needs no signature. Without keyd there are no new connections all the same.
-			if err := a.keys.Ready(); err != nil {
-				return nil, err
-			}
-			return nil, hello.Conn.(*listen.Conn).AwaitTurn()
-		},
-		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			return a.current().certs.GetCertificate(hello)
-		},
-	}
 }
 
 // serve accepts until stop ends, and then drains: no new connections, streams ended, requests under way finished.

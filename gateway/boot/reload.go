@@ -118,7 +118,11 @@ func (a *assembly) activate(f *frozen) {
 	a.shield.Configure(f.config.Shield)
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	previous := a.active
 	a.active = f
+	if previous != nil && previous.handshakes != f.handshakes {
+		previous.handshakes.retire()
+	}
 	a.watchMemoLocked(f.snapshot.Policy)
 	running := map[string]*provider{}
 	for _, p := range f.providers {
