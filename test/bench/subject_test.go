@@ -96,7 +96,7 @@ type child struct {
 const answersFD = 3
 
 // roles that this test binary plays, by the name in roleVariable.
-var roles = map[string]func(args []string){"gateway": runGateway, "bare": runBare, "strangers": runStrangers}
+var roles = map[string]func(args []string){"gateway": runGateway, "bare": runBare, "strangers": runStrangers, "door": runDoor}
 
 const roleVariable = "SALLYPORT_BENCH_ROLE"
 
