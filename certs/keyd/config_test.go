@@ -33,7 +33,7 @@ func TestConfigurationIsStrict(t *testing.T) {
 		{"negative uid", "[61002]", "[-1]", "line 4"},
 		{"unknown purpose", "purpose: assertion", "purpose: decrypt", `line 7: key "says": purpose "decrypt" is not known`},
 		{"no purpose", "purpose: assertion, ", "", `line 7: key "says": purpose is missing`},
-		{"no file", ", file: says.pem", "", `line 7: key "says": file is missing`},
+		{"no file", ", file: says.pem", "", `line 7: key "says": either file or pkcs11`},
 		{"name twice", "name: says", "name: wiki", `line 7: key "wiki": the name is taken`},
 		{"bad name", "name: says", `name: "a\nb"`, "line 7"},
 		{"no names", ", names: [wiki.corp.example]", "", "line 6"},

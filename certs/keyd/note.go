@@ -3,6 +3,7 @@ package keyd
 import (
 	"crypto"
 	"crypto/ed25519"
+	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"strings"
@@ -15,25 +16,23 @@ import (
 // noteSigner signs notes under one name: C2SP signed-note, Ed25519.
 type noteSigner struct {
 	note.Verifier
-	private ed25519.PrivateKey
+	private crypto.Signer
 }
 
 // newNoteSigner demands an Ed25519 key: the one algorithm that everybody who reads signed notes knows.
 func newNoteSigner(name string, private crypto.Signer) (noteSigner, error) {
-	k, ok := private.(ed25519.PrivateKey)
-	if !ok {
-		return noteSigner{}, errors.New("want an Ed25519 key")
-	}
-	line, err := verifierKey(name, k.Public())
+	line, err := verifierKey(name, private.Public())
 	if err != nil {
 		return noteSigner{}, err
 	}
 	v, err := note.NewVerifier(line)
-	return noteSigner{v, k}, err
+	return noteSigner{v, private}, err
 }
 
 // Sign implements note.Signer.
-func (s noteSigner) Sign(text []byte) ([]byte, error) { return ed25519.Sign(s.private, text), nil }
+func (s noteSigner) Sign(text []byte) ([]byte, error) {
+	return s.private.Sign(rand.Reader, text, crypto.Hash(0))
+}
 
 // signatures returns what follows the text and the empty line of a note: one line.
 func (s noteSigner) signatures(text []byte) ([]byte, error) {
