@@ -39,7 +39,8 @@ type KeyConfig struct {
 	// Name is what people call the key in logs and `keyd status`: unique, letters, digits, '.', '-', '_' and '*'.
 	Name string `yaml:"name"`
 	// Purpose is `tls-server`, `tls-client` (the gateway's certificate towards apps), `assertion`, `oidc-client`,
-	// `checkpoint` (states of the audit logs) or `manifest` (manifests of evidence bundles). A key has one, for life.
+	// `checkpoint` (states of the audit logs), `manifest` (manifests of evidence bundles) or `acme-account` (requests to a
+	// certificate authority). A key has one, for life.
 	Purpose wire.Purpose `yaml:"purpose"`
 	// File is the key's file under Dir: PEM, PKCS #8, mode 0600 or 0400, owned by keyd's user.
 	File string `yaml:"file"`
@@ -48,6 +49,11 @@ type KeyConfig struct {
 	// Names are the DNS names that a tls-server key is for; `*.` stands for one label. A gateway refuses to use the
 	// key with a certificate for another name. Required for tls-server, refused otherwise.
 	Names []string `yaml:"names"`
+	// TLS12 lets a tls-server key sign in TLS 1.2 too, for clients that know nothing newer; the gateway's `tls.min_version`
+	// must allow it as well. The key is ECDSA or RSA. Default false.
+	TLS12 bool `yaml:"tls12"`
+	// Rate bounds the requests that this key answers. Default: by purpose, see PROTOCOL.md.
+	Rate RateConfig `yaml:"rate"`
 	// ClientID is the OAuth client that an oidc-client key authenticates: `iss` and `sub`. Required for oidc-client.
 	ClientID string `yaml:"client_id"`
 	// Audiences are the values, compared byte by byte, that `aud` may have in what an oidc-client key signs: the
@@ -179,7 +185,7 @@ func (c *Config) check(at lines) error {
 const nameBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_*"
 
 // purposes lists what a key can be for, in errors.
-const purposes = "tls-server, tls-client, assertion, oidc-client, checkpoint or manifest"
+const purposes = "tls-server, tls-client, assertion, oidc-client, checkpoint, manifest or acme-account"
 
 func (k *KeyConfig) check() error {
 	if k.Name == "" || len(k.Name) > 255 || strings.Trim(k.Name, nameBytes) != "" {
@@ -193,10 +199,13 @@ func (k *KeyConfig) check() error {
 	switch {
 	case k.Purpose == "":
 		return errors.New("purpose is missing: " + purposes)
-	case !isServer && !isClient && !signsLogs && !signsManifests && k.Purpose != wire.TLSClient && k.Purpose != wire.Assertion:
+	case !isServer && !isClient && !signsLogs && !signsManifests && k.Purpose != wire.TLSClient && k.Purpose != wire.Assertion &&
+		k.Purpose != wire.ACMEAccount:
 		return fmt.Errorf("purpose %q is not known: %s", k.Purpose, purposes)
 	case isServer != (len(k.Names) > 0):
 		return errors.New("names belong to a tls-server key, which needs at least one")
+	case k.TLS12 && !isServer:
+		return errors.New("tls12 belongs to a tls-server key")
 	case isClient != (k.ClientID != ""):
 		return errors.New("client_id belongs to an oidc-client key, which needs it")
 	case !isClient && len(k.Audiences) > 0:
@@ -205,6 +214,9 @@ func (k *KeyConfig) check() error {
 		return errors.New("origins belong to a checkpoint or manifest key, which needs them")
 	case signsManifests && len(k.Origins) != 1:
 		return errors.New("a manifest key has one origin")
+	}
+	if err := k.Rate.check(); err != nil {
+		return err
 	}
 	for _, o := range k.Origins {
 		if !validBase(o) {

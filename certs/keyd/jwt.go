@@ -3,13 +3,9 @@ package keyd
 import (
 	"bytes"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -202,24 +198,16 @@ func checkClientAssertion(clientID string, audiences []string, kid string, now t
 	return t.checkTime(now)
 }
 
-// jwtSigner returns how a key signs the signing inputs that check accepts: ES256, r ‖ s of 32 bytes each, RFC 7518 §3.4.
+// jwtSigner returns how a key signs the signing inputs that check accepts, with ES256.
 func jwtSigner(private crypto.Signer, check func(input []byte) error) (func([]byte) ([]byte, error), error) {
-	k, ok := private.(*ecdsa.PrivateKey)
-	if !ok || k.Curve != elliptic.P256() {
-		return nil, errors.New("want an ECDSA key on curve P-256")
+	if err := checkES256(private.Public()); err != nil {
+		return nil, err
 	}
 	return func(input []byte) ([]byte, error) {
 		if err := check(input); err != nil {
 			return nil, err
 		}
 		digest := sha256.Sum256(input)
-		r, s, err := ecdsa.Sign(rand.Reader, k, digest[:])
-		if err != nil {
-			return nil, err
-		}
-		sig := make([]byte, 64)
-		r.FillBytes(sig[:32])
-		s.FillBytes(sig[32:])
-		return sig, nil
+		return signES256(private, digest[:])
 	}, nil
 }

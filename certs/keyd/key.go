@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"sallyport/certs/internal/wire"
 )
 
@@ -19,8 +21,10 @@ type key struct {
 	op     wire.Op
 	// sign checks the message against the purpose, then signs it. A refusal means that the key does not sign such, a
 	// conflict that a checkpoint does not grow from the last.
-	sign func(message []byte) ([]byte, error)
-	logs ledgers // of a checkpoint key
+	sign   func(message []byte) ([]byte, error)
+	sign12 func(message []byte) ([]byte, error) // op 10, of a tls-server key that is marked for TLS 1.2
+	logs   ledgers                              // of a checkpoint key
+	turns  *rate.Limiter                        // each request takes one, see usualRate
 
 	signed, refused atomic.Uint64
 }
@@ -59,22 +63,24 @@ func loadKey(c *Config, kc KeyConfig, store backend, state stateFolder, now func
 	if err != nil {
 		return nil, err
 	}
-	k := &key{KeyConfig: kc, id: id, public: public}
+	k := &key{KeyConfig: kc, id: id, public: public, turns: kc.limiter()}
 	if k.Purpose == wire.Checkpoints || k.Purpose == wire.Manifests {
 		return k, k.bindNotes(state, private)
 	}
 	return k, k.bind(c, private, now)
 }
 
-// bind gives the key its one operation.
+// bind gives the key its one operation, or the one of TLS 1.2 besides.
 func (k *key) bind(c *Config, private crypto.Signer, now func() time.Time) (err error) {
 	switch k.Purpose {
 	case wire.TLSServer:
 		k.op = wire.OpSignTLS13Server
-		k.sign, err = tlsSigner(private, serverSide)
+		if k.sign, err = tlsSigner(private, serverSide.check); err == nil && k.TLS12 {
+			k.sign12, err = tls12Signer(private)
+		}
 	case wire.TLSClient:
 		k.op = wire.OpSignTLS13Client
-		k.sign, err = tlsSigner(private, clientSide)
+		k.sign, err = tlsSigner(private, clientSide.check)
 	case wire.Assertion:
 		k.op = wire.OpSignAssertion
 		k.sign, err = jwtSigner(private, func(input []byte) error {
@@ -85,6 +91,9 @@ func (k *key) bind(c *Config, private crypto.Signer, now func() time.Time) (err 
 		k.sign, err = jwtSigner(private, func(input []byte) error {
 			return checkClientAssertion(k.ClientID, k.Audiences, k.id.String(), now(), input)
 		})
+	case wire.ACMEAccount:
+		k.op = wire.OpSignACMEAccount
+		k.sign, err = acmeSigner(private)
 	default:
 		err = fmt.Errorf("BUG: purpose %q passed the configuration's check", k.Purpose)
 	}
@@ -102,6 +111,17 @@ func (k *key) bindNotes(state stateFolder, private crypto.Signer) (err error) {
 	k.logs, err = openLedgers(k.Origins, state, private)
 	k.sign = k.logs.sign
 	return err
+}
+
+// signer is how the key serves op; nil if it is for another.
+func (k *key) signer(op wire.Op) func(message []byte) ([]byte, error) {
+	switch op {
+	case k.op:
+		return k.sign
+	case wire.OpSignTLS12Server:
+		return k.sign12
+	}
+	return nil
 }
 
 // origins are the names under which the key signs notes; nil if it signs none.

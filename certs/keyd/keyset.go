@@ -25,7 +25,7 @@ func newKeyset(keys []*key) (*keyset, error) {
 		}
 		list.Keys = append(list.Keys, wire.Key{
 			Name: k.Name, Purpose: k.Purpose, ID: k.id.String(), Public: k.public, Names: k.Names, ClientID: k.ClientID,
-			Origins: origins,
+			Origins: origins, TLS12: k.sign12 != nil,
 		})
 	}
 	var err error

@@ -28,7 +28,7 @@ func TestCertificateVerifyIsExact(t *testing.T) {
 			{"a digest", strings.Repeat("h", 32), false},
 			{"nothing", "", false},
 		} {
-			if err := checkCertificateVerify(s, []byte(tt.message)); (err == nil) != tt.ok {
+			if err := s.check([]byte(tt.message)); (err == nil) != tt.ok {
 				t.Errorf("%s: %s: got %v, want ok %v", s, tt.name, err, tt.ok)
 			}
 		}
@@ -48,7 +48,7 @@ func FuzzCertificateVerify(f *testing.F) {
 	f.Fuzz(func(t *testing.T, message []byte) {
 		accepted := 0
 		for _, s := range []side{serverSide, clientSide} {
-			if checkCertificateVerify(s, message) != nil {
+			if s.check(message) != nil {
 				continue
 			}
 			accepted++
