@@ -30,6 +30,9 @@ func (r RateConfig) check() error {
 	return nil
 }
 
+// errLimited is the answer to what is beyond.
+var errLimited = errors.New("asked more often than its rate allows")
+
 // limiter makes the key's own count of requests.
 func (k *KeyConfig) limiter() *rate.Limiter {
 	r := k.Rate

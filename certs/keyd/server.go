@@ -43,7 +43,9 @@ type server struct {
 	facts   func() []wire.Fact
 	log     *slog.Logger
 
+	signing  *signingLog
 	quiet    rate.Sometimes // a hostile peer must not fill the log
+	loud     rate.Sometimes // nor drown an alarm in what is none
 	refusals [wire.Limited + 1]atomic.Uint64
 	turned   atomic.Uint64
 
@@ -55,8 +57,10 @@ type server struct {
 func newServer(keys *keyset, mode string, facts func() []wire.Fact, log *slog.Logger) *server {
 	s := &server{
 		mode: mode, started: time.Now(), facts: facts, log: log,
-		quiet: rate.Sometimes{First: 20, Interval: time.Second},
-		conns: map[int]int{},
+		signing: newSigningLog(time.Now),
+		quiet:   rate.Sometimes{First: 20, Interval: time.Second},
+		loud:    rate.Sometimes{First: 20, Interval: time.Second},
+		conns:   map[int]int{},
 	}
 	s.keys.Store(keys)
 	return s
@@ -159,22 +163,59 @@ func (x *exchange) answer(f wire.Frame) wire.Frame {
 		body, code = x.look(f.Body, func() ([]byte, error) { return x.keys.Load().list, nil })
 	case wire.OpStatus:
 		body, code = x.look(f.Body, func() ([]byte, error) { return json.Marshal(x.status()) })
+	case wire.OpSigningLog:
+		body, code = x.readLog(f.Body)
 	case wire.OpCheckpointPosition:
 		body, code = x.position(f.Body)
-	case wire.OpSignTLS13Server, wire.OpSignTLS13Client, wire.OpSignAssertion, wire.OpSignClientAssertion,
-		wire.OpSignCheckpoint, wire.OpSignManifest:
+	case wire.OpSignTLS13Server, wire.OpSignTLS12Server, wire.OpSignTLS13Client, wire.OpSignAssertion, wire.OpSignClientAssertion,
+		wire.OpSignCheckpoint, wire.OpSignManifest, wire.OpSignACMEAccount:
 		body, code = x.sign(op, f.Body)
 	default:
 		body, code = []byte("unknown operation"), wire.UnknownOp
 	}
 	if code != wire.OK {
-		x.refusals[code].Add(1)
-		x.quiet.Do(func() {
-			x.log.Warn("request refused", "op", op.String(), "code", code.String(), "why", string(body),
-				"peer_uid", x.peer.uid, "peer_pid", x.peer.pid)
-		})
+		x.refuse(op, code, x.keyName(f.Body), body)
 	}
 	return wire.Frame{ID: f.ID, Kind: byte(code), Body: body}
+}
+
+// refuse leaves traces of a request that is not served: counts, an entry in the signing log, a line in the log.
+func (x *exchange) refuse(op wire.Op, code wire.Code, key string, body []byte) {
+	why := string(body)
+	if code == wire.Conflict { // the body is a checkpoint
+		why = "key " + key + ": another checkpoint was signed last"
+	}
+	x.refusals[code].Add(1)
+	x.signing.refused(key, op, code, why, x.peer)
+	about := []any{"op", op.String(), "code", code.String(), "why", why, "peer_uid", x.peer.uid, "peer_pid", x.peer.pid}
+	if code == wire.WrongPurpose {
+		x.loud.Do(func() { x.log.Error("a key was asked for what it is not for: is the gateway still ours?", about...) })
+		return
+	}
+	x.quiet.Do(func() { x.log.Warn("request refused", about...) })
+}
+
+// keyName is the name of the key that a request names; empty if it names none that there is.
+func (x *exchange) keyName(body []byte) string {
+	if id, _, err := wire.SplitSignBody(body); err == nil {
+		if k := x.keys.Load().byID[id]; k != nil {
+			return k.Name
+		}
+	}
+	return ""
+}
+
+// readLog answers signing_log, which signs nothing: everybody may look.
+func (x *exchange) readLog(body []byte) ([]byte, wire.Code) {
+	after, err := wire.ParseAfterBody(body)
+	if err != nil {
+		return []byte(err.Error()), wire.Malformed
+	}
+	answer, err := x.signing.read(after)
+	if err != nil {
+		return []byte(err.Error()), wire.Failed
+	}
+	return answer, wire.OK
 }
 
 // look answers a request that takes nothing.
@@ -195,9 +236,13 @@ func (x *exchange) sign(op wire.Op, body []byte) ([]byte, wire.Code) {
 		return []byte("this user is not in allow_uids"), wire.Forbidden
 	}
 	return x.with(op, body, func(k *key, message []byte) ([]byte, error) {
-		sig, err := k.sign(message)
+		if !k.turns.Allow() {
+			return nil, errLimited
+		}
+		sig, err := k.signer(op)(message)
 		if err == nil {
 			k.signed.Add(1)
+			x.signing.signed(k.Name, op)
 		}
 		return sig, err
 	})
@@ -220,9 +265,9 @@ func (x *exchange) with(op wire.Op, body []byte, answer func(k *key, message []b
 	if k == nil {
 		return []byte("no key has this id"), wire.UnknownKey
 	}
-	if k.op != op {
+	if k.signer(op) == nil {
 		k.refused.Add(1)
-		return []byte("key " + k.Name + " is for " + string(k.Purpose)), wire.WrongPurpose
+		return []byte("key " + k.Name + " is for " + k.job()), wire.WrongPurpose
 	}
 	good, err := answer(k, message)
 	if err == nil {
@@ -236,6 +281,10 @@ func (x *exchange) with(op wire.Op, body []byte, answer func(k *key, message []b
 		k.refused.Add(1)
 		return wire.Checkpoint(last).AppendText(nil), wire.Conflict
 	}
+	if errors.Is(err, errLimited) {
+		k.refused.Add(1)
+		return []byte("key " + k.Name + ": " + err.Error()), wire.Limited
+	}
 	return []byte("key " + k.Name + ": " + err.Error()), wire.Failed
 }
 
@@ -247,6 +296,7 @@ func (s *server) status() wire.Status {
 		Mode: s.mode, PID: os.Getpid(), UID: os.Geteuid(), Started: s.started.UTC(),
 		Connections: open, Turned: s.turned.Load(), Refusals: map[string]uint64{}, Sandbox: s.facts(),
 	}
+	st.Alarms, st.LastAlarm = s.signing.alarmed()
 	for c := range s.refusals {
 		if n := s.refusals[c].Load(); n > 0 {
 			st.Refusals[wire.Code(c).String()] = n

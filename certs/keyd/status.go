@@ -90,6 +90,10 @@ func PrintStatus(w io.Writer, st *Status) error {
 	for _, code := range slices.Sorted(maps.Keys(st.Refusals)) {
 		fmt.Fprintf(t, "requests refused: %s\t%d\n", code, st.Refusals[code])
 	}
+	if a := st.LastAlarm; a != nil {
+		fmt.Fprintf(t, "ALARMS\t%d: a key was asked for what it is not for; last at %s: %s, %s, by pid %d of uid %d\n",
+			st.Alarms, a.Time.Format(time.RFC3339), a.Op, a.Why, a.PID, a.UID)
+	}
 	fmt.Fprint(t, "\nKEY\tPURPOSE\tSIGNED\tREFUSED\tID\tNAMES\n")
 	for _, k := range st.Keys {
 		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%s\t%s\n", k.Name, k.Purpose, k.Signed, k.Refused, k.ID, strings.Join(k.Names, " "))

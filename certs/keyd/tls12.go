@@ -7,6 +7,8 @@ import (
 	"crypto/ed25519"
 	"encoding/binary"
 	"errors"
+
+	"sallyport/certs/internal/wire"
 )
 
 // exchange12 is what a TLS 1.2 server signs in an ECDHE handshake: both randoms and its half of the key agreement, RFC
@@ -91,4 +93,12 @@ func tls12Signer(private crypto.Signer) (func(message []byte) ([]byte, error), e
 		_, err := parseExchange12(message)
 		return err
 	})
+}
+
+// job is what the key is for, for people.
+func (k *key) job() string {
+	if k.Purpose == wire.TLSServer && k.sign12 == nil {
+		return string(k.Purpose) + " in TLS 1.3 only"
+	}
+	return string(k.Purpose)
 }
