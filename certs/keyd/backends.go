@@ -8,22 +8,50 @@ import (
 // backends are where the keys of one configuration are. They stay open as long as keyd runs: a token ends its keys with its
 // session, and a rotation generates and destroys.
 type backends struct {
-	files backend
+	files *keyFiles
 	token backend // nil without `pkcs11`
 }
 
-// openBackends opens what c names: the key folder, and the token if there is one.
+// openBackends opens what c names: the key folder, and the token if there is one. It may ask for passphrase and PIN, and
+// loads the token's module: call it before keyd is confined to its folders.
 func openBackends(c *Config) (*backends, error) {
-	for _, kc := range c.Keys {
-		if kc.PKCS11 != "" {
-			return nil, fmt.Errorf("key %q: this keyd has no PKCS #11: keyd-pkcs11 has", kc.Name)
-		}
-	}
 	files, err := openKeyFiles(c.Dir)
 	if err != nil {
 		return nil, err
 	}
-	return &backends{files: files}, nil
+	b := &backends{files: files}
+	if err := b.unlock(c); err != nil {
+		return nil, errors.Join(err, b.close())
+	}
+	if c.PKCS11.used() {
+		if b.token, err = openToken(c); err != nil {
+			return nil, errors.Join(err, b.close())
+		}
+	}
+	return b, nil
+}
+
+// unlock opens the key folder if it is encrypted. Whether it is, the folder says; a configuration that knows a passphrase
+// does not take plain keys.
+func (b *backends) unlock(c *Config) error {
+	encrypted, err := b.files.encrypted()
+	switch {
+	case err != nil:
+		return fmt.Errorf("opening key folder: %w", err)
+	case !encrypted && c.Passphrase != SecretSource{}:
+		return fmt.Errorf("%s is not encrypted, though keyd.yaml has a passphrase: run keyd encrypt", c.Dir)
+	case !encrypted:
+		return nil
+	}
+	passphrase, err := c.secret(c.Passphrase, "passphrase of "+c.Dir)
+	if err != nil {
+		return err
+	}
+	defer clear(passphrase)
+	if err := b.files.unlock(passphrase); err != nil {
+		return fmt.Errorf("opening %s: %w", c.Dir, err)
+	}
+	return nil
 }
 
 // of returns where the key is or will be; kc.ref() and what is derived from it are its references there.

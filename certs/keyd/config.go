@@ -32,6 +32,13 @@ type Config struct {
 	Keys []KeyConfig `yaml:"keys"`
 	// Assertion limits what keys of purpose `assertion` sign. Required if there is one.
 	Assertion AssertionConfig `yaml:"assertion"`
+	// Passphrase opens Dir if its keys are encrypted (`keyd init --encrypt`, `keyd encrypt`). Absent: keyd asks on its
+	// terminal if they are. Where it is present, plain keys are refused.
+	Passphrase SecretSource `yaml:"passphrase"`
+	// PKCS11 is the token that holds the keys which name a label in it. Default: none.
+	PKCS11 PKCS11Config `yaml:"pkcs11"`
+
+	credentials string // systemd's folder of them; empty: none
 }
 
 // KeyConfig is one private key.
@@ -42,7 +49,7 @@ type KeyConfig struct {
 	// `checkpoint` (states of the audit logs), `manifest` (manifests of evidence bundles) or `acme-account` (requests to a
 	// certificate authority). A key has one, for life.
 	Purpose wire.Purpose `yaml:"purpose"`
-	// File is the key's file under Dir: PEM, PKCS #8, mode 0600 or 0400, owned by keyd's user.
+	// File is the key's file under Dir: PEM, PKCS #8 or as `keyd encrypt` writes it, mode 0600 or 0400, owned by keyd's user.
 	File string `yaml:"file"`
 	// PKCS11 is, instead of File, the label of a key pair in the token that the configuration's `pkcs11` names.
 	PKCS11 string `yaml:"pkcs11"`
@@ -98,7 +105,7 @@ func LoadConfig(path string) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	for _, p := range []*string{&c.Dir, &c.StateDir, &c.Listen} {
+	for _, p := range []*string{&c.Dir, &c.StateDir, &c.Listen, &c.Passphrase.File, &c.PKCS11.PIN.File} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(filepath.Dir(path), *p)
 		}
@@ -174,6 +181,7 @@ func (c *Config) check(at lines) error {
 			origins[o] = true
 		}
 	}
+	c.checkBackends(fail, at)
 	asserts := slices.ContainsFunc(c.Keys, func(k KeyConfig) bool { return k.Purpose == wire.Assertion })
 	if asserts && (!strings.HasPrefix(c.Assertion.Issuer, "https://") || len(c.Assertion.Audiences) == 0) {
 		fail(at.of("assertion"), "assertion: issuer and audiences are needed by the assertion key")

@@ -15,39 +15,102 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
+	"strings"
+	"sync"
 	"syscall"
+	"unicode"
 )
 
-// maxKeyFile bounds a key file, in bytes: an RSA key of 8192 bits takes 6.4 kB.
+// maxKeyFile bounds a key file, in bytes: an RSA key of 8192 bits takes 6.4 kB, encrypted 6.7.
 const maxKeyFile = 64 << 10
 
-// keyFiles is the file backend: PKCS #8 in PEM, one key a file, reached only below its folder.
-type keyFiles struct{ root *os.Root }
+// keyFiles is the file backend: one key a file, PKCS #8 in PEM or encrypted, reached only below its folder. References are
+// paths there.
+type keyFiles struct {
+	root  *os.Root
+	vault *vault     // nil: files are plain
+	turn  sync.Mutex // held while a file comes or goes
+}
 
-var _ backend = keyFiles{}
+var _ backend = (*keyFiles)(nil)
 
 // openKeyFiles opens the folder. Whoever could write it could swap keys, so that only root and keyd's user may.
-func openKeyFiles(dir string) (keyFiles, error) {
+func openKeyFiles(dir string) (*keyFiles, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return keyFiles{}, fmt.Errorf("opening key folder: %w", err)
+		return nil, fmt.Errorf("opening key folder: %w", err)
 	}
 	d, err := root.Open(".")
 	if err != nil {
-		return keyFiles{}, errors.Join(fmt.Errorf("opening key folder: %w", err), root.Close())
+		return nil, errors.Join(fmt.Errorf("opening key folder: %w", err), root.Close())
 	}
 	defer d.Close()
 	if err := checkOwned(d, 0o022); err != nil {
-		return keyFiles{}, errors.Join(fmt.Errorf("opening key folder: %s %w", dir, err), root.Close())
+		return nil, errors.Join(fmt.Errorf("opening key folder: %s %w", dir, err), root.Close())
 	}
-	return keyFiles{root}, nil
+	return &keyFiles{root: root}, nil
 }
 
-func (k keyFiles) close() error { return k.root.Close() }
+// encrypted reports whether the folder's keys are encrypted.
+func (k *keyFiles) encrypted() (bool, error) {
+	_, err := k.root.Lstat(masterFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
 
-// open reads one key. os.Root refuses a symlink that leads out of the folder; the file's own owner and mode are asked
-// of the opened file, so that nothing can change in between.
-func (k keyFiles) open(file string) (crypto.Signer, error) {
+// unlock opens an encrypted folder.
+func (k *keyFiles) unlock(passphrase []byte) error {
+	data, err := k.read(masterFile)
+	if err != nil {
+		return err
+	}
+	k.vault, err = openMaster(passphrase, data)
+	return err
+}
+
+func (k *keyFiles) close() error {
+	if k.vault != nil {
+		k.vault.wipe()
+	}
+	return k.root.Close()
+}
+
+// freshPrefix begins the name of a file that is being written. What a killed process left under one is nobody's key.
+const freshPrefix = ".new-"
+
+// checkRef accepts a path below the folder that is free for a key. os.Root refuses the rest, too, but not with one voice.
+func checkRef(ref string) error {
+	base := path.Base(ref)
+	if !fs.ValidPath(ref) || base == "." || base == masterFile || strings.HasPrefix(base, freshPrefix) || strings.ContainsFunc(ref, unicode.IsControl) {
+		return fmt.Errorf("%q is no name of a key file", ref)
+	}
+	return nil
+}
+
+// open reads one key.
+func (k *keyFiles) open(ref string) (crypto.Signer, error) {
+	ref = path.Clean(ref)
+	if err := checkRef(ref); err != nil {
+		return nil, err
+	}
+	data, err := k.read(ref)
+	defer clear(data)
+	if err != nil {
+		return nil, err
+	}
+	private, err := k.decode(ref, data)
+	if err != nil {
+		return nil, fmt.Errorf("%s %w", ref, err)
+	}
+	return private, nil
+}
+
+// read returns a file's bytes. os.Root refuses a symlink that leads out of the folder; the file's own owner and mode are
+// asked of the opened file, so that nothing can change in between.
+func (k *keyFiles) read(file string) ([]byte, error) {
 	f, err := k.root.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0) // O_NONBLOCK: a FIFO must not hold us up
 	if err != nil {
 		return nil, err
@@ -56,53 +119,145 @@ func (k keyFiles) open(file string) (crypto.Signer, error) {
 	if err := checkPrivate(f); err != nil {
 		return nil, fmt.Errorf("%s %w", file, err)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
-	defer clear(data)
-	if err != nil {
-		return nil, err
+	data := make([]byte, maxKeyFile) // a buffer that grows leaves copies behind
+	n, err := io.ReadFull(f, data)
+	if err == nil {
+		return data, fmt.Errorf("%s is larger than %d bytes", file, maxKeyFile-1)
 	}
-	private, err := parsePrivate(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s %w", file, err)
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		err = nil
 	}
-	return private, nil
+	return data[:n], err
 }
 
-// generate writes a new key to a file that must not exist, and syncs it and the folder.
-func (k keyFiles) generate(file string, kind keyKind) (crypto.Signer, error) {
-	private, err := newPrivate(kind)
-	if err != nil {
-		return nil, err
+func (k *keyFiles) decode(ref string, data []byte) (crypto.Signer, error) {
+	switch isSealed := bytes.HasPrefix(data, []byte("-----BEGIN "+keyType)); {
+	case k.vault == nil && isSealed:
+		return nil, fmt.Errorf("is encrypted, and the folder has no %s to open it with", masterFile)
+	case k.vault == nil:
+		return parsePrivate(data)
+	case !isSealed && bytes.HasPrefix(data, []byte("-----BEGIN "+plainType)):
+		return nil, errors.New("is not encrypted, and the folder is: run keyd encrypt")
+	}
+	return k.vault.openKey(ref, data)
+}
+
+func (k *keyFiles) encode(ref string, private crypto.Signer) ([]byte, error) {
+	if k.vault != nil {
+		return k.vault.sealKey(path.Clean(ref), private)
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(private)
 	if err != nil {
 		return nil, err
 	}
 	defer clear(der)
-	data := pemBlock("PRIVATE KEY", der)
-	defer clear(data)
-	f, err := k.root.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	return pemBlock(plainType, der), nil
+}
+
+// generate writes a new key. It gets its name when it is whole and on disk.
+func (k *keyFiles) generate(ref string, kind keyKind) (crypto.Signer, error) {
+	if err := checkRef(path.Clean(ref)); err != nil {
+		return nil, err
+	}
+	private, err := newPrivate(kind)
 	if err != nil {
 		return nil, err
 	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return nil, errors.Join(err, k.root.Remove(file))
+	data, err := k.encode(ref, private)
+	if err != nil {
+		return nil, err
 	}
-	return private, k.sync()
+	defer clear(data)
+	if err := k.add(ref, data); err != nil {
+		return nil, fmt.Errorf("writing a new key: %w", err)
+	}
+	return private, nil
 }
 
-// destroy removes the file. What stood in it may stay on the disk until the disk writes there again: only an encrypted
-// file or a token makes a key unreadable at once.
-func (k keyFiles) destroy(file string) error {
-	if err := k.root.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+// add writes a file that must not exist, durable on return.
+func (k *keyFiles) add(file string, data []byte) error {
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	fresh, err := k.writeFresh(file, data)
+	if err != nil {
 		return err
 	}
-	return k.sync()
+	if err := k.root.Link(fresh, file); err != nil { // unlike a rename it replaces nothing
+		return errors.Join(err, k.root.Remove(fresh))
+	}
+	if err := errors.Join(k.root.Remove(fresh), k.sync(file)); err != nil {
+		return errors.Join(err, k.root.Remove(file))
+	}
+	return nil
 }
 
-func (k keyFiles) sync() error {
-	d, err := k.root.Open(".")
+// writeFresh writes the bytes beside the file that they are for, and syncs them.
+func (k *keyFiles) writeFresh(file string, data []byte) (fresh string, err error) {
+	fresh = freshName(file)
+	if err := k.remove(fresh); err != nil {
+		return "", err
+	}
+	f, err := k.root.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return "", err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return "", errors.Join(err, k.root.Remove(fresh))
+	}
+	return fresh, nil
+}
+
+func freshName(file string) string { return path.Join(path.Dir(file), freshPrefix+path.Base(file)) }
+
+// destroy overwrites the file and removes it. A disk that copies on write keeps what stood there for a while: then only an
+// encrypted file or a token makes a key unreadable at once.
+func (k *keyFiles) destroy(ref string) error {
+	if err := checkRef(path.Clean(ref)); err != nil {
+		return err
+	}
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	if err := errors.Join(k.remove(ref), k.remove(freshName(ref))); err != nil {
+		return err
+	}
+	return k.sync(ref)
+}
+
+// remove removes one name, if it exists. A file that has no other name, as a new one has when keyd is killed while it
+// gets its own, is overwritten first.
+func (k *keyFiles) remove(file string) error {
+	info, err := k.root.Lstat(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode().IsRegular() && info.Sys().(*syscall.Stat_t).Nlink == 1 {
+		if f, err := k.root.OpenFile(file, os.O_WRONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0); err == nil {
+			err = overwrite(f)
+			if err = errors.Join(err, f.Close()); err != nil {
+				return err
+			}
+		} // a file that we may not write, we may still remove
+	}
+	return k.root.Remove(file)
+}
+
+// overwrite puts zeros where the file's bytes are.
+func overwrite(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(make([]byte, min(info.Size(), maxKeyFile)), 0)
+	return errors.Join(err, f.Sync())
+}
+
+// sync makes the names of the file's folder durable.
+func (k *keyFiles) sync(file string) error {
+	d, err := k.root.Open(path.Dir(file))
 	if err != nil {
 		return err
 	}
@@ -127,11 +282,16 @@ func newPrivate(kind keyKind) (crypto.Signer, error) {
 // parsePrivate never puts a byte of the key into its error.
 func parsePrivate(data []byte) (crypto.Signer, error) {
 	block, rest := pem.Decode(data)
-	if block == nil || block.Type != "PRIVATE KEY" || len(bytes.TrimSpace(rest)) > 0 {
+	if block == nil || block.Type != plainType || len(bytes.TrimSpace(rest)) > 0 {
 		return nil, errors.New("is not one PEM block of type PRIVATE KEY (PKCS #8)")
 	}
-	defer clear(block.Bytes)
-	private, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	return parsePKCS8(block.Bytes)
+}
+
+// parsePKCS8 wipes what it is given.
+func parsePKCS8(der []byte) (crypto.Signer, error) {
+	defer clear(der)
+	private, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
 		return nil, errors.New("does not hold a private key that can be read")
 	}
