@@ -18,14 +18,21 @@ import (
 	"strings"
 	"time"
 
+	"sallyport/certs/acme"
 	"sallyport/certs/keyring"
 )
 
 // Config is `tls` in the configuration.
 type Config struct {
 	// Certificates are glob patterns of PEM files, each one chain: the host's certificate, then its issuers. Files are
-	// public; one that holds a private key is refused. Required.
-	Certificates []string `yaml:"certificates" config:"path,single,required"`
+	// public; one that holds a private key is refused. Required unless acme gets certificates.
+	Certificates []string `yaml:"certificates" config:"path,single"`
+	// ACME gets certificates from an authority and renews them. Default: nobody does.
+	ACME *acme.Config `yaml:"acme"`
+	// Default is the host whose certificate is shown to clients that name no host, or one that no certificate covers:
+	// probes by address, say, which then see a server that lives. No app is served so; whatever they ask is answered with
+	// a 421. Absent: they are told unrecognized_name, and nothing else.
+	Default string `yaml:"default"`
 	// MinVersion is the lowest TLS version that is served. Default and only value: "1.3".
 	MinVersion string `yaml:"min_version" default:"1.3" enum:"1.3"`
 }
@@ -35,8 +42,11 @@ func (c Config) Check() error {
 	if c.MinVersion != "" && c.MinVersion != "1.3" {
 		return fmt.Errorf("min_version: %q is not supported; TLS 1.3 is the only version served", c.MinVersion)
 	}
-	if len(c.Certificates) == 0 {
+	if len(c.Certificates) == 0 && c.ACME == nil {
 		return errors.New("certificates is missing")
+	}
+	if c.Default != strings.ToLower(c.Default) || strings.ContainsAny(c.Default, "*:/ ") {
+		return fmt.Errorf("default: %q is no host such as wiki.corp.example, in lower case and without a port", c.Default)
 	}
 	return nil
 }
@@ -57,12 +67,26 @@ type Info struct {
 	NotAfter  time.Time // end of validity
 	Key       string    // name of its key in the key process
 	Algorithm string    // ECDSA, Ed25519 or RSA
+	title     string    // what people call it
 }
+
+// Titles are the names, or, of a client's certificate that names no host, its common name.
+func (i Info) Titles() []string {
+	if len(i.Names) > 0 {
+		return i.Names
+	}
+	return []string{i.title}
+}
+
+// covers reports whether the certificate is for the host.
+func (i Info) covers(host string) bool { return covers(i.Names, host) }
 
 // Store chooses certificates by name. It is immutable.
 type Store struct {
 	byName map[string][]*tls.Certificate // best first; wildcards under their full `*.` name
 	infos  []Info
+	unfit  []error // why chains that were obtained are not served
+	other  string // the host that stands for names that no certificate covers; empty: none does
 }
 
 // Load reads every file that the patterns name and finds its key. It is all or nothing: the error names every file
@@ -79,12 +103,16 @@ func Load(ctx context.Context, cfg Config, keys Keys) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("matching certificates with keys: %w", err)
 	}
-	s := &Store{byName: map[string][]*tls.Certificate{}}
+	s := &Store{byName: map[string][]*tls.Certificate{}, other: cfg.Default}
 	var errs []error
 	for _, file := range files {
 		if err := s.add(file, list, keys); err != nil {
 			errs = append(errs, fmt.Errorf("certificate %s: %w", file, err))
 		}
+	}
+	s.addObtained(cfg, list, keys)
+	if len(errs) == 0 {
+		errs = append(errs, cfg.checkDefault(s.infos))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -146,10 +174,12 @@ func certificate(chain []*x509.Certificate, key keyring.Key, signer crypto.Signe
 func describe(file string, leaf *x509.Certificate, key keyring.Key) Info {
 	info := Info{
 		File: file, NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, Key: key.Name,
-		Algorithm: leaf.PublicKeyAlgorithm.String(),
+		Algorithm: leaf.PublicKeyAlgorithm.String(), title: title(leaf),
 	}
 	for _, name := range leaf.DNSNames {
-		info.Names = append(info.Names, strings.ToLower(name))
+		if name = strings.ToLower(name); !slices.Contains(info.Names, name) {
+			info.Names = append(info.Names, name)
+		}
 	}
 	return info
 }
@@ -169,17 +199,17 @@ func better(a, b *tls.Certificate) int {
 	return b.Leaf.NotAfter.Compare(a.Leaf.NotAfter)
 }
 
-// GetCertificate is for tls.Config. A name that no certificate covers, and a client that sends none, is answered with
-// the alert unrecognized_name (RFC 6066 §3): there is no default certificate. That alert is what crypto/tls makes of
-// the nil certificate returned here, provided that tls.Config.Certificates is empty.
+// GetCertificate is for tls.Config. A name that no certificate covers, and a client that sends none, gets the default
+// host's certificate. Where there is no default it is answered with the alert unrecognized_name (RFC 6066 §3), which is
+// what crypto/tls makes of the nil certificate returned here, provided that tls.Config.Certificates is empty.
+//
+// Of several certificates the best is chosen that the client can verify: one for the very name before a wildcard's.
 func (s *Store) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	name := strings.ToLower(hello.ServerName)
-	candidates := s.byName[name]
-	if candidates == nil {
-		// RFC 9525 §6.3: a wildcard stands for exactly one label.
-		if _, parent, ok := strings.Cut(name, "."); ok {
-			candidates = s.byName["*."+parent]
-		}
+	candidates := s.candidates(strings.ToLower(hello.ServerName))
+	if len(candidates) == 0 && s.other != "" {
+		asked := *hello
+		asked.ServerName = s.other // or none of its certificates would seem to suit
+		hello, candidates = &asked, s.candidates(s.other)
 	}
 	if len(candidates) == 0 {
 		return nil, nil
@@ -193,6 +223,18 @@ func (s *Store) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, er
 	}
 	return candidates[0], nil // nothing to choose from: crypto/tls says what does not fit
 }
+
+// candidates are the certificates for the very name, and then those of a wildcard that stands for it, each best first.
+func (s *Store) candidates(name string) []*tls.Certificate {
+	_, parent, below := strings.Cut(name, ".")
+	if !below {
+		return s.byName[name]
+	}
+	return slices.Concat(s.byName[name], s.byName["*."+parent]) // RFC 9525 §6.3: a wildcard stands for exactly one label
+}
+
+// Covers reports whether a certificate is for the host. That of the default host counts for nobody else.
+func (s *Store) Covers(host string) bool { return len(s.candidates(host)) > 0 }
 
 // Certificates describes what is served, ordered by file.
 func (s *Store) Certificates() []Info { return slices.Clone(s.infos) }

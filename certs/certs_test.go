@@ -172,7 +172,7 @@ func TestLoadIsAllOrNothing(t *testing.T) {
 	if s != nil || err == nil || !strings.Contains(err.Error(), "bad1.pem") || !strings.Contains(err.Error(), "bad2.pem") {
 		t.Errorf("got %v %v, want both bad files named and no store", s, err)
 	}
-	err = certs.CheckFiles(certs.Config{Certificates: []string{filepath.Join(dir, "*.pem")}})
+	_, err = certs.CheckFiles(certs.Config{Certificates: []string{filepath.Join(dir, "*.pem")}})
 	if err == nil || !strings.Contains(err.Error(), "bad1.pem") || !strings.Contains(err.Error(), "bad2.pem") || strings.Contains(err.Error(), "good.pem") {
 		t.Errorf("without a key process: got %v, want both bad files named", err)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"time"
 
 	"sallyport/gateway/boot"
 	"sallyport/gateway/route"
@@ -22,7 +23,11 @@ func (c *checkCommand) Run(in *invocation) error {
 	for _, app := range cfg.Apps {
 		sayRelaxed(in, &app)
 	}
-	return nil
+	concerns, err := boot.CertificateConcerns(cfg, time.Now())
+	for _, concern := range concerns {
+		fmt.Fprintf(in.out, "warning: %s\n", concern)
+	}
+	return err
 }
 
 // sayRelaxed tells what an app relaxes, in pipes too: a line for each folder and spelling, with what it risks.

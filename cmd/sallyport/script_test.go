@@ -70,7 +70,7 @@ func certificate(ts *testscript.TestScript, neg bool, args []string) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	ts.Check(err)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: args[1:], NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(1), DNSNames: args[1:], NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(90 * 24 * time.Hour),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
@@ -139,16 +139,19 @@ func (g *scripted) did(what string) error {
 func (g *scripted) Status(context.Context) admin.Status {
 	s := admin.Status{
 		Version: "1.2.3", Started: time.Now().Add(-90 * time.Minute), Ready: true,
-		Config:       admin.ConfigStatus{Path: "/etc/sallyport/sallyport.yaml", Digest: "sha256:c0ffee", Loaded: time.Date(2026, 11, 30, 8, 0, 0, 0, time.UTC)},
-		Policy:       admin.PolicyStatus{Digest: "sha256:cafe", Revision: "r7"},
-		Keys:         admin.KeyStatus{Mode: "socket", Ready: true},
-		Audit:        admin.AuditStatus{Healthy: true, Decisions: 12, Control: 3, SignedDecisions: 12, SignedControl: 2},
-		Session:      admin.SessionStatus{Active: 2},
-		Cache:        admin.CacheStatus{Enabled: true, Entries: 40, Bytes: 3 << 19, Hits: 300, Misses: 20},
-		Spool:        admin.SpoolStatus{Bodies: 3, Memory: 768 << 10, Disk: 12 << 20, Stalled: 1},
-		Certificates: []admin.Certificate{{File: "wiki.pem", Names: []string{"wiki.corp.example"}, NotAfter: time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC), Key: "wiki"}},
-		Providers:    []admin.Provider{{Name: "corp", Why: "connection refused since 08:00"}},
-		Upstreams:    []admin.Upstream{{App: "wiki", ID: "a1b2c3d4", URL: "http://10.0.0.5:8080", Serving: true, State: "healthy", Weight: 1, Open: 1, Requests: 20, Failures: 2, Latency: 0.0123}},
+		Config:  admin.ConfigStatus{Path: "/etc/sallyport/sallyport.yaml", Digest: "sha256:c0ffee", Loaded: time.Date(2026, 11, 30, 8, 0, 0, 0, time.UTC)},
+		Policy:  admin.PolicyStatus{Digest: "sha256:cafe", Revision: "r7"},
+		Keys:    admin.KeyStatus{Mode: "socket", Ready: true},
+		Audit:   admin.AuditStatus{Healthy: true, Decisions: 12, Control: 3, SignedDecisions: 12, SignedControl: 2},
+		Session: admin.SessionStatus{Active: 2},
+		Cache:   admin.CacheStatus{Enabled: true, Entries: 40, Bytes: 3 << 19, Hits: 300, Misses: 20},
+		Spool:   admin.SpoolStatus{Bodies: 3, Memory: 768 << 10, Disk: 12 << 20, Stalled: 1},
+		Certificates: []admin.Certificate{
+			{File: "wiki.pem", Names: []string{"wiki.corp.example"}, NotAfter: time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC), Key: "wiki", DaysLeft: -2524, State: "expired"},
+			{File: "pay.pem", Names: []string{"pay.corp.example"}, NotAfter: time.Date(2100, 1, 2, 3, 4, 5, 0, time.UTC), Key: "pay", DaysLeft: 12, State: "expires_soon"},
+		},
+		Providers: []admin.Provider{{Name: "corp", Why: "connection refused since 08:00"}},
+		Upstreams: []admin.Upstream{{App: "wiki", ID: "a1b2c3d4", URL: "http://10.0.0.5:8080", Serving: true, State: "healthy", Weight: 1, Open: 1, Requests: 20, Failures: 2, Latency: 0.0123}},
 	}
 	if g.word == "unready" {
 		s.Ready, s.Why = false, "the key process is away"

@@ -124,8 +124,11 @@ func certificateRows(certificates []admin.Certificate, now time.Time) [][]string
 	var rows [][]string
 	for _, c := range certificates {
 		until := moment(c.NotAfter)
-		if c.NotAfter.Before(now) {
+		switch {
+		case c.NotAfter.Before(now):
 			until += " EXPIRED"
+		case c.State == "expires_soon":
+			until += fmt.Sprintf(" EXPIRES IN %d DAYS", c.DaysLeft)
 		}
 		rows = append(rows, []string{c.File, strings.Join(c.Names, " "), until, c.Key})
 	}

@@ -97,12 +97,14 @@ type SpoolStatus struct {
 	Stalled int64 `json:"stalled"` // answers that hold their app, for want of room
 }
 
-// Certificate is one certificate that handshakes can be answered with.
+// Certificate is one certificate that handshakes can be answered with, or that the gateway itself shows to apps.
 type Certificate struct {
 	File     string    `json:"file"`
 	Names    []string  `json:"names"`
 	NotAfter time.Time `json:"not_after"`
-	Key      string    `json:"key"` // its name in the key process
+	DaysLeft int       `json:"days_left"` // whole days; negative since it expired
+	State    string    `json:"state"`     // valid, expires_soon (within 30 days) or expired
+	Key      string    `json:"key"`       // its name in the key process
 }
 
 // Provider is one OpenID provider.

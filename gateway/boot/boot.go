@@ -227,6 +227,7 @@ func (a *assembly) build(ctx context.Context) (*listeners, error) {
 	a.began(ctx, frozen)
 	a.group.Go(func() error { return a.pollPolicy(a.ctx) })
 	a.group.Go(func() error { return a.rotateTickets(a.ctx) })
+	a.group.Go(func() error { return a.watchExpiry(a.ctx) })
 	a.registerGauges()
 	if err := a.openAdmin(cfg); err != nil {
 		return nil, err

@@ -2,7 +2,6 @@ package boot
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -36,6 +35,7 @@ type frozen struct {
 
 	snapshot   *gateway.Snapshot
 	certs      *certs.Store
+	shown      []certs.Info // what the gateway itself shows to apps, once for each that has a client_certificate
 	handshakes *handshakes
 	providers  []*provider // in configuration order
 }
@@ -148,7 +148,8 @@ func (f *frozen) checkParts() error {
 		_, err := oidc.New(p, oidc.Options{RedirectURL: signin.CallbackURL(f.config.AuthOrigin(), p.Name), Assertion: unusedSigner{}})
 		errs = append(errs, err)
 	}
-	errs = append(errs, f.snapshot.Connect(nil, gateway.Behind{Own: f.config.Own(), ClientCertificate: checkClientCertificate}), certs.CheckFiles(f.config.TLS), checkSpool(f.config.Spool), checkSinks(f.config))
+	_, certificates := certs.CheckFiles(f.config.TLS)
+	errs = append(errs, f.snapshot.Connect(nil, gateway.Behind{Own: f.config.Own(), ClientCertificate: checkClientCertificate}), certificates, checkSpool(f.config.Spool), checkSinks(f.config))
 	f.snapshot.Retire(&gateway.Snapshot{})
 	return errors.Join(errs...)
 }
@@ -190,7 +191,11 @@ func (a *assembly) connect(ctx context.Context, f *frozen, previous *frozen) (er
 		old = previous.snapshot
 	}
 	if err := f.snapshot.Connect(old, gateway.Behind{Cache: a.cache, Log: a.opts.Log, Own: f.config.Own(), ClientCertificate: func(file string) (*certs.Client, error) {
-		return certs.LoadClient(ctx, file, a.keys)
+		client, err := certs.LoadClient(ctx, file, a.keys)
+		if err == nil {
+			f.shown = append(f.shown, client.Certificate())
+		}
+		return client, err
 	}}); err != nil {
 		return err
 	}
@@ -202,9 +207,7 @@ func (a *assembly) connect(ctx context.Context, f *frozen, previous *frozen) (er
 // than the first person who tries.
 func (a *assembly) warnAbout(ctx context.Context, f *frozen) {
 	nobody := &session.Session{ID: "start", Identity: &authn.Identity{Kind: authn.Service, Provider: "sallyport", Subject: "start"}}
-	hosts := []string{f.config.AuthHost()}
 	for _, app := range f.snapshot.Routes.Apps() {
-		hosts = append(hosts, app.Host)
 		if !app.NeedsAssertion() {
 			continue
 		}
@@ -213,8 +216,8 @@ func (a *assembly) warnAbout(ctx context.Context, f *frozen) {
 				"app", app.Name, "origin", f.snapshot.Origin(app.Host), "error", err)
 		}
 	}
-	for _, host := range hosts {
-		if certificate, err := f.certs.GetCertificate(&tls.ClientHelloInfo{ServerName: host}); certificate == nil || err != nil {
+	for _, host := range hostsOf(f.config) {
+		if !f.certs.Covers(host) {
 			a.opts.Log.Warn("no certificate is for this host", "host", host)
 		}
 	}

@@ -1,6 +1,8 @@
 package boot
 
 import (
+	"strings"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sallyport/audit"
@@ -20,7 +22,7 @@ func (a *assembly) registerGauges() {
 	gauge("sallyport_keys_ready", "1 while the key process is connected.", func() float64 { return truth(a.keys.Ready() == nil) })
 	gauge("sallyport_certificate_expiry_seconds", "Unix time at which the first certificate expires.", func() float64 {
 		first := 0.0
-		for _, c := range a.current().certs.Certificates() {
+		for _, c := range a.current().certificates() {
 			if at := float64(c.NotAfter.Unix()); first == 0 || at < first {
 				first = at
 			}
@@ -49,6 +51,8 @@ var (
 
 	connectionsOpen = prometheus.NewDesc("sallyport_connections", "Open connections of a door, by who is on them: strangers, or people who are signed in.", []string{"door", "who"}, nil)
 	connectionsCut  = prometheus.NewDesc("sallyport_connections_cut_total", "Connections of a door that a limit closed.", []string{"door"}, nil)
+
+	certificateNotAfter = prometheus.NewDesc("sallyport_certificate_not_after_seconds", "Unix time at which a certificate expires, by its file and each host that it is for.", []string{"file", "name"}, nil)
 
 	spoolBodies   = prometheus.NewDesc("sallyport_spool_bodies", "Request bodies and answers that wait.", nil, nil)
 	spoolMemory   = prometheus.NewDesc("sallyport_spool_memory_bytes", "Memory that waiting bodies take.", nil, nil)
@@ -103,6 +107,11 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		gauge(connectionsOpen, float64(open.Strangers), door, "strangers")
 		gauge(connectionsOpen, float64(open.Known), door, "known")
 		count(connectionsCut, float64(open.Cut), door)
+	}
+	for _, i := range c.current().certificates() {
+		for _, name := range i.Titles() {
+			gauge(certificateNotAfter, float64(i.NotAfter.Unix()), strings.ToValidUTF8(i.File, "?"), strings.ToValidUTF8(name, "?"))
+		}
 	}
 	held := c.spool.Stats()
 	gauge(spoolBodies, float64(held.Bodies))

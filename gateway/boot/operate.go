@@ -69,8 +69,10 @@ func (o operated) auditStatus() admin.AuditStatus {
 
 // describe adds what follows from the configuration: certificates, providers, upstreams.
 func (o operated) describe(f *frozen, s *admin.Status) {
-	for _, c := range f.certs.Certificates() {
-		s.Certificates = append(s.Certificates, admin.Certificate{File: c.File, Names: c.Names, NotAfter: c.NotAfter, Key: c.Key})
+	now := o.opts.Now()
+	for _, c := range f.certificates() {
+		s.Certificates = append(s.Certificates, admin.Certificate{File: c.File, Names: c.Titles(), NotAfter: c.NotAfter, Key: c.Key,
+			DaysLeft: c.DaysLeft(now), State: string(c.State(now))})
 	}
 	for _, p := range f.providers {
 		provider := admin.Provider{Name: p.Name(), Ready: true}
