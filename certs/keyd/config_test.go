@@ -25,7 +25,12 @@ func TestConfigurationIsStrict(t *testing.T) {
 	for _, tt := range []struct{ name, old, new, want string }{
 		{"good", "", "", ""},
 		{"unknown field", "dir: keys", "dir: keys\ndirr: x", "line 2: field dirr is not known"},
-		{"unknown field of a key", "file: wiki.pem", "file: wiki.pem, tls12: true", "line 6: field tls12 is not known"},
+		{"unknown field of a key", "file: wiki.pem", "file: wiki.pem, tls10: true", "line 6: field tls10 is not known"},
+		{"TLS 1.2 of another purpose", "purpose: assertion", "purpose: assertion, tls12: true", `line 7: key "says": tls12 belongs to a tls-server key`},
+		{"negative rate", "file: wiki.pem", "file: wiki.pem, rate: {per_second: -1}", `line 6: key "wiki": rate:`},
+		{"endless rate", "file: wiki.pem", "file: wiki.pem, rate: {per_second: .inf}", `line 6: key "wiki": rate:`},
+		{"no number as rate", "file: wiki.pem", "file: wiki.pem, rate: {per_second: .nan}", `line 6: key "wiki": rate:`},
+		{"burst alone", "file: wiki.pem", "file: wiki.pem, rate: {burst: 5}", `line 6: key "wiki": rate: per_second is missing`},
 		{"field twice", "dir: keys", "dir: keys\ndir: x", "line 2"},
 		{"second document", "dir: keys", "---\ndir: keys\n---\ndir: x", "more than one"},
 		{"not YAML", "dir: keys", "dir: [", "line"},

@@ -29,7 +29,8 @@ func signES256(private crypto.Signer, digest []byte) ([]byte, error) {
 	var r, s big.Int
 	var sequence cryptobyte.String
 	input := cryptobyte.String(der)
-	if !input.ReadASN1(&sequence, asn1.SEQUENCE) || !sequence.ReadASN1Integer(&r) || !sequence.ReadASN1Integer(&s) || !fits(&r) || !fits(&s) {
+	if !input.ReadASN1(&sequence, asn1.SEQUENCE) || !input.Empty() || !sequence.ReadASN1Integer(&r) || !sequence.ReadASN1Integer(&s) ||
+		!sequence.Empty() || !fits(&r) || !fits(&s) {
 		return nil, errors.New("the key's own signature cannot be read")
 	}
 	raw := make([]byte, 64)
@@ -39,4 +40,4 @@ func signES256(private crypto.Signer, digest []byte) ([]byte, error) {
 }
 
 // fits tells whether n is a half of a signature on P-256.
-func fits(n *big.Int) bool { return n.Sign() > 0 && n.BitLen() <= 256 }
+func fits(n *big.Int) bool { return n.Sign() > 0 && n.Cmp(elliptic.P256().Params().N) < 0 }

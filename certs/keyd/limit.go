@@ -60,6 +60,6 @@ func usualRate(p wire.Purpose) RateConfig {
 	case wire.Checkpoints:
 		return RateConfig{100, 1_000}
 	default:
-		return RateConfig{1, 20}
+		return RateConfig{1, 100}
 	}
 }

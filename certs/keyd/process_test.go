@@ -132,12 +132,14 @@ func keys(t testing.TB) []keydtest.Key {
 	return []keydtest.Key{
 		{Name: "wiki", Purpose: "tls-server", Private: p256(t), Hosts: []string{"wiki.corp.example"}},
 		{Name: "edward", Purpose: "tls-server", Private: edKey(t), Hosts: []string{"edward.corp.example"}},
-		{Name: "rivest", Purpose: "tls-server", Private: r, Hosts: []string{"rivest.corp.example"}},
+		{Name: "rivest", Purpose: "tls-server", Private: r, Hosts: []string{"rivest.corp.example"}, TLS12: true},
 		{Name: "says", Purpose: "assertion", Private: p256(t)},
 		{Name: "login", Purpose: "oidc-client", Private: p256(t), ClientID: "sallyport", Audience: "https://login.example/token"},
 		{Name: "mutual", Purpose: "tls-client", Private: p256(t)},
 		{Name: "log", Purpose: "checkpoint", Private: edKey(t), Origins: []string{decision, control}},
 		{Name: "evidence", Purpose: "manifest", Private: edKey(t), Origins: []string{"corp.example/audit/manifest"}},
+		{Name: "account", Purpose: "acme-account", Private: p256(t)},
+		{Name: "old", Purpose: "tls-server", Private: p256(t), Hosts: []string{"old.corp.example"}, TLS12: true},
 	}
 }
 

@@ -94,6 +94,8 @@ type Key struct {
 	ClientID string
 	Audience string   // of an oidc-client key
 	Origins  []string // of a checkpoint or manifest key
+	TLS12    bool     // of a tls-server key
+	Rate     int      // requests per second, and burst; 0: what is usual
 }
 
 // Setup is a folder with everything that keyd needs.
@@ -132,6 +134,12 @@ func Make(t testing.TB, uid int, allow []int, keys ...Key) *Setup {
 		}
 		if k.ClientID != "" {
 			entry["client_id"], entry["audiences"] = k.ClientID, []string{k.Audience}
+		}
+		if k.TLS12 {
+			entry["tls12"] = true
+		}
+		if k.Rate > 0 {
+			entry["rate"] = map[string]int{"per_second": k.Rate, "burst": k.Rate}
 		}
 		if len(k.Origins) > 0 {
 			entry["origins"] = k.Origins
