@@ -51,7 +51,8 @@ const picture = `
 	policy/review/regotest  < policy
 	policy/review/suite     < policy/review/table, policy/review/regotest
 	certs/keyring           < certs/internal/wire
-	certs                   < certs/keyring
+	certs/acme              < certs/keyring
+	certs                   < certs/keyring, certs/acme
 	certs/keyd              < certs/internal/wire
 	certs/keyd/keydtest     < nothing
 	authn/session           < authn
