@@ -16,6 +16,15 @@ import (
 
 // Config is keyd.yaml. Unknown fields are errors. Relative paths are relative to the file's folder.
 type Config struct {
+	// User is whom keyd runs as when root starts it: a name or a number. It is that before it reads a key or makes the
+	// socket, so that keys, state_dir and the socket's folder are this user's. Started by somebody else, keyd must be that
+	// user already. Absent: whoever started it, and with `strict` not root.
+	User string `yaml:"user"`
+	// Group is the only group of that process, name or number: the one of the socket's folder. Default: the user's own.
+	Group string `yaml:"group"`
+	// Strict makes keyd refuse to start where one of its protections does not hold, and name them all; see `keyd status`.
+	// With false it warns in its log, and runs. Default true.
+	Strict bool `yaml:"strict"`
 	// Dir is the folder of the key files. It belongs to keyd's user or root, and nobody else can write it. Required.
 	Dir string `yaml:"dir"`
 	// StateDir is the folder that keyd writes: the lock that keeps a second keyd away from the same keys, and a file for
@@ -84,16 +93,14 @@ type AssertionConfig struct {
 const maxConfig = 1 << 20
 
 // LoadConfig reads and checks the file. Every error names the file, and the line where there is one. A file that
-// others than its owner can write, or that belongs to neither root nor keyd's user, is refused.
+// others than its owner can write, or that belongs to neither root nor keyd's user, is refused. For root, keyd's user is
+// the one that the file names: it says nothing about anybody else's rights.
 func LoadConfig(path string) (*Config, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading configuration: %w", err)
 	}
 	defer f.Close()
-	if err := checkOwned(f, 0o022); err != nil {
-		return nil, fmt.Errorf("reading configuration: %s %w", path, err)
-	}
 	data, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
 	if err != nil {
 		return nil, fmt.Errorf("reading configuration: %w", err)
@@ -105,6 +112,9 @@ func LoadConfig(path string) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	if err := c.checkFile(f); err != nil {
+		return nil, fmt.Errorf("reading configuration: %s %w", path, err)
+	}
 	for _, p := range []*string{&c.Dir, &c.StateDir, &c.Listen, &c.Passphrase.File, &c.PKCS11.PIN.File} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(filepath.Dir(path), *p)
@@ -113,11 +123,31 @@ func LoadConfig(path string) (*Config, error) {
 	return c, nil
 }
 
+// checkFile demands of keyd.yaml what checkOwned does of other files.
+func (c *Config) checkFile(f *os.File) error {
+	err := checkOwned(f, 0o022)
+	if err == nil || os.Geteuid() != 0 || c.User == "" {
+		return err
+	}
+	uid, _, idErr := c.identity()
+	if idErr != nil {
+		return idErr
+	}
+	info, statErr := f.Stat()
+	if statErr != nil {
+		return statErr
+	}
+	if ownerOf(info) != uid || info.Mode().Perm()&0o022 != 0 {
+		return err
+	}
+	return nil
+}
+
 // parseConfig decodes strictly and checks what can be checked without touching a key.
 func parseConfig(data []byte) (*Config, error) {
 	d := yaml.NewDecoder(strings.NewReader(string(data)))
 	d.KnownFields(true)
-	var c Config
+	c := Config{Strict: true}
 	if err := d.Decode(&c); err != nil {
 		return nil, yamlError(err)
 	}

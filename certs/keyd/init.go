@@ -58,6 +58,9 @@ type InitOptions struct {
 	Listen string
 	// AllowUIDs may ask for signatures. Default: the caller's own.
 	AllowUIDs []uint32
+	// Lenient writes `strict: false`, for demos and development: there keyd is root or a person's process, whose memory
+	// cannot be locked.
+	Lenient bool
 	// Now is the clock of the certificates. Default: time.Now.
 	Now func() time.Time
 }

@@ -19,7 +19,7 @@ import (
 
 func initOptions(dir string) keyd.InitOptions {
 	return keyd.InitOptions{
-		Dir: dir, Domain: "corp.example", Port: 8443,
+		Dir: dir, Domain: "corp.example", Port: 8443, Lenient: true,
 		Hosts:           []string{"wiki.corp.example", "auth.corp.example", "*.apps.corp.example", "corp.example"},
 		ClientAudiences: []string{"https://login.corp.example/token"},
 	}
@@ -198,7 +198,7 @@ func TestInitRefusesNonsense(t *testing.T) {
 // What init writes, run serves: through the command line, as an operator does it.
 func TestInitThenRunThenStatus(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new")
-	out, err := exec.Command(keydtest.Binary(), "init", "--dir", dir, "--domain", "corp.example",
+	out, err := exec.Command(keydtest.Binary(), "init", "--lenient", "--dir", dir, "--domain", "corp.example",
 		"--host", "wiki.corp.example", "--host", "auth.corp.example", "--port", "8443", "--client-id", "gate",
 		"--client-audience", "https://login.corp.example/token", "--allow-uid", "0").CombinedOutput()
 	if err != nil {

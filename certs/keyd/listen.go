@@ -20,9 +20,16 @@ import (
 // acceptPause is how long keyd waits after a failed accept: out of descriptors, say. It never gives up listening.
 const acceptPause = 100 * time.Millisecond
 
-// listen binds the socket at path, in a folder that nobody else can write, reached without symlinks. What is there
+// door is the socket at its path. Nobody can connect before it opens: keyd makes it while it may make sockets, and opens it
+// when it has its keys.
+type door struct {
+	path string
+	f    *os.File
+}
+
+// claim binds the socket at path, in a folder that nobody else can write, reached without symlinks. What is there
 // already must be a socket of our own that nobody listens on any more; everything else is refused.
-func listen(path string) (*net.UnixListener, error) {
+func claim(path string) (*door, error) {
 	dir := filepath.Dir(path)
 	if err := checkSocketFolder(dir); err != nil {
 		return nil, fmt.Errorf("listening on %s: %w", path, err)
@@ -30,14 +37,44 @@ func listen(path string) (*net.UnixListener, error) {
 	if err := removeStale(path); err != nil {
 		return nil, fmt.Errorf("listening on %s: %w", path, err)
 	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("listening: %w", err)
 	}
-	if err := share(path, dir); err != nil {
-		return nil, errors.Join(fmt.Errorf("listening on %s: %w", path, err), l.Close())
+	d := &door{path: path, f: os.NewFile(uintptr(fd), path)}
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		return nil, errors.Join(fmt.Errorf("listening on %s: %w", path, err), d.f.Close())
 	}
-	return l, nil
+	if err := share(path, dir); err != nil {
+		d.close()
+		return nil, fmt.Errorf("listening on %s: %w", path, err)
+	}
+	return d, nil
+}
+
+// open lets connections in. Whoever closes the listener removes the socket.
+func (d *door) open() (*net.UnixListener, error) {
+	if err := unix.Listen(int(d.f.Fd()), unix.SOMAXCONN); err != nil {
+		return nil, fmt.Errorf("listening on %s: %w", d.path, err)
+	}
+	l, err := net.FileListener(d.f)
+	if err != nil {
+		return nil, fmt.Errorf("listening on %s: %w", d.path, err)
+	}
+	d.f.Close() // FileListener keeps a duplicate
+	d.f = nil
+	listener := l.(*net.UnixListener)
+	listener.SetUnlinkOnClose(true)
+	return listener, nil
+}
+
+// close removes a socket that was never opened; nil is none.
+func (d *door) close() {
+	if d == nil || d.f == nil {
+		return
+	}
+	d.f.Close()
+	os.Remove(d.path)
 }
 
 // checkSocketFolder wants the folder to be ours alone (its group may pass), and nobody else able to move it or what it

@@ -31,11 +31,7 @@ func Run(ctx context.Context, o RunOptions) error {
 	if err := seal(o.FD); err != nil {
 		return err
 	}
-	facts, err := confine(o.FD)
-	if err != nil {
-		return err
-	}
-	c, err := LoadConfig(o.Config)
+	box, c, err := enter(o)
 	if err != nil {
 		return err
 	}
@@ -44,16 +40,28 @@ func Run(ctx context.Context, o RunOptions) error {
 		return err
 	}
 	defer locked.Close()
-	state, err := openState(c.StateDir)
-	if err != nil {
-		return err
-	}
-	defer state.Close()
 	stores, err := openBackends(c)
 	if err != nil {
 		return err
 	}
 	defer stores.close()
+	d, err := o.door(c)
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	// What takes a socket, or a file from outside, is above this line; what reads a key is below it.
+	if err := box.confine(c.territory(o.Config, d != nil)); err != nil {
+		return err
+	}
+	if err := box.demand(c.Strict, o.Log); err != nil {
+		return fmt.Errorf("%s: %w", o.Config, err)
+	}
+	state, err := openState(c.StateDir)
+	if err != nil {
+		return err
+	}
+	defer state.Close()
 	loaded, err := loadKeys(c, stores, state, time.Now)
 	if err != nil {
 		return err
@@ -63,17 +71,41 @@ func Run(ctx context.Context, o RunOptions) error {
 		return err
 	}
 	if o.FD != 0 {
-		return runChild(ctx, o, keys, facts)
+		return runChild(ctx, o, keys, box.facts)
 	}
-	return runListener(ctx, o, c, keys, facts)
+	return runListener(ctx, o, c, d, keys, box.facts)
 }
 
-func runListener(ctx context.Context, o RunOptions, c *Config, keys *keyset, facts func() []wire.Fact) error {
-	if c.Listen == "" || len(c.AllowUIDs) == 0 {
-		return errors.New(o.Config + ": listen and allow_uids are needed to serve a socket")
+// enter reads the configuration and closes the process to its neighbours, as the user that it names.
+func enter(o RunOptions) (*sandbox, *Config, error) {
+	box, err := newSandbox(o.FD)
+	if err != nil {
+		return nil, nil, err
 	}
+	c, err := LoadConfig(o.Config)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := become(c); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", o.Config, err)
+	}
+	return box, c, box.hide()
+}
+
+// door is the socket that a child does not have.
+func (o RunOptions) door(c *Config) (*door, error) {
+	if o.FD != 0 {
+		return nil, nil
+	}
+	if c.Listen == "" || len(c.AllowUIDs) == 0 {
+		return nil, errors.New(o.Config + ": listen and allow_uids are needed to serve a socket")
+	}
+	return claim(c.Listen)
+}
+
+func runListener(ctx context.Context, o RunOptions, c *Config, d *door, keys *keyset, facts func() []wire.Fact) error {
 	s := newServer(keys, "socket", facts, o.Log)
-	l, err := listen(c.Listen)
+	l, err := d.open()
 	if err != nil {
 		return err
 	}
@@ -91,7 +123,7 @@ func runChild(ctx context.Context, o RunOptions, keys *keyset, facts func() []wi
 	return s.serveConn(ctx, conn, peer{uid: os.Geteuid(), pid: os.Getppid(), maySign: true})
 }
 
-// ready says what runs, and what does not hold.
+// ready says what runs.
 func (s *server) ready(socket string) {
 	s.log.Info("keyd is ready", "mode", s.mode, "socket", socket, "keys", len(s.keys.Load().keys), "pid", os.Getpid(), "uid", os.Geteuid())
 	for _, k := range s.keys.Load().keys {
@@ -101,11 +133,6 @@ func (s *server) ready(socket string) {
 			} else {
 				s.log.Info("a log is signed", "origin", l.base, "epoch", state.epoch, "last", state.String())
 			}
-		}
-	}
-	for _, f := range s.facts() {
-		if !f.Holds {
-			s.log.Info("protection does not hold", "name", f.Name, "why", f.Detail)
 		}
 	}
 }

@@ -3,12 +3,14 @@ package keyd
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -45,21 +47,50 @@ func seal(keep int) error {
 	return fmt.Errorf("sealing: %w", syscall.Exec("/proc/self/exe", os.Args, []string{mark}))
 }
 
-// confine closes the process to its neighbours before it reads a key, and returns what status reports. Only the memory
-// lock may fail: a swapped page is a smaller risk than no gateway.
-func confine(keep int) (func() []wire.Fact, error) {
-	inherited := descriptors(keep)
+// sandbox closes the process to its neighbours, and itself in, in steps; then it measures what came of that.
+type sandbox struct {
+	inherited error    // descriptors that it was born with
+	memory    error    // why pages may be swapped
+	filter    error    // why there is no seccomp filter
+	rules     error    // why there are no Landlock rules
+	version   int      // of Landlock
+	visible   []string // landmarks that could be opened before there were rules
+	module    bool     // see territory
+}
+
+// newSandbox is the first step of a process that was just sealed; keep is the descriptor of a child.
+func newSandbox(keep int) (*sandbox, error) {
+	s := &sandbox{inherited: descriptors(keep)}
 	debug.SetTraceback("none") // a crash must not print registers or arguments
 	unix.Umask(0o177)
+	time.Now().Zone() // the log's times: the file is out of reach later
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return nil, fmt.Errorf("confining: core files: %w", err)
 	}
+	return s, nil
+}
+
+// hide closes the process to its neighbours, before it reads any secret and after it became its user, which would undo it.
+func (s *sandbox) hide() error {
 	// From here on same-uid processes can neither ptrace us nor read /proc/<pid>/mem.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return nil, fmt.Errorf("confining: not dumpable: %w", err)
+		return fmt.Errorf("confining: not dumpable: %w", err)
 	}
-	memory := lockMemory()
-	return func() []wire.Fact { return facts(memory, inherited) }, nil
+	s.memory = lockMemory()
+	return nil
+}
+
+// confine closes the process in, before it reads a key. What the kernel lacks is for facts to say; everything else is an
+// error.
+func (s *sandbox) confine(t territory) error {
+	s.module = t.module
+	s.visible = openable(landmarks())
+	s.version, s.rules = enclose(t)
+	if s.rules != nil && !errors.Is(s.rules, errNoLandlock) {
+		return s.rules
+	}
+	s.filter = install(filter(t))
+	return nil
 }
 
 // lockMemory keeps all pages, present and future, out of swap. With a finite limit every later growth of the heap could
@@ -70,7 +101,7 @@ func lockMemory() error {
 		return err
 	}
 	if lim.Max != unix.RLIM_INFINITY && !mayLockAll() {
-		return fmt.Errorf("limit is %d bytes, set LimitMEMLOCK=infinity", lim.Max)
+		return fmt.Errorf("the limit is %d bytes: set LimitMEMLOCK=infinity in the unit, or start keyd as root with a `user`", lim.Max)
 	}
 	lim.Cur = lim.Max
 	if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &lim); err != nil {
@@ -79,11 +110,12 @@ func lockMemory() error {
 	return unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT)
 }
 
+const lockCapability = 1 << unix.CAP_IPC_LOCK
+
 // mayLockAll reports CAP_IPC_LOCK, which lifts the limit.
 func mayLockAll() bool {
-	var data [2]unix.CapUserData
-	err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data[0])
-	return err == nil && data[0].Effective&(1<<unix.CAP_IPC_LOCK) != 0
+	caps, err := capabilities()
+	return err == nil && caps&lockCapability != 0
 }
 
 // descriptors returns the open descriptors above stderr that are neither keep nor Go's own (those are closed on exec).
@@ -111,31 +143,104 @@ func descriptors(keep int) error {
 	return nil
 }
 
-// facts measures what holds now; memory and inherited were measured at the start.
-func facts(memory, inherited error) []wire.Fact {
+// facts measures what holds now; what cannot be measured any more was at the start. The detail of what does not hold ends
+// with the remedy, if there is one.
+func (s *sandbox) facts() []wire.Fact {
 	dumpable, err1 := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
 	nnp, err2 := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
-	seccomp, err3 := unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0)
 	var core unix.Rlimit
-	err4 := unix.Getrlimit(unix.RLIMIT_CORE, &core)
-	fact := func(name string, holds bool, err error, detail string) wire.Fact {
-		if err != nil {
-			return wire.Fact{Name: name, Detail: err.Error()}
-		}
-		if holds {
-			detail = ""
-		}
-		return wire.Fact{Name: name, Holds: holds, Detail: detail}
-	}
+	err3 := unix.Getrlimit(unix.RLIMIT_CORE, &core)
 	env := os.Environ()
 	return []wire.Fact{
-		fact("not_dumpable", dumpable == 0, err1, "the process can be traced by its own user"),
-		fact("no_core_files", core.Max == 0, err4, "a crash may write memory to disk"),
-		fact("no_new_privs", nnp == 1, err2, "exec may gain privileges"),
-		fact("environment_empty", len(env) == 1 && strings.HasPrefix(env[0], sealedVar+"="), nil, "not sealed"),
-		fact("no_inherited_descriptors", true, inherited, ""),
-		fact("memory_locked", true, memory, ""),
-		fact("seccomp", seccomp == 2, err3, "no filter is installed"),
-		fact("landlock", false, nil, "no rules are installed"),
+		fact("unprivileged", privileges()),
+		fact("not_dumpable", measured(dumpable == 0, err1, "the process can be traced by its own user")),
+		fact("no_core_files", measured(core.Max == 0, err3, "a crash may write memory to disk")),
+		fact("no_new_privs", measured(nnp == 1, err2, "exec may gain privileges")),
+		fact("environment_empty", measured(len(env) == 1 && strings.HasPrefix(env[0], sealedVar+"="), nil, "not sealed")),
+		fact("no_inherited_descriptors", s.inherited),
+		fact("memory_locked", s.memory),
+		fact("seccomp", s.filters()),
+		s.encloses(),
 	}
+}
+
+func fact(name string, err error) wire.Fact {
+	if err != nil {
+		return wire.Fact{Name: name, Detail: err.Error()}
+	}
+	return wire.Fact{Name: name, Holds: true}
+}
+
+func measured(holds bool, err error, otherwise string) error {
+	if err == nil && !holds {
+		return errors.New(otherwise)
+	}
+	return err
+}
+
+// privileges wants nothing that other users' processes do not have, but the capability to lock memory.
+func privileges() error {
+	if os.Geteuid() == 0 || os.Getuid() == 0 {
+		return errors.New("keyd runs as root: name a `user` in keyd.yaml, or start keyd as one")
+	}
+	caps, err := capabilities()
+	if err == nil && caps&^lockCapability != 0 {
+		return fmt.Errorf("keyd has capabilities %#x: set CapabilityBoundingSet= and AmbientCapabilities= in the unit", caps)
+	}
+	return err
+}
+
+// filters tries what the filter must refuse.
+func (s *sandbox) filters() error {
+	if s.filter != nil {
+		return s.filter
+	}
+	mode, err := unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0)
+	if err := measured(mode == unix.SECCOMP_MODE_FILTER, err, "no filter is installed"); err != nil {
+		return err
+	}
+	var through []string
+	for _, a := range forbidden() {
+		if a.allowed() && !(s.module && a.name == executableMemory) {
+			through = append(through, a.name)
+		}
+	}
+	if len(through) > 0 {
+		return errors.New("the filter lets through " + strings.Join(through, ", "))
+	}
+	return nil
+}
+
+// encloses tries to open what is out of reach.
+func (s *sandbox) encloses() wire.Fact {
+	err := s.rules
+	open := openable(s.visible)
+	switch {
+	case err != nil:
+	case len(s.visible) == 0:
+		err = errors.New("cannot be told: nothing outside could be opened before there were rules, either")
+	case len(open) > 0:
+		err = fmt.Errorf("%s can be opened: keep keyd.yaml, dir and state_dir in folders of their own", strings.Join(open, ", "))
+	default:
+		return wire.Fact{Name: "landlock", Holds: true, Detail: fmt.Sprintf("ABI %d", s.version)}
+	}
+	return fact("landlock", err)
+}
+
+// demand refuses to go on if something does not hold and keyd.yaml is strict, and else says what.
+func (s *sandbox) demand(strict bool, log *slog.Logger) error {
+	var missing []error
+	for _, f := range s.facts() {
+		if f.Holds {
+			continue
+		}
+		missing = append(missing, fmt.Errorf("%s: %s", f.Name, f.Detail))
+		if !strict {
+			log.Warn("protection does not hold", "name", f.Name, "why", f.Detail)
+		}
+	}
+	if !strict || len(missing) == 0 {
+		return nil
+	}
+	return fmt.Errorf("these protections do not hold, and keyd.yaml does not say `strict: false`:\n%w", errors.Join(missing...))
 }

@@ -99,7 +99,7 @@ func PrintStatus(w io.Writer, st *Status) error {
 		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%s\t%s\n", k.Name, k.Purpose, k.Signed, k.Refused, k.ID, strings.Join(k.Names, " "))
 	}
 	printNotes(t, st.Keys)
-	fmt.Fprint(t, "\nPROTECTION\tHOLDS\tWHY NOT\n")
+	fmt.Fprint(t, "\nPROTECTION\tHOLDS\tHOW, OR WHY NOT\n")
 	for _, f := range st.Sandbox {
 		fmt.Fprintf(t, "%s\t%s\t%s\n", f.Name, map[bool]string{true: "yes", false: "no"}[f.Holds], f.Detail)
 	}

@@ -100,7 +100,7 @@ func (f *folder) makeKeys(ctx context.Context, d *demo) error {
 	if f.hasKeys() {
 		return f.checkPort(port)
 	}
-	args := []string{"init", "--dir", f.path("keyd"), "--domain", domain, "--port", port,
+	args := []string{"init", "--lenient", "--dir", f.path("keyd"), "--domain", domain, "--port", port,
 		"--client-id", clientID, "--client-audience", d.issuer, "--host", "auth." + domain}
 	for _, a := range appList() {
 		args = append(args, "--host", a.Name+"."+domain)

@@ -63,13 +63,14 @@ type initCommand struct {
 	Origin         string   `help:"What the audit logs' names begin with, the gateway's audit.origin (default: DOMAIN/audit)."`
 	Listen         string   `help:"Path of the socket (default: run/keyd.sock in --dir)." type:"path"`
 	AllowUID       []uint32 `help:"User id of the gateway (default: yours); repeat it."`
+	Lenient        bool     `help:"Let keyd start where not all its protections hold: for demos and development."`
 }
 
 func (c *initCommand) Run() error {
 	res, err := keyd.Init(keyd.InitOptions{
 		Dir: c.Dir, Public: c.Public, Domain: c.Domain, Hosts: c.Host, Port: c.Port, Issuer: c.Issuer,
 		Audiences: c.Audience, ClientID: c.ClientID, ClientAudiences: c.ClientAudience, Listen: c.Listen,
-		AllowUIDs: c.AllowUID, Clients: c.Client, Base: c.Origin,
+		AllowUIDs: c.AllowUID, Lenient: c.Lenient, Clients: c.Client, Base: c.Origin,
 	})
 	if err != nil {
 		return err

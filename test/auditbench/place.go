@@ -38,7 +38,7 @@ func (p *place) audit() string { return filepath.Join(p.dir, "audit") }
 
 func newPlace(ctx context.Context, dir string) (*place, error) {
 	p := &place{dir: dir, config: filepath.Join(dir, "sallyport.yaml")}
-	made, err := keyd.Init(keyd.InitOptions{Dir: filepath.Join(dir, "keys"), Domain: domain, Port: 443, Hosts: []string{"auth." + domain}})
+	made, err := keyd.Init(keyd.InitOptions{Dir: filepath.Join(dir, "keys"), Domain: domain, Port: 443, Lenient: true, Hosts: []string{"auth." + domain}})
 	if err != nil {
 		return nil, err
 	}

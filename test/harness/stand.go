@@ -60,7 +60,7 @@ func New(t testing.TB, apps, extra string) *Stand {
 	t.Helper()
 	s := &Stand{Dir: t.TempDir(), Port: FreePort(t), Origin: NewOrigin(t), bin: Binaries(t), extra: extra}
 	s.Provider = fakeidp.Start(t, fakeidp.Client{ID: "sallyport", Secret: "a secret of the test", RedirectURI: s.URL("auth", "/.sallyport/callback/corp")})
-	made, err := keyd.Init(keyd.InitOptions{Dir: filepath.Join(s.Dir, "keys"), Domain: Domain, Port: s.Port,
+	made, err := keyd.Init(keyd.InitOptions{Dir: filepath.Join(s.Dir, "keys"), Domain: Domain, Port: s.Port, Lenient: true,
 		Hosts: []string{"auth." + Domain, "wiki." + Domain, "payroll." + Domain, "public." + Domain}})
 	if err != nil {
 		t.Fatal(err)

@@ -147,7 +147,7 @@ func Make(t testing.TB, uid int, allow []int, keys ...Key) *Setup {
 		config = append(config, entry)
 	}
 	data, err := json.MarshalIndent(map[string]any{ // JSON is YAML
-		"dir": "keys", "state_dir": "state", "listen": s.Socket, "allow_uids": allow, "keys": config,
+		"strict": false, "dir": "keys", "state_dir": "state", "listen": s.Socket, "allow_uids": allow, "keys": config,
 		"assertion": map[string]any{"issuer": "https://auth.corp.example", "audiences": []string{"https://*.corp.example"}},
 	}, "", "  ")
 	must(t, err)
