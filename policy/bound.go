@@ -21,6 +21,7 @@ const (
 	maxLabels     = 1 << 10
 	maxGrants     = 1 << 10
 	maxSmall      = 4 << 10 // everything else together
+	maxCert       = 2 << 10 // of it, a certificate
 	maxWord       = 512     // each other string
 	maxCut        = 256     // each string that is cut
 )
@@ -92,10 +93,10 @@ func (in *Input) boundWords() error {
 
 type word struct{ field, value string }
 
-func (in *Input) words() [20]word {
+func (in *Input) words() [21]word {
 	s, a, r, c := &in.Subject, &in.Action, &in.Resource, &in.Context
 	return [...]word{
-		{"subject.type", s.Type}, {"subject.id", s.ID}, {"subject.email", s.Email},
+		{"subject.type", s.Type}, {"subject.id", s.ID}, {"subject.email", s.Email}, {"subject.cert_problem", s.CertProblem},
 		{"action.name", a.Name}, {"action.method", a.Method}, {"action.protocol", a.Protocol}, {"action.upgrade", a.Upgrade},
 		{"resource.type", r.Type}, {"resource.id", r.ID}, {"resource.sensitivity", r.Sensitivity},
 		{"resource.owner", r.Owner}, {"resource.host", r.Host},
@@ -120,6 +121,9 @@ func (in *Input) smallAtMost() (n int, known bool) {
 	}
 	return n, c.Shield == nil
 }
+
+// Fits reports whether the certificate fits an input. It cannot be shortened without becoming another one.
+func (c *Cert) Fits() bool { return len(c.appendJSON(nil)) <= maxCert }
 
 // appendSmall appends the subject's small documents, to measure them.
 func (s *Subject) appendSmall(b []byte) []byte {

@@ -131,6 +131,8 @@ type App struct {
 	ShieldThreshold int
 	// CrossSite lets pages of other sites send requests that change something.
 	CrossSite bool
+	// ClientCert demands a client certificate that counts, of everybody.
+	ClientCert bool
 }
 
 var appName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)

@@ -26,6 +26,7 @@ type appData struct {
 
 	ShieldThreshold int  `json:"shield_threshold,omitzero"` // the score from which requests are refused
 	CrossSite       bool `json:"cross_site,omitzero"`       // pages of other sites may send requests that change something
+	ClientCert      bool `json:"client_cert,omitzero"`      // nobody passes without a client certificate
 }
 
 type ruleData struct {
@@ -84,6 +85,7 @@ func (a *App) data(own bool) appData {
 
 		ShieldThreshold: a.ShieldThreshold,
 		CrossSite:       a.CrossSite,
+		ClientCert:      a.ClientCert,
 	}
 	if d.Labels == nil {
 		d.Labels = map[string]string{}

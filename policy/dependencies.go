@@ -130,6 +130,7 @@ func (d *dependencies) always(app json.RawMessage) error {
 	d.fields[fieldActionName], d.fields[fieldCrossOrigin] = true, true
 	d.fields[fieldCrossSiteUnsafe] = !has.CrossSite
 	d.fields[fieldShield] = has.ShieldThreshold > 0
+	d.fields[fieldCert], d.fields[fieldCertProblem] = has.ClientCert, has.ClientCert
 	return nil
 }
 

@@ -29,6 +29,7 @@ const (
 	fieldSessionIdle
 	fieldDevice
 	fieldCert
+	fieldCertProblem
 	fieldGrants
 	fieldActionName
 	fieldMethod
@@ -84,6 +85,7 @@ var fieldPaths = [fields]string{
 	fieldSessionIdle:      "subject.session.idle_s",
 	fieldDevice:           "subject.device",
 	fieldCert:             "subject.cert",
+	fieldCertProblem:      "subject.cert_problem",
 	fieldGrants:           "subject.grants",
 	fieldActionName:       "action.name",
 	fieldMethod:           "action.method",
@@ -206,6 +208,8 @@ func (in *Input) appendField(b []byte, f field) []byte {
 			return append(b, 0)
 		}
 		return s.Cert.appendJSON(append(b, 1))
+	case fieldCertProblem:
+		return appendText(b, s.CertProblem)
 	case fieldGrants:
 		b = binary.AppendUvarint(b, uint64(len(s.Grants)))
 		for i := range s.Grants {

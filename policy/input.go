@@ -21,18 +21,19 @@ const (
 
 // Subject is who asks.
 type Subject struct {
-	Type             string         `json:"type"`              // user, service or anonymous
-	ID               string         `json:"id,omitzero"`       // provider|sub; absent for anonymous
-	Email            string         `json:"email,omitzero"`    // as the provider states it
-	EmailVerified    bool           `json:"email_verified"`    // by a provider allowed to vouch
-	Groups           []string       `json:"groups"`            // sorted, unique
-	GroupsIncomplete bool           `json:"groups_incomplete"` // there are more than Groups holds
-	Claims           map[string]any `json:"claims"`            // allow-listed claims, JSON values
-	Authn            *Authn         `json:"authn,omitzero"`    // absent for anonymous
-	Session          *Session       `json:"session,omitzero"`  // absent without a session
-	Device           *Device        `json:"device,omitzero"`   // absent when nothing is known of the device
-	Cert             *Cert          `json:"cert,omitzero"`     // the client's certificate; absent without one
-	Grants           []Grant        `json:"grants"`            // access given for a time
+	Type             string         `json:"type"`                  // user, service or anonymous
+	ID               string         `json:"id,omitzero"`           // provider|sub; absent for anonymous
+	Email            string         `json:"email,omitzero"`        // as the provider states it
+	EmailVerified    bool           `json:"email_verified"`        // by a provider allowed to vouch
+	Groups           []string       `json:"groups"`                // sorted, unique
+	GroupsIncomplete bool           `json:"groups_incomplete"`     // there are more than Groups holds
+	Claims           map[string]any `json:"claims"`                // allow-listed claims, JSON values
+	Authn            *Authn         `json:"authn,omitzero"`        // absent for anonymous
+	Session          *Session       `json:"session,omitzero"`      // absent without a session
+	Device           *Device        `json:"device,omitzero"`       // absent when nothing is known of the device
+	Cert             *Cert          `json:"cert,omitzero"`         // the client's certificate; absent without one
+	CertProblem      string         `json:"cert_problem,omitzero"` // why the one it showed does not count: expired, revoked, …
+	Grants           []Grant        `json:"grants"`                // access given for a time
 
 	prepared *prepared // see Prepared
 }

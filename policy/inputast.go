@@ -31,7 +31,7 @@ func (s *Subject) newTerm() *ast.Term {
 	for i := range s.Grants {
 		grants[i] = s.Grants[i].term(t)
 	}
-	o := object(12).
+	o := object(13).
 		add(keys.type_, t.str(s.Type)).
 		known(t, keys.id, s.ID).
 		known(t, keys.email, s.Email).
@@ -51,6 +51,7 @@ func (s *Subject) newTerm() *ast.Term {
 	if s.Cert != nil {
 		o = o.add(keys.cert, s.Cert.term(t))
 	}
+	o = o.known(t, keys.certProblem, s.CertProblem)
 	return o.add(keys.grants, t.array(grants...)).done(t)
 }
 
@@ -378,22 +379,22 @@ func (o items) done(t *slab) *ast.Term {
 
 // keys are the field names' terms, hashed once and shared by all inputs; nobody changes them.
 var keys = struct {
-	subject, action, resource, context                                       *ast.Term
-	type_, id, email, emailVerified, groups, groupsIncomplete, claims, authn *ast.Term
-	session, device, cert, grants, provider, acr, amr, time, ageS, mfa       *ast.Term
-	idleS, platform, version, managed, compliant, encrypted, source          *ast.Term
-	fingerprint, issuer, serial, dnsNames, emails, uris, notAfter            *ast.Term
-	app, name, expires, method, protocol, upgrade                            *ast.Term
-	labels, sensitivity, owner, host, path, segments, query                  *ast.Term
-	timeNS, weekday, hour, client, tls, request, shield                      *ast.Term
-	ip, zone, country, cipher, sni, alpn                                     *ast.Term
-	contentType, contentLength, userAgent, origin, fetchSite, crossOrigin    *ast.Term
-	crossSiteUnsafe, headers                                                 *ast.Term
-	score, rules, body, timeout                                              *ast.Term
+	subject, action, resource, context                                              *ast.Term
+	type_, id, email, emailVerified, groups, groupsIncomplete, claims, authn        *ast.Term
+	session, device, cert, certProblem, grants, provider, acr, amr, time, ageS, mfa *ast.Term
+	idleS, platform, version, managed, compliant, encrypted, source                 *ast.Term
+	fingerprint, issuer, serial, dnsNames, emails, uris, notAfter                   *ast.Term
+	app, name, expires, method, protocol, upgrade                                   *ast.Term
+	labels, sensitivity, owner, host, path, segments, query                         *ast.Term
+	timeNS, weekday, hour, client, tls, request, shield                             *ast.Term
+	ip, zone, country, cipher, sni, alpn                                            *ast.Term
+	contentType, contentLength, userAgent, origin, fetchSite, crossOrigin           *ast.Term
+	crossSiteUnsafe, headers                                                        *ast.Term
+	score, rules, body, timeout                                                     *ast.Term
 }{
 	key("subject"), key("action"), key("resource"), key("context"),
 	key("type"), key("id"), key("email"), key("email_verified"), key("groups"), key("groups_incomplete"), key("claims"), key("authn"),
-	key("session"), key("device"), key("cert"), key("grants"), key("provider"), key("acr"), key("amr"), key("time"), key("age_s"), key("mfa"),
+	key("session"), key("device"), key("cert"), key("cert_problem"), key("grants"), key("provider"), key("acr"), key("amr"), key("time"), key("age_s"), key("mfa"),
 	key("idle_s"), key("platform"), key("version"), key("managed"), key("compliant"), key("encrypted"), key("source"),
 	key("fingerprint"), key("issuer"), key("serial"), key("dns_names"), key("emails"), key("uris"), key("not_after"),
 	key("app"), key("name"), key("expires"), key("method"), key("protocol"), key("upgrade"),

@@ -51,6 +51,7 @@ func (s *Subject) appendJSON(b []byte) []byte {
 	if s.Cert != nil {
 		b = s.Cert.appendJSON(append(b, `,"cert":`...))
 	}
+	b = appendKnown(b, `,"cert_problem":`, s.CertProblem)
 	b = append(b, `,"grants":[`...)
 	for i := range s.Grants {
 		if i > 0 {

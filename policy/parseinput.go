@@ -68,6 +68,7 @@ func (s *Subject) parse(p *inputParser) {
 		s.Cert = new(Cert)
 		s.Cert.parse(p)
 	}
+	s.CertProblem = p.known(`"cert_problem":`)
 	s.Grants = p.grants(`"grants":`)
 	p.close()
 }

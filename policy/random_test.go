@@ -65,12 +65,13 @@ func randomSubject(r *rand.Rand) Subject {
 		Email:         pick(r, "", "ada@corp.example", "Eve@Partner.example", "x@sub.corp.example"),
 		EmailVerified: r.IntN(2) == 0,
 		Groups:        some(r, "admins", "group-01", "group-02", "group-03", "group-04", "group-07", "staff"), GroupsIncomplete: r.IntN(8) == 0,
-		Claims:  pick(r, nil, map[string]any{"department": "research", "level": json.Number("3")}, map[string]any{"roles": []any{"x", nil, true}}),
-		Authn:   &Authn{Provider: pick(r, "corp", "other"), ACR: pick(r, "", "gold", "silver"), AMR: some(r, "pwd", "otp"), MFA: r.IntN(2) == 0},
-		Session: pick(r, nil, &Session{ID: pick(r, "s-1", "s-2"), AgeS: AgeOf(time.Duration(r.IntN(3)) * time.Minute)}),
-		Device:  pick(r, nil, &Device{}, &Device{ID: "d", Compliant: new(r.IntN(2) == 0)}),
-		Cert:    pick(r, nil, &Cert{Fingerprint: "f", NotAfter: "2030-01-01T00:00:00Z"}),
-		Grants:  pick(r, nil, []Grant{{ID: "g", App: "app-01", Name: "oncall"}}),
+		Claims:      pick(r, nil, map[string]any{"department": "research", "level": json.Number("3")}, map[string]any{"roles": []any{"x", nil, true}}),
+		Authn:       &Authn{Provider: pick(r, "corp", "other"), ACR: pick(r, "", "gold", "silver"), AMR: some(r, "pwd", "otp"), MFA: r.IntN(2) == 0},
+		Session:     pick(r, nil, &Session{ID: pick(r, "s-1", "s-2"), AgeS: AgeOf(time.Duration(r.IntN(3)) * time.Minute)}),
+		Device:      pick(r, nil, &Device{}, &Device{ID: "d", Compliant: new(r.IntN(2) == 0)}),
+		Cert:        pick(r, nil, &Cert{Fingerprint: "f", NotAfter: "2030-01-01T00:00:00Z"}),
+		CertProblem: pick(r, "", "", "expired", "revoked"),
+		Grants:      pick(r, nil, []Grant{{ID: "g", App: "app-01", Name: "oncall"}}),
 	}
 	if r.IntN(3) > 0 {
 		s.Authn.Time = pick(r, "2026-11-23T09:00:00Z", "2026-11-23T08:00:00Z")

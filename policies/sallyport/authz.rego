@@ -18,6 +18,11 @@ app := data.sallyport.config.apps[input.resource.id]
 decision := denial("cross_origin", "", say.cross_origin(input.resource.id), say.cross_origin_admin) if {
 	input.action.name == "connect"
 	input.context.request.cross_origin
+} else := denial("client_certificate", "", say.client_certificate(input.resource.id), say.client_certificate_admin) if {
+	# What is to be refused without a client certificate is so whatever its package makes of that: see below.
+	app.client_cert
+	not input.subject.cert
+	allowed
 } else := denial("cross_site", "", say.cross_site(input.resource.id), say.cross_site_admin) if {
 	# A request that the app would have to defend itself from is refused if it would else be allowed: whoever is refused
 	# anyway, or has yet to sign in, hears of that and no more. No app package can allow it either; the app's cross_site and

@@ -1,6 +1,7 @@
 package sallyport.authz_test
 
 import data.sallyport.authz
+import data.sallyport.lib.say
 
 # Apps the tests ask about, in the form in which the gateway writes data.sallyport.config.
 config := {"timezone": "Europe/Berlin", "apps": {
@@ -347,11 +348,15 @@ guarded := object.union(config, {"apps": object.union(config.apps, {
 	"packed": {"name": "packed", "own": true, "routing": nowhere, "shield_threshold": 5, "rules": []},
 	"shy": {"name": "shy", "own": true, "routing": nowhere, "shield_threshold": 5, "rules": []},
 	"again": {"name": "again", "own": true, "routing": nowhere, "shield_threshold": 5, "rules": []},
+	"vault": {"name": "vault", "own": false, "routing": everywhere, "client_cert": true, "rules": [{"id": "access/1", "plain": true, "groups": ["staff"]}]},
+	"door": {"name": "door", "own": false, "routing": everywhere, "client_cert": true, "rules": [{"id": "access/1", "plain": true, "public": true}]},
+	"safe": {"name": "safe", "own": true, "routing": nowhere, "client_cert": true, "rules": []},
 })})
 
 packages := {
 	"packed": {"decision": {"allow": true, "reasons": [{"code": "mine"}], "obligations": [{"type": "reauthorize", "every_s": 60}]}},
 	"shy": {"decision": {"allow": false, "reasons": [{"code": "mine"}]}},
+	"safe": {"decision": {"allow": true, "reasons": [{"code": "mine"}]}},
 	"again": {"decision": {"allow": true, "reasons": [{"code": "mine"}], "obligations": [{"type": "step_up", "mfa": true}]}},
 }
 
@@ -438,3 +443,51 @@ test_empty_findings_are_refused if {
 test_other_sites_come_before_findings if {
 	denied_for(inspected(sent_across(person("guarded", [])), findings(50, true)), "cross_site")
 }
+
+showing(request) := json.patch(request, [{"op": "add", "path": "/subject/cert", "value": {"fingerprint": "00"}}])
+
+failing(request, problem) := json.patch(request, [{"op": "add", "path": "/subject/cert_problem", "value": problem}])
+
+test_app_that_demands_a_certificate_opens_to_nobody_without if {
+	denied_for(person("vault", ["staff"]), "client_certificate")
+	denied_for(stranger("door", "/"), "client_certificate")
+	denied_for(person("safe", []), "client_certificate")
+	denied_for(failing(person("safe", []), "revoked"), "client_certificate")
+}
+
+test_app_that_demands_a_certificate_opens_with_one if {
+	judged(showing(person("vault", ["staff"]))).allow
+	judged(showing(stranger("door", "/"))).allow
+	judged(showing(person("safe", []))) == packages.safe.decision
+}
+
+test_certificate_is_a_factor_and_no_way_in if {
+	denied_for(showing(stranger("vault", "/")), "unauthenticated")
+	denied_for(showing(person("vault", ["sales"])), "not_listed")
+}
+
+test_whoever_would_not_pass_hears_nothing_of_certificates if {
+	denied_for(stranger("vault", "/"), "unauthenticated")
+	denied_for(person("vault", ["sales"]), "not_listed")
+}
+
+test_certificate_comes_before_other_sites if {
+	denied_for(sent_across(person("vault", ["staff"])), "client_certificate")
+	denied_for(showing(sent_across(person("vault", ["staff"]))), "cross_site")
+}
+
+test_what_is_wrong_with_a_certificate_is_said if {
+	sentence(judged(person("vault", ["staff"]))) == "vault opens only for clients that show a certificate. Yours showed none."
+	every problem, words in say.certificate_problems {
+		denied := judged(failing(person("vault", ["staff"]), problem))
+		endswith(sentence(denied), sprintf("does not count: %s.", [words]))
+		endswith(denied.reasons[0].admin, problem)
+	}
+}
+
+test_problem_without_words_is_refused_all_the_same if {
+	denied_for(failing(person("vault", ["staff"]), "something new"), "client_certificate")
+	contains(sentence(judged(failing(person("vault", ["staff"]), "something new"))), "it could not be verified")
+}
+
+sentence(decision) := decision.reasons[0].user

@@ -15,6 +15,32 @@ cross_origin(app) := sprintf("Only pages of %s itself may open this connection."
 
 cross_origin_admin := "the Origin of the handshake is neither the app's own nor one of its websocket_origins"
 
+client_certificate(app) := sprintf("%s opens only for clients that show a certificate. %s", [app, missing_certificate])
+
+missing_certificate := sprintf("The certificate that yours showed does not count: %s.", [certificate_problem]) if {
+	input.subject.cert_problem
+} else := "Yours showed none."
+
+certificate_problem := words if {
+	words := certificate_problems[input.subject.cert_problem]
+} else := "it could not be verified"
+
+# What helps whoever asks and nobody who tries certificates out: which authority is trusted stays untold.
+certificate_problems := {
+	"expired": "it has expired",
+	"not_yet_valid": "it is not valid yet",
+	"unknown_authority": "it was not issued for this gateway",
+	"not_for_clients": "it was not made for clients",
+	"revoked": "it was revoked",
+	"revocation_list_expired": "nobody can tell at present whether it was revoked",
+	"revocation_list_missing": "nobody can tell whether it was revoked",
+	"too_large": "it is too large",
+}
+
+client_certificate_admin := sprintf("client_certs of the app is required, and the certificate does not count: %s", [input.subject.cert_problem]) if {
+	input.subject.cert_problem
+} else := "client_certs of the app is required, and the client showed no certificate"
+
 cross_site(app) := sprintf("A page of another site sent this request to %s. Open %s yourself and do it there.", [app, app])
 
 cross_site_admin := "a page of another origin sent a request that may change something; cross_site admits such requests to the app"

@@ -162,7 +162,7 @@ func (p *Policy) grants(ctx context.Context, a *app, q Question, who *Person) []
 			continue
 		}
 		g := p.granted(a, who, n)
-		g.Rule, g.Requests, g.Conditions = a.Access.ID(i), requests(a.Access, i, q), p.demands(&a.Access[i])
+		g.Rule, g.Requests, g.Conditions = a.Access.ID(i), requests(a.Access, i, q), append(p.demands(&a.Access[i]), a.certificate()...)
 		list = append(list, g)
 	}
 	return list
@@ -221,6 +221,9 @@ func (p *Policy) request(a *app, q Question, who *Person) *policy.Input {
 	in := &policy.Input{Subject: who.Subject, Context: p.base}
 	if authn := in.Subject.Authn; authn != nil {
 		in.Subject.Authn = p.weakest(authn)
+	}
+	if a.ClientCert {
+		in.Subject.Cert = new(policy.Cert)
 	}
 	method, path := q.Method, q.Path
 	if method == "" {
@@ -287,7 +290,16 @@ func (p *Policy) granted(a *app, who *Person, n *explain.Nearest) Grant {
 			g.Conditions = append(g.Conditions, c.Text)
 		}
 	}
+	g.Conditions = append(g.Conditions, a.certificate()...)
 	return g
+}
+
+// certificate is what an app demands that opens only to those who show one.
+func (a *app) certificate() []string {
+	if a.ClientCert {
+		return []string{"with a client certificate"}
+	}
+	return nil
 }
 
 // demands are the conditions of an access rule besides what it is for and whom it names, as far as they are open.

@@ -100,7 +100,7 @@ func (r *redactor) redact(in *policy.Input) *policy.Input {
 func (r *redactor) subject(in *policy.Subject) policy.Subject {
 	out := policy.Subject{
 		Type: in.Type, ID: r.id(in.ID), Email: r.email(in.Email), EmailVerified: in.EmailVerified,
-		Groups: in.Groups, GroupsIncomplete: in.GroupsIncomplete, Authn: in.Authn, Session: in.Session, Device: in.Device, Cert: in.Cert,
+		Groups: in.Groups, GroupsIncomplete: in.GroupsIncomplete, Authn: in.Authn, Session: in.Session, Device: in.Device, Cert: in.Cert, CertProblem: in.CertProblem,
 	}
 	if in.Claims != nil {
 		out.Claims = make(map[string]any, len(in.Claims))

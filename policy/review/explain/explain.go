@@ -226,6 +226,8 @@ type guard struct {
 }
 
 var guards = []guard{
+	{"client_certificate", "the app demands a client certificate (client_certs), whatever its rules say",
+		func(app *policy.App) bool { return app.ClientCert }},
 	{"cross_site", "the app admits no request of another site's page that may change something (cross_site), whatever its rules say",
 		func(app *policy.App) bool { return !app.CrossSite }},
 	{"shield", "the app refuses what inspection finds hostile (shield.threshold), whatever its rules say",

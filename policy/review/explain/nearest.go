@@ -181,6 +181,8 @@ func (s *Subject) proposals(ctx context.Context, in *policy.Input, v *policy.Ver
 	case g == nil:
 	case g.code == "cross_site":
 		return [][]Change{{fromOwnPage()}}
+	case g.code == "client_certificate":
+		return [][]Change{{showCertificate()}}
 	default:
 		return nil // nobody chooses what inspection finds
 	}
@@ -210,6 +212,12 @@ func (s *Subject) proposals(ctx context.Context, in *policy.Input, v *policy.Ver
 func fromOwnPage() Change {
 	return Change{Field: "context.request.cross_site_unsafe", To: "false", Text: "send it from a page of the app itself", weight: weightPlace,
 		apply: func(in *policy.Input) { in.Context.Request.CrossSiteUnsafe = new(false) }}
+}
+
+// showCertificate is asking with a client certificate that counts, of which nothing else is known.
+func showCertificate() Change {
+	return Change{Field: "subject.cert", To: "a client certificate", Text: "show a client certificate of the gateway's authorities", weight: weightDevice,
+		apply: func(in *policy.Input) { in.Subject.Cert, in.Subject.CertProblem = new(policy.Cert), "" }}
 }
 
 // signIn is becoming somebody, of whom nothing is known but that a provider vouches for them.

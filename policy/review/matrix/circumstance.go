@@ -307,9 +307,12 @@ func threshold(app *policy.App) int { return app.ShieldThreshold }
 
 func crossSite(app *policy.App) bool { return app.CrossSite }
 
+func clientCert(app *policy.App) bool { return app.ClientCert }
+
 var others = []other{
 	{place: "subject.authn.amr", signIn: true, values: amrValues, usual: usualLabel(func(p *person) string { return strings.Join(p.subject.Authn.AMR, " ") })},
 	{place: "subject.device", signIn: true, values: deviceValues, usual: usualLabel(func(p *person) string { return deviceLabel(p.subject.Device) })},
+	{place: placeCert, values: certValues, shipped: guardsDiffer(clientCert), counts: clientCert},
 	{place: "subject.session.age_s", signIn: true, values: numberValues(func(in *policy.Input, n int64) {
 		if in.Subject.Session != nil {
 			in.Subject.Session.AgeS = policy.AgeOf(time.Duration(n) * time.Second)
@@ -472,6 +475,24 @@ func deviceValues(s *survey, readers []*policy.Constants) []value {
 		}})
 	}
 	return values
+}
+
+// placeCert is where the client's certificate is.
+const placeCert = "subject.cert"
+
+// certValues are a certificate of which nothing is known but that it counts, and none.
+func certValues(s *survey, _ []*policy.Constants) []value {
+	shown := value{label: "shown", set: func(in *policy.Input, _ *time.Location) { in.Subject.Cert = new(policy.Cert) }}
+	none := value{label: "none", set: func(*policy.Input, *time.Location) {}}
+	if s.sides[0].facts.ClientCert || s.sides[1].facts.ClientCert {
+		return []value{shown, none}
+	}
+	return []value{none, shown}
+}
+
+// triesCerts reports whether requests with and without a certificate are tried.
+func (s *survey) triesCerts() bool {
+	return slices.ContainsFunc(s.all, func(a axis) bool { return a.name == placeCert })
 }
 
 // factValues are yes, no and unknown for a fact of a device that a package reads.

@@ -351,5 +351,8 @@ func (s *survey) input(at point, p *side) *policy.Input {
 	for i := range s.all {
 		s.all[i].values[at[i]].set(in, p.zone)
 	}
+	if !s.triesCerts() && p.facts.ClientCert { // one is shown, or there would be nothing else to see
+		in.Subject.Cert = new(policy.Cert)
+	}
 	return in
 }
