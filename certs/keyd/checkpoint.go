@@ -30,29 +30,60 @@ func (conflict) Error() string { return "another checkpoint was signed last" }
 type ledger struct {
 	base  string // the configured origin
 	store stateFolder
-	sign  func(text []byte) ([]byte, error) // under the origin in use
-	turn  chan struct{}                     // holds one: a checkpoint at a time
+	turn  chan struct{} // holds one: a checkpoint at a time
 
 	mu      sync.Mutex
+	signers []noteSigner // under the origin in use: by the current key, and by those that retire
 	state   logState
 	problem error // why nothing is signed; nil if state is known
 	durable bool  // state is known to be on disk
 }
 
 // openLedger reads what was signed last. A ledger whose state cannot be read refuses to sign, and says why: a log that
-// starts anew because a file was lost is what it exists to prevent.
-func openLedger(base string, store stateFolder, private crypto.Signer) (*ledger, error) {
+// starts anew because a file was lost is what it exists to prevent. It signs nothing before signWith.
+func openLedger(base string, store stateFolder) *ledger {
 	l := &ledger{base: base, store: store, turn: make(chan struct{}, 1)}
 	l.state, l.problem = loadState(store, base)
 	if l.problem != nil {
 		l.state = newLogState(base)
 	}
-	s, err := newNoteSigner(l.state.last.Origin, private)
-	if err != nil {
-		return nil, err
+	return l
+}
+
+// signWith has the next checkpoints signed by these keys, the current one first.
+func (l *ledger) signWith(privates ...crypto.Signer) error {
+	state, _ := l.position() // without one nothing is signed anyway
+	signers := make([]noteSigner, 0, len(privates))
+	for _, private := range privates {
+		s, err := newNoteSigner(state.last.Origin, private)
+		if err != nil {
+			return err
+		}
+		signers = append(signers, s)
 	}
-	l.sign = s.signatures
-	return l, nil
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.signers = signers
+	return nil
+}
+
+// sign returns the lines of all signatures.
+func (l *ledger) sign(text []byte) ([]byte, error) {
+	l.mu.Lock()
+	signers := l.signers
+	l.mu.Unlock()
+	if len(signers) == 0 {
+		return nil, errors.New("BUG: a log without a key")
+	}
+	var lines []byte
+	for _, s := range signers {
+		line, err := s.signatures(text)
+		if err != nil {
+			return nil, err
+		}
+		lines = append(lines, line...)
+	}
+	return lines, nil
 }
 
 // position is the state, or why there is none.
@@ -160,18 +191,6 @@ func checkGrowth(last, next wire.Checkpoint, proof [][32]byte) error {
 
 // ledgers are the logs of one checkpoint key.
 type ledgers []*ledger
-
-func openLedgers(origins []string, store stateFolder, private crypto.Signer) (ledgers, error) {
-	var all ledgers
-	for _, base := range origins {
-		l, err := openLedger(base, store, private)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, l)
-	}
-	return all, nil
-}
 
 // sign answers sign_checkpoint.
 func (all ledgers) sign(message []byte) ([]byte, error) {

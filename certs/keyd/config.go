@@ -62,6 +62,13 @@ type KeyConfig struct {
 	File string `yaml:"file"`
 	// PKCS11 is, instead of File, the label of a key pair in the token that the configuration's `pkcs11` names.
 	PKCS11 string `yaml:"pkcs11"`
+	// Managed makes keyd make the key: an acme-account key when keyd first starts, and a tls-server key for each
+	// certificate that the gateway asks for, named after File as wiki.pem, wiki.2.pem and so on. Default false.
+	Managed bool `yaml:"managed"`
+	// Kind is that of a managed key: p256, p384 or rsa2048. Default p256.
+	Kind keyKind `yaml:"kind"`
+	// Rotate says when another key follows: by schedule, or, if it is {}, on command. Absent: never.
+	Rotate *RotateConfig `yaml:"rotate"`
 	// Names are the DNS names that a tls-server key is for; `*.` stands for one label. A gateway refuses to use the
 	// key with a certificate for another name. Required for tls-server, refused otherwise.
 	Names []string `yaml:"names"`
@@ -254,6 +261,9 @@ func (k *KeyConfig) check() error {
 		return errors.New("a manifest key has one origin")
 	}
 	if err := k.Rate.check(); err != nil {
+		return err
+	}
+	if err := k.checkGenerations(); err != nil {
 		return err
 	}
 	for _, o := range k.Origins {

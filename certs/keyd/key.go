@@ -3,7 +3,6 @@ package keyd
 import (
 	"crypto"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -29,32 +28,8 @@ type key struct {
 	signed, refused atomic.Uint64
 }
 
-// loadKeys reads every key of the configuration and reports all problems at once, each with the key's name.
-func loadKeys(c *Config, stores *backends, state stateFolder, now func() time.Time) ([]*key, error) {
-	var keys []*key
-	var errs []error
-	taken := map[wire.KeyID]string{}
-	for _, kc := range c.Keys {
-		k, err := loadKey(c, kc, stores.of(kc), state, now)
-		if err == nil && taken[k.id] != "" {
-			// A key of two purposes could be made to sign for one what the other refuses.
-			err = fmt.Errorf("is the same key as %q", taken[k.id])
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("key %q: %w", kc.Name, err))
-			continue
-		}
-		taken[k.id] = kc.Name
-		keys = append(keys, k)
-	}
-	return keys, errors.Join(errs...)
-}
-
-func loadKey(c *Config, kc KeyConfig, store backend, state stateFolder, now func() time.Time) (*key, error) {
-	private, err := store.open(kc.ref())
-	if err != nil {
-		return nil, err
-	}
+// newKey binds a private key to what the configuration says of it. Logs are those of a checkpoint key.
+func newKey(c *Config, kc KeyConfig, private crypto.Signer, logs ledgers, now func() time.Time) (*key, error) {
 	id, err := wire.ID(private.Public())
 	if err != nil {
 		return nil, err
@@ -63,10 +38,7 @@ func loadKey(c *Config, kc KeyConfig, store backend, state stateFolder, now func
 	if err != nil {
 		return nil, err
 	}
-	k := &key{KeyConfig: kc, id: id, public: public, turns: kc.limiter()}
-	if k.Purpose == wire.Checkpoints || k.Purpose == wire.Manifests {
-		return k, k.bindNotes(state, private)
-	}
+	k := &key{KeyConfig: kc, id: id, public: public, turns: kc.limiter(), logs: logs}
 	return k, k.bind(c, private, now)
 }
 
@@ -94,22 +66,16 @@ func (k *key) bind(c *Config, private crypto.Signer, now func() time.Time) (err 
 	case wire.ACMEAccount:
 		k.op = wire.OpSignACMEAccount
 		k.sign, err = acmeSigner(private)
+	case wire.Manifests:
+		k.op = wire.OpSignManifest
+		k.sign, err = manifestSigner(k.Origins[0], private)
+	case wire.Checkpoints:
+		k.op = wire.OpSignCheckpoint
+		k.sign = k.logs.sign
+		_, err = newNoteSigner(k.Origins[0], private)
 	default:
 		err = fmt.Errorf("BUG: purpose %q passed the configuration's check", k.Purpose)
 	}
-	return err
-}
-
-// bindNotes is bind for the purposes that sign notes.
-func (k *key) bindNotes(state stateFolder, private crypto.Signer) (err error) {
-	if k.Purpose == wire.Manifests {
-		k.op = wire.OpSignManifest
-		k.sign, err = manifestSigner(k.Origins[0], private)
-		return err
-	}
-	k.op = wire.OpSignCheckpoint
-	k.logs, err = openLedgers(k.Origins, state, private)
-	k.sign = k.logs.sign
 	return err
 }
 

@@ -146,6 +146,11 @@ func answersFirst(l *ledger, next wire.Checkpoint, g wire.Growth) ([]byte, error
 	return l.sign(g.Body)
 }
 
+func signingLedger(store stateFolder, private ed25519.PrivateKey) (*ledger, error) {
+	l := openLedger(decision, store)
+	return l, l.signWith(private)
+}
+
 // story lets a gateway have a log signed on a machine on which processes die and whose power is cut, and tells whether
 // keyd ever forgot what it signed.
 func story(t *testing.T, v variant, seed uint64) error {
@@ -160,7 +165,7 @@ func story(t *testing.T, v variant, seed uint64) error {
 	log := keydtest.NewLog(t, "log")
 	signed := uint64(0) // the largest that anybody has a signature of
 	for range 5 {
-		l, err := openLedger(decision, m, private)
+		l, err := signingLedger(m, private)
 		if err != nil {
 			return err
 		}
@@ -238,7 +243,7 @@ func fresh(t *testing.T) (*ledger, *machine) {
 	m := newMachine(mathrand.New(mathrand.NewPCG(1, 1)))
 	_, private, _ := ed25519.GenerateKey(rand.Reader)
 	m.names[stateFile(decision)] = &content{data: newLogState(decision).encode()}
-	l, err := openLedger(decision, m, private)
+	l, err := signingLedger(m, private)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -330,7 +335,7 @@ func TestKEY14DoubtfulStateSignsNothing(t *testing.T) {
 		if data != nil {
 			m.names[stateFile(decision)] = &content{data: data}
 		}
-		l, err := openLedger(decision, m, private)
+		l, err := signingLedger(m, private)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -62,11 +62,7 @@ func Run(ctx context.Context, o RunOptions) error {
 		return err
 	}
 	defer state.Close()
-	loaded, err := loadKeys(c, stores, state, time.Now)
-	if err != nil {
-		return err
-	}
-	keys, err := newKeyset(loaded)
+	keys, err := openSlots(c, stores, state, time.Now, nil)
 	if err != nil {
 		return err
 	}
@@ -103,22 +99,30 @@ func (o RunOptions) door(c *Config) (*door, error) {
 	return claim(c.Listen)
 }
 
-func runListener(ctx context.Context, o RunOptions, c *Config, d *door, keys *keyset, facts func() []wire.Fact) error {
-	s := newServer(keys, "socket", facts, o.Log)
+func runListener(ctx context.Context, o RunOptions, c *Config, d *door, keys *slots, facts func() []wire.Fact) error {
+	s, err := newServer(keys, "socket", facts, o.Log)
+	if err != nil {
+		return err
+	}
 	l, err := d.open()
 	if err != nil {
 		return err
 	}
+	defer s.tend(ctx, o.Config)()
 	s.ready(c.Listen)
 	return s.serve(ctx, l, c.AllowUIDs)
 }
 
-func runChild(ctx context.Context, o RunOptions, keys *keyset, facts func() []wire.Fact) error {
-	s := newServer(keys, "child", facts, o.Log)
+func runChild(ctx context.Context, o RunOptions, keys *slots, facts func() []wire.Fact) error {
+	s, err := newServer(keys, "child", facts, o.Log)
+	if err != nil {
+		return err
+	}
 	conn, err := inherit(o.FD)
 	if err != nil {
 		return err
 	}
+	defer s.tend(ctx, o.Config)()
 	s.ready("")
 	return s.serveConn(ctx, conn, peer{uid: os.Geteuid(), pid: os.Getppid(), maySign: true})
 }

@@ -32,12 +32,15 @@ const (
 type peer struct {
 	uid, pid int
 	maySign  bool // listed in allow_uids, or holder of a child's descriptor; others may only look
+	operates bool // root or keyd's own user, over a socket: may rotate
 }
 
 // server answers requests. It has no state but counters: every answer follows from the request, the keys and, for
 // checkpoints, the keys' ledgers.
 type server struct {
 	keys    atomic.Pointer[keyset]
+	custody *slots
+	reloads atomic.Pointer[reloaded]
 	mode    string
 	started time.Time
 	facts   func() []wire.Fact
@@ -54,16 +57,22 @@ type server struct {
 	total int
 }
 
-func newServer(keys *keyset, mode string, facts func() []wire.Fact, log *slog.Logger) *server {
+func newServer(keys *slots, mode string, facts func() []wire.Fact, log *slog.Logger) (*server, error) {
+	set, err := keys.keyset()
+	if err != nil {
+		return nil, err
+	}
 	s := &server{
-		mode: mode, started: time.Now(), facts: facts, log: log,
+		custody: keys,
+		mode:    mode, started: time.Now(), facts: facts, log: log,
 		signing: newSigningLog(time.Now),
 		quiet:   rate.Sometimes{First: 20, Interval: time.Second},
 		loud:    rate.Sometimes{First: 20, Interval: time.Second},
 		conns:   map[int]int{},
 	}
-	s.keys.Store(keys)
-	return s
+	s.keys.Store(set)
+	keys.log, keys.publish = log, func(set *keyset) { s.keys.Store(set) }
+	return s, nil
 }
 
 // serveConn answers one peer until it leaves, breaks the protocol or ctx ends. It returns after its last answer.
@@ -170,6 +179,10 @@ func (x *exchange) answer(f wire.Frame) wire.Frame {
 	case wire.OpSignTLS13Server, wire.OpSignTLS12Server, wire.OpSignTLS13Client, wire.OpSignAssertion, wire.OpSignClientAssertion,
 		wire.OpSignCheckpoint, wire.OpSignManifest, wire.OpSignACMEAccount:
 		body, code = x.sign(op, f.Body)
+	case wire.OpMakeCSR, wire.OpAdoptKey, wire.OpRotate:
+		body, code = x.change(op, f.Body)
+	case wire.OpSignSuccession:
+		body, code = x.succession(f.Body)
 	default:
 		body, code = []byte("unknown operation"), wire.UnknownOp
 	}
@@ -302,11 +315,18 @@ func (s *server) status() wire.Status {
 			st.Refusals[wire.Code(c).String()] = n
 		}
 	}
-	for _, k := range s.keys.Load().keys {
-		st.Keys = append(st.Keys, wire.KeyStatus{
-			Name: k.Name, Purpose: k.Purpose, ID: k.id.String(), Names: k.Names,
-			Signed: k.signed.Load(), Refused: k.refused.Load(), Notes: k.notes(),
-		})
+	if r := s.reloads.Load(); r != nil {
+		st.Reload = &wire.Reload{Count: r.n, Time: r.at.UTC()}
+		if r.err != nil {
+			st.Reload.Error = r.err.Error()
+		}
 	}
+	set := s.keys.Load()
+	for i, k := range set.keys {
+		about := set.about[i]
+		about.Signed, about.Refused, about.Notes = k.signed.Load(), k.refused.Load(), k.notes()
+		st.Keys = append(st.Keys, about)
+	}
+	st.Keys = append(st.Keys, set.silent...)
 	return st
 }

@@ -36,8 +36,8 @@ func (s logState) successor() logState {
 
 const (
 	stateTitle = "keyd checkpoint state v1"
-	// maxState bounds a state file, in bytes: two origins, two roots and small change.
-	maxState = 4 << 10
+	// maxState bounds a file of the state folder, in bytes.
+	maxState = 64 << 10
 )
 
 // encode writes the state as text that a person can read, closed by its own SHA-256 so that a half or flipped file is
@@ -100,16 +100,23 @@ func loadState(store stateFolder, base string) (logState, error) {
 	return s, nil
 }
 
-// saveState returns when the state is on disk: written to a new file and synced, renamed over the old one, and the
-// folder synced. Whatever fails, the old state or the new one is there whole.
+// saveState returns when the state is on disk.
 func saveState(store stateFolder, s logState) error {
-	name := stateFile(s.base)
+	if err := replaceFile(store, stateFile(s.base), s.encode()); err != nil {
+		return fmt.Errorf("keeping the state of %s: %w", s.base, err)
+	}
+	return nil
+}
+
+// replaceFile returns when the data is on disk: written to a new file and synced, renamed over the old one, and the folder
+// synced. Whatever fails, the old file or the new one is there whole.
+func replaceFile(store stateFolder, name string, data []byte) error {
 	fresh := name + ".new"
 	f, err := store.Create(fresh)
 	if err != nil {
-		return fmt.Errorf("keeping the state of %s: %w", s.base, err)
+		return err
 	}
-	_, err = f.Write(s.encode())
+	_, err = f.Write(data)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -119,10 +126,7 @@ func saveState(store stateFolder, s logState) error {
 	if err == nil {
 		err = store.Sync()
 	}
-	if err != nil {
-		return fmt.Errorf("keeping the state of %s: %w", s.base, err)
-	}
-	return nil
+	return err
 }
 
 // stateFolder is what the state needs of a folder. Names are plain. Nothing survives a power cut before it is synced: a

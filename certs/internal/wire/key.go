@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"math/big"
+	"time"
 )
 
 // Purpose is the one thing a key is for.
@@ -78,6 +79,13 @@ type Key struct {
 	ClientID string   `json:"client_id,omitzero"`
 	Origins  []Origin `json:"origins,omitzero"`
 	TLS12    bool     `json:"tls12,omitzero"` // a tls-server key that serves TLS 1.2 too
+	// Generation tells keys of one name apart, from 1. Current is the one to make new signatures with; the others of that
+	// name will be (if their generation is greater) or were, and sign as well until Retires.
+	Generation int       `json:"generation"`
+	Current    bool      `json:"current"`
+	Since      time.Time `json:"since,omitzero"`    // when it was announced, became the current one or began to retire; unknown of a first generation
+	Retires    time.Time `json:"retires,omitzero"`  // when it is destroyed
+	Announce   int       `json:"announce,omitzero"` // seconds for which a successor is in the list before it signs
 }
 
 // Origin is a name under which a key signs notes: a log's, with its epochs, or that of manifests.
@@ -90,5 +98,35 @@ type Origin struct {
 
 // List is the answer to `list`.
 type List struct {
-	Keys []Key `json:"keys"`
+	Keys  []Key  `json:"keys"`
+	Slots []Slot `json:"slots"`
+}
+
+// Slot is a key of the configuration, whatever its generations are. A managed tls-server key may have none.
+type Slot struct {
+	Name    string   `json:"name"`
+	Purpose Purpose  `json:"purpose"`
+	Names   []string `json:"names,omitzero"`
+	Managed bool     `json:"managed,omitzero"`
+}
+
+// CSRRequest is the body of `make_csr`.
+type CSRRequest struct {
+	Slot  string   `json:"slot"`
+	Names []string `json:"names"` // DNS names for the certificate
+}
+
+// RotateRequest is the body of `rotate`.
+type RotateRequest struct {
+	Name string `json:"name"`
+	Now  bool   `json:"now"` // do not wait until everybody has seen the new key
+}
+
+// Rotation is the answer to `rotate`.
+type Rotation struct {
+	Name       string    `json:"name"`
+	Generation int       `json:"generation"` // the new one
+	ID         string    `json:"id"`
+	Current    time.Time `json:"current"` // when it is used, or since when
+	Retires    time.Time `json:"retires"` // when the one before is destroyed
 }

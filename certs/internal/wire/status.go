@@ -15,6 +15,14 @@ type Status struct {
 	LastAlarm   *SigningRefusal   `json:"last_alarm,omitzero"`
 	Keys        []KeyStatus       `json:"keys"`    // in the order of keyd.yaml
 	Sandbox     []Fact            `json:"sandbox"` // measured when asked
+	Reload      *Reload           `json:"reload,omitzero"`
+}
+
+// Reload is how the last reading of keyd.yaml went that was not the first.
+type Reload struct {
+	Count uint64    `json:"count"` // of readings since the start
+	Time  time.Time `json:"time"`
+	Error string    `json:"error,omitzero"` // why it changed nothing
 }
 
 // KeyStatus is one key's line in a Status.
@@ -26,6 +34,13 @@ type KeyStatus struct {
 	Signed  uint64       `json:"signed"`
 	Refused uint64       `json:"refused"`
 	Notes   []NoteStatus `json:"notes,omitzero"`
+	// Stage is that of the generation: current, announced, retiring, pending (a certificate is asked for), or making and
+	// destroying, which are over in a moment unless Problem says why not. Until is when the next begins.
+	Generation int       `json:"generation"`
+	Stage      string    `json:"stage"`
+	Since      time.Time `json:"since,omitzero"`
+	Until      time.Time `json:"until,omitzero"`
+	Problem    string    `json:"problem,omitzero"`
 }
 
 // NoteStatus is one name under which a key signs notes.
