@@ -116,7 +116,7 @@ func (c *Client) noteKey(p Purpose, matches func(Origin) bool) (wire.KeyID, erro
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, k := range c.keys {
-		if k.Purpose == p && slices.ContainsFunc(k.Origins, matches) {
+		if k.Purpose == p && k.Current && slices.ContainsFunc(k.Origins, matches) {
 			return wire.ID(k.Public)
 		}
 	}

@@ -53,7 +53,7 @@ func TestWatchFindsAHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := answering(t, nil)
 		began := time.Now()
-		l.watch(t.Context())
+		l.watch(t.Context(), func([]Key) {})
 		if took := time.Since(began); took != probeEvery+answerWithin {
 			t.Errorf("it took %v, want %v", took, probeEvery+answerWithin)
 		}

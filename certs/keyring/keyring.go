@@ -44,6 +44,8 @@ var (
 	ErrUnavailable = errors.New("the key process does not answer")
 	// ErrRefused means that keyd answered no; the error's text says why. Trying again does not help.
 	ErrRefused = errors.New("the key process refuses")
+	// ErrLimited means that the key was asked more often than keyd's configuration lets it sign. Later it will.
+	ErrLimited = errors.New("the key process signs no more of these now")
 )
 
 // Config says where keyd is: `keys` in the configuration.
@@ -97,9 +99,12 @@ type Client struct {
 	mu      sync.Mutex
 	link    *link         // nil while keyd is away
 	changed chan struct{} // closed, and replaced, whenever link changes
-	keys    []Key         // as of the last connection
+	keys    []Key         // as keyd told them last
 	since   time.Time     // when keyd went away
 	why     error         // and why it is still away
+
+	listeners []func()
+	news      chan struct{} // holds one when the list of keys has changed
 }
 
 // Open connects to keyd, waiting for it up to five seconds or until ctx ends, and keeps connected until Close. ctx does
@@ -114,7 +119,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Client, error) {
 	}
 	ctx, stop := context.WithTimeout(ctx, openWithin)
 	defer stop()
-	c := &Client{dial: dial, log: log, changed: make(chan struct{})}
+	c := &Client{dial: dial, log: log, changed: make(chan struct{}), news: make(chan struct{}, 1)}
 	l, err := c.reach(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("keys: %w", err)
@@ -122,6 +127,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Client, error) {
 	keep, cancel := context.WithCancel(context.Background())
 	c.cancel = cancel
 	c.done.Go(func() { c.keep(keep, l) })
+	c.done.Go(func() { c.tell(keep) })
 	return c, nil
 }
 
@@ -203,6 +209,8 @@ func (c *Client) request(ctx context.Context, op wire.Op, body []byte) ([]byte, 
 		case wire.OK:
 		case wire.Conflict:
 			return nil, asConflict(f.Body)
+		case wire.Limited:
+			return nil, fmt.Errorf("%w: %s: %q", ErrLimited, op, f.Body)
 		default:
 			return nil, fmt.Errorf("%w: %s: %s: %q", ErrRefused, op, code, f.Body)
 		}
@@ -287,7 +295,7 @@ func (c *Client) set(l *link, keys []Key, why error) {
 		c.since = time.Now()
 	}
 	if l != nil {
-		c.keys = keys
+		c.listedLocked(keys)
 	}
 	c.link, c.why = l, why
 	close(c.changed)
@@ -299,7 +307,7 @@ func (c *Client) keep(ctx context.Context, l *link) {
 	pause := time.Duration(0)
 	for {
 		born := time.Now()
-		l.watch(ctx)
+		l.watch(ctx, c.listed)
 		c.set(nil, nil, l.cause())
 		l.release()
 		if ctx.Err() != nil {

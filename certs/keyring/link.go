@@ -132,8 +132,8 @@ func (l *link) read() {
 }
 
 // watch returns when the link is over, or ends it when ctx does. It asks keyd for its keys now and then: call finds out
-// if keyd hangs.
-func (l *link) watch(ctx context.Context) {
+// if keyd hangs. What keyd answers is told.
+func (l *link) watch(ctx context.Context, listed func([]Key)) {
 	probe := time.NewTicker(probeEvery)
 	defer probe.Stop()
 	for {
@@ -145,7 +145,9 @@ func (l *link) watch(ctx context.Context) {
 			return
 		case <-probe.C:
 			asking, stop := context.WithTimeout(ctx, answerWithin)
-			l.list(asking)
+			if keys, err := l.list(asking); err == nil {
+				listed(keys)
+			}
 			stop()
 		}
 	}

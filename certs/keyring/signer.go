@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"sallyport/certs/internal/wire"
 )
@@ -27,6 +28,7 @@ const (
 	PurposeOIDCClient = wire.OIDCClient  // private_key_jwt at an identity provider
 	PurposeCheckpoint = wire.Checkpoints // states of the audit logs, each a continuation of the last
 	PurposeManifest   = wire.Manifests   // manifests of evidence bundles
+	PurposeACME       = wire.ACMEAccount // requests to a certificate authority
 )
 
 // Key is the public side of one of keyd's keys.
@@ -38,6 +40,15 @@ type Key struct {
 	Names    []string         // DNS names that a TLS key is for; `*.` stands for one label
 	ClientID string           // OAuth client that an oidc-client key authenticates
 	Origins  []Origin         // names under which a checkpoint or manifest key signs
+	TLS12    bool             // a tls-server key that serves TLS 1.2 too
+
+	// Generation tells keys of one name apart, from 1. Current is the one to make new signatures with; those with a greater
+	// generation will be, and those with a smaller one were, until Retires.
+	Generation int
+	Current    bool
+	Since      time.Time     // when it was announced, became the current one or began to retire; zero of a first generation
+	Retires    time.Time     // when it is destroyed; zero while that is not decided
+	Announce   time.Duration // for how long a successor is in the list before it signs; 0: there is none like that
 }
 
 // Origin is a name under which a key signs notes.
@@ -58,14 +69,17 @@ func parseList(body []byte) ([]Key, error) {
 		if err != nil {
 			return nil, fmt.Errorf("reading keyd's key %q: %w", k.Name, err)
 		}
-		keys = append(keys, Key{k.Name, k.Purpose, id.String(), pub, k.Names, k.ClientID, k.Origins})
+		keys = append(keys, Key{
+			Name: k.Name, Purpose: k.Purpose, ID: id.String(), Public: pub, Names: k.Names, ClientID: k.ClientID, Origins: k.Origins, TLS12: k.TLS12,
+			Generation: k.Generation, Current: k.Current, Since: k.Since, Retires: k.Retires, Announce: time.Duration(k.Announce) * time.Second,
+		})
 	}
 	return keys, nil
 }
 
 // TLSServer returns the signer of a key of purpose tls-server, for tls.Certificate.PrivateKey. It implements
 // crypto.MessageSigner, through which crypto/tls hands over whole messages; keyd signs those of a TLS 1.3 server's
-// CertificateVerify and refuses all others. Its Sign, which takes a digest, always fails: a digest says nothing about
+// CertificateVerify, and of a TLS 1.2 server's key exchange if the key is marked for it, and refuses all others. Its Sign, which takes a digest, always fails: a digest says nothing about
 // what is signed.
 //
 // The signer names its key by the public half. A keyd that comes back with another key of the same name refuses.
@@ -98,7 +112,7 @@ func (s *tlsSigner) SignMessage(_ io.Reader, message []byte, opts crypto.SignerO
 	if err != nil {
 		return nil, err
 	}
-	return s.client.request(context.Background(), s.op, wire.SignBody(id, message))
+	return s.client.request(context.Background(), s.opFor(message), wire.SignBody(id, message))
 }
 
 // checkOptions refuses what keyd would sign in another way than asked: hash and padding follow from the key.
@@ -122,13 +136,14 @@ func checkOptions(pub crypto.PublicKey, opts crypto.SignerOpts) error {
 	return nil
 }
 
-// Assertion returns the signer of the key of that name, whose purpose is assertion or oidc-client.
+// Assertion returns the signer of the current key of that name, whose purpose is assertion or oidc-client. After a change
+// of keys (OnChange) it still signs until the key is destroyed; ask anew for the one to use then.
 func (c *Client) Assertion(name string) (*AssertionSigner, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, k := range c.keys {
 		switch {
-		case k.Name != name:
+		case k.Name != name || !k.Current:
 		case k.Purpose == PurposeAssertion:
 			return &AssertionSigner{c, k, wire.OpSignAssertion}, nil
 		case k.Purpose == PurposeOIDCClient:

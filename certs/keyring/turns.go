@@ -35,7 +35,7 @@ func newTurns() *turns {
 func (t *turns) wait(ctx context.Context, op wire.Op, body []byte) (over func(), err error) {
 	var id wire.KeyID // of none, for requests that sign nothing
 	isHandshake := op == wire.OpSignTLS13Server || op == wire.OpSignTLS13Client
-	if op != wire.OpList && op != wire.OpStatus {
+	if namesKey(op) {
 		id, _, err = wire.SplitSignBody(body)
 		if err != nil {
 			return nil, err
@@ -53,6 +53,15 @@ func (t *turns) wait(ctx context.Context, op wire.Op, body []byte) (over func(),
 		return nil, err
 	}
 	return func() { <-t.handshakes; <-key }, nil
+}
+
+// namesKey tells whether requests of op begin with the id of a key.
+func namesKey(op wire.Op) bool {
+	switch op {
+	case wire.OpList, wire.OpStatus, wire.OpSigningLog, wire.OpMakeCSR, wire.OpRotate:
+		return false
+	}
+	return true
 }
 
 func (t *turns) key(id wire.KeyID) chan struct{} {
