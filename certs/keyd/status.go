@@ -22,7 +22,7 @@ type Status = wire.Status
 // TrustLines are the lines of a trust file, in which `sallyport audit verify` finds whom to believe: a verifier key for each
 // epoch of each log, and for manifests. They come from the keyd that listens on socket, see AskStatus.
 func TrustLines(socket string) ([]string, error) {
-	body, err := ask(socket, wire.OpList)
+	body, err := ask(socket, wire.OpList, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +47,7 @@ func TrustLines(socket string) ([]string, error) {
 
 // AskStatus asks the keyd that listens on socket. The caller must be root, keyd's user or one of allow_uids.
 func AskStatus(socket string) (*Status, error) {
-	body, err := ask(socket, wire.OpStatus)
+	body, err := ask(socket, wire.OpStatus, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -58,8 +58,8 @@ func AskStatus(socket string) (*Status, error) {
 	return &st, nil
 }
 
-// ask makes one request that takes nothing.
-func ask(socket string, op wire.Op) ([]byte, error) {
+// ask makes one request.
+func ask(socket string, op wire.Op, body []byte) ([]byte, error) {
 	c, err := net.DialTimeout("unix", socket, ioTimeout)
 	if err != nil {
 		return nil, fmt.Errorf("asking keyd: %w", err)
@@ -69,7 +69,7 @@ func ask(socket string, op wire.Op) ([]byte, error) {
 	if err := wire.Offer(c); err != nil {
 		return nil, fmt.Errorf("asking keyd: %w", err)
 	}
-	if _, err := c.Write(wire.AppendFrame(nil, wire.Frame{ID: 1, Kind: byte(op)})); err != nil {
+	if _, err := c.Write(wire.AppendFrame(nil, wire.Frame{ID: 1, Kind: byte(op), Body: body})); err != nil {
 		return nil, fmt.Errorf("asking keyd: %w", err)
 	}
 	f, err := wire.ReadFrame(c, wire.MaxAnswer)

@@ -3,6 +3,7 @@
 //	keyd init       make keys, a development CA, certificates and keyd.yaml, or the audit log's keys for an older keyd.yaml
 //	keyd run        serve keys
 //	keyd status     say what a running keyd holds, signed and refused, and what protects it
+//	keyd log        print what a running keyd signed and refused lately
 //	keyd trust      print the verifier keys of a running keyd's checkpoints and manifests: a trust file
 //	keyd new-epoch  let an audit log that cannot continue begin anew, as the declared successor of what was signed
 //
@@ -31,6 +32,7 @@ type commands struct {
 	Init     initCommand   `cmd:"" help:"Make keys, a development CA, certificates and keyd.yaml; where keyd.yaml exists, add the audit log's keys. Overwrites nothing."`
 	Run      runCommand    `cmd:"" help:"Serve keys until terminated."`
 	Status   statusCommand `cmd:"" help:"Say what a running keyd holds, signed and refused, and what protects it."`
+	Log      logCommand    `cmd:"" help:"Print what a running keyd signed and refused lately, from its memory."`
 	Trust    trustCommand  `cmd:"" help:"Print the verifier keys of a running keyd's checkpoints and manifests: the lines of a trust file."`
 	NewEpoch epochCommand  `cmd:"" help:"Let an audit log that cannot continue begin anew, as the declared successor of what was signed. keyd must be stopped; run this as its user."`
 }
@@ -136,6 +138,27 @@ func socketOf(given, config string) (string, error) {
 		return "", err
 	}
 	return c.Listen, nil
+}
+
+type logCommand struct {
+	Config string `help:"Path of keyd.yaml, for the socket's." default:"${config}" type:"path"`
+	Socket string `help:"Path of the socket; the configuration is not read then." type:"path"`
+	JSON   bool   `name:"json" help:"Print JSON."`
+}
+
+func (c *logCommand) Run() error {
+	socket, err := socketOf(c.Socket, c.Config)
+	if err != nil {
+		return err
+	}
+	l, err := keyd.AskSigningLog(socket)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return json.NewEncoder(os.Stdout).Encode(l)
+	}
+	return keyd.PrintSigningLog(os.Stdout, l)
 }
 
 type trustCommand struct {
