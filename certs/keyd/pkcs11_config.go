@@ -84,7 +84,7 @@ func (p *PKCS11Config) checkModule() error {
 
 // checkLabel accepts what a key in a token may be called: the letters of a key's name.
 func checkLabel(label string) error {
-	if label == "" || len(label) > 128 || strings.Trim(label, nameBytes) != "" {
+	if label == "" || len(label) > 128 || strings.Trim(label, nameBytes) != "" || strings.Trim(label, ".") == "" {
 		return fmt.Errorf("%q is no label of a key: 1 to 128 letters, digits, '.', '-', '_' or '*'", label)
 	}
 	return nil
