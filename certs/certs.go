@@ -33,6 +33,8 @@ type Config struct {
 	// probes by address, say, which then see a server that lives. No app is served so; whatever they ask is answered with
 	// a 421. Absent: they are told unrecognized_name, and nothing else.
 	Default string `yaml:"default"`
+	// ClientCertificates says whose client certificates count. Default: nobody's.
+	ClientCertificates ClientCertificates `yaml:"client_certificates"`
 	// MinVersion is the lowest TLS version that is served. Default and only value: "1.3".
 	MinVersion string `yaml:"min_version" default:"1.3" enum:"1.3"`
 }

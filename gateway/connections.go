@@ -30,8 +30,9 @@ type connection struct {
 	address netip.AddrPort
 	ip      string // of address, as the policy knows it
 	secured atomic.Pointer[policy.TLS]
-	known   atomic.Bool  // a session was found on it
-	handled atomic.Int64 // requests that reached the handler; several at once in HTTP/2
+	shown   atomic.Pointer[shownCert] // what its client certificate came to when it was verified last
+	known   atomic.Bool               // a session was found on it
+	handled atomic.Int64              // requests that reached the handler; several at once in HTTP/2
 	guard   guard
 
 	// The rest belongs to the server's goroutine for the connection, in which net/http reports its states.

@@ -18,6 +18,7 @@ type metrics struct {
 	counted      *prometheus.CounterVec
 	limited      *prometheus.CounterVec
 	reevaluated  *prometheus.CounterVec
+	certificates *prometheus.CounterVec
 	lostOutcomes prometheus.Counter
 }
 
@@ -38,10 +39,12 @@ func newMetrics(registry *prometheus.Registry) *metrics {
 			Help: "Requests that were refused because of a limit, by limit."}, []string{"limit"}),
 		reevaluated: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sallyport_reevaluated_total",
 			Help: "Re-decisions of long exchanges, by effect."}, []string{"effect"}),
+		certificates: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sallyport_client_certificates_total",
+			Help: "Client certificates that were verified, by what came of it: valid, or why it does not count."}, []string{"result"}),
 		lostOutcomes: prometheus.NewCounter(prometheus.CounterOpts{Name: "sallyport_outcomes_lost_total",
 			Help: "Outcome events that could not be recorded; their decisions were."}),
 	}
-	registry.MustRegister(m.requests, m.refusals, m.seconds, m.unparsed, m.counted, m.limited, m.reevaluated, m.lostOutcomes)
+	registry.MustRegister(m.requests, m.refusals, m.seconds, m.unparsed, m.counted, m.limited, m.reevaluated, m.certificates, m.lostOutcomes)
 	return m
 }
 

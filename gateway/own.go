@@ -3,9 +3,11 @@ package gateway
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"sallyport/audit"
 	"sallyport/authn/session"
@@ -36,13 +38,18 @@ func (x *exchange) own() func(*exchange) error {
 	if err := x.limitOwn(isAuth); err != nil {
 		return func(*exchange) error { return err }
 	}
+	if isAuth && x.req.Path != jwksPath && x.req.Path != clientJWKSPath {
+		if err := x.demandCertificate(); err != nil {
+			return func(*exchange) error { return err }
+		}
+	}
 	switch {
 	case isAuth && x.req.Path == "/":
 		return (*exchange).servePortal
 	case isAuth && x.req.Path == jwksPath:
 		return func(x *exchange) error { return x.serveJWKS(x.server.assertions.JWKS()) }
 	case isAuth && x.req.Path == clientJWKSPath:
-		return func(x *exchange) error { return x.serveJWKS(x.server.clientKeys) }
+		return func(x *exchange) error { return x.serveJWKS(x.server.clientKeys()) }
 	case isAuth:
 		return func(x *exchange) error { return x.signIn().ServeAuth(x.w, x.r) }
 	case x.req.Path == signin.ReturnPath:
@@ -94,7 +101,11 @@ func (x *exchange) tiles() []ui.AppTile {
 	for _, app := range x.snap.Routes.Apps() {
 		in := x.inputFor(x.snap.apps[app.Name], app.StartPath())
 		in.Resource.Host = app.Host
-		if in.Bound() == nil && x.snap.Policy.Decide(x.ctx, in).Allow {
+		if in.Bound() != nil {
+			continue
+		}
+		// Certificates are shown to the app's host, and not here.
+		if v := x.snap.Policy.Decide(x.ctx, in); v.Allow || deniedForCertificate(v) {
 			tiles = append(tiles, ui.AppTile{Name: app.DisplayName(), URL: x.snap.URL(app.Host, app.Path), Host: app.Host, Description: app.Description})
 		}
 	}
@@ -109,7 +120,7 @@ func (x *exchange) serveJWKS(document []byte) error {
 	}
 	h := x.w.Header()
 	h.Set("Content-Type", "application/jwk-set+json")
-	h.Set("Cache-Control", "public, max-age=300")
+	h.Set("Cache-Control", fmt.Sprintf("public, max-age=%d", x.server.keysLife()/time.Second))
 	h.Set("X-Content-Type-Options", "nosniff")
 	x.w.Write(document) // the client may have gone; there is nobody else to tell
 	return nil

@@ -45,17 +45,20 @@ func prepareTold(s *session.Session) *headers.Prepared {
 var anonymous = policy.Subject{Type: policy.TypeAnonymous}.Prepared()
 
 // subjectOf is who asks, as the policy knows them at a time. Ages are whole minutes, so that one subject serves many
-// requests.
-func subjectOf(s *session.Session, now time.Time) policy.Subject {
-	if s == nil {
+// requests. shown is the certificate of their client; nil: it showed none.
+func subjectOf(s *session.Session, shown *shownCert, now time.Time) policy.Subject {
+	if s == nil && shown == nil {
 		return anonymous
+	}
+	if s == nil {
+		return shown.stranger
 	}
 	at := agesOf(s, now)
 	known := personOf(s)
-	if had := known.subject.Load(); had != nil && at.of(had) {
+	if had := known.subject.Load(); had != nil && at.of(had) && shown.of(had) {
 		return *had
 	}
-	made := at.subject(s).Prepared()
+	made := shown.add(at.subject(s)).Prepared()
 	known.subject.Store(&made)
 	return made
 }

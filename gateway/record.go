@@ -80,6 +80,9 @@ func (x *exchange) verdictRefusal() error {
 	if x.verdict.Allow {
 		return nil
 	}
+	if deniedForCertificate(x.verdict) {
+		return x.certificateRefusal()
+	}
 	if x.session == nil && x.findings != nil { // allowed but for what was found: to sign in would not help
 		return &Refusal{Status: http.StatusForbidden, Effect: audit.Deny, Reason: x.verdict.Reason, Err: x.verdict.Err,
 			Public: "The access policy does not allow this."}

@@ -44,6 +44,10 @@ type Snapshot struct {
 	Requests canon.Limits
 	// Limits are the rates that strangers and sign-ins are held to; each app has its own.
 	Limits limit.Config
+	// ClientAuthorities judge the certificates that clients show; nil: nobody is asked for one.
+	ClientAuthorities *certs.ClientAuthorities
+	// SignInCertificate demands one of everybody who signs in.
+	SignInCertificate bool
 	// TransportSecurity is the max-age of Strict-Transport-Security; 0 sends none.
 	TransportSecurity time.Duration
 

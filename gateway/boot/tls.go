@@ -27,6 +27,9 @@ func (a *assembly) tlsConfig() *tls.Config {
 			if err := hello.Conn.(*listen.Conn).AwaitTurn(); err != nil {
 				return nil, err
 			}
+			if config, err := a.challenge(hello); config != nil || err != nil {
+				return config, err
+			}
 			return a.current().handshakes.choose(hello), nil
 		},
 	}
@@ -46,6 +49,8 @@ func (a *assembly) awaitKeys(ctx context.Context) error {
 // handshakes are the ways in which one configuration answers clients. They never change.
 type handshakes struct {
 	usual   *tls.Config
+	asking  *tls.Config            // of hosts that ask for client certificates
+	asks    func(host string) bool // which those are; nil: none
 	tickets *certs.Tickets
 }
 
@@ -64,6 +69,9 @@ func newHandshakes(store *certs.Store) *handshakes {
 // choose is how a client is answered, by the name and the protocols that it asks for.
 func (h *handshakes) choose(hello *tls.ClientHelloInfo) *tls.Config {
 	config := h.usual
+	if h.asks != nil && h.asks(hello.ServerName) {
+		config = h.asking
+	}
 	if !slices.Contains(hello.SupportedVersions, tls.VersionTLS13) {
 		config = config.Clone() // a TLS 1.2 ticket's key would decrypt what was said
 		config.SessionTicketsDisabled = true

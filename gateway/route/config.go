@@ -107,6 +107,11 @@ type App struct {
 	// CrossSite lets pages of other sites send the app requests that change something (POST, PUT, …), which the policy
 	// otherwise refuses, for apps that take such requests on purpose and defend themselves. Default false.
 	CrossSite bool `yaml:"cross_site"`
+	// ClientCerts asks people's browsers and programs for a certificate of one of the authorities of
+	// tls.client_certificates: "optional" tells policies of it (input.subject.cert and device), "required" also refuses
+	// everybody without one that counts, whatever rules and packages say. It is a factor besides the sign-in. Clients are
+	// asked when they connect to the host, for all of its apps; an app with "none" is told nothing. Default "none".
+	ClientCerts ClientCerts `yaml:"client_certs" default:"none" enum:"none,optional,required"`
 	// Shield inspects requests with the OWASP Core Rule Set.
 	Shield shield.Rules `yaml:"shield"`
 	// Limits bound what people may ask of the app.
@@ -182,10 +187,16 @@ func (a *App) DisplayName() string {
 	return string(a.Name)
 }
 
+// AsksForCertificate reports whether the app wants to see the certificates of its clients.
+func (a *App) AsksForCertificate() bool {
+	return a.ClientCerts == ClientCertsOptional || a.ClientCerts == ClientCertsRequired
+}
+
 // Policy is the part of the app that the policy knows.
 func (a *App) Policy() policy.App {
 	app := policy.App{
 		Name: string(a.Name), Owner: a.Owner, Sensitivity: a.Sensitivity, Labels: a.Labels, Access: a.Access, CrossSite: a.CrossSite,
+		ClientCert: a.ClientCerts == ClientCertsRequired,
 	}
 	if a.Shield.Mode == shield.Block {
 		app.ShieldThreshold = a.Shield.Threshold
@@ -217,6 +228,20 @@ const (
 // UnmarshalText accepts public or upstream.
 func (h *HostHeader) UnmarshalText(text []byte) error {
 	return oneOf(h, text, HostPublic, HostUpstream)
+}
+
+// ClientCerts says whether clients are asked for a certificate.
+type ClientCerts string
+
+const (
+	ClientCertsNone     ClientCerts = "none"
+	ClientCertsOptional ClientCerts = "optional"
+	ClientCertsRequired ClientCerts = "required"
+)
+
+// UnmarshalText accepts none, optional or required.
+func (c *ClientCerts) UnmarshalText(text []byte) error {
+	return oneOf(c, text, ClientCertsNone, ClientCertsOptional, ClientCertsRequired)
 }
 
 // Transport is what carries requests to an app over HTTP/1.1.
