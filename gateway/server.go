@@ -58,11 +58,15 @@ type Options struct {
 	Spool      *spool.Spooler
 	Shield     *shield.Shield     // nil: one with the default settings
 	Connecting listen.Connections // what connections may cost
-	ClientKeys []byte             // JSON Web Key Set of the keys that identity providers know us by
-	Pages      *ui.Pages
-	Metrics    *prometheus.Registry
-	Log        *slog.Logger
-	Now        func() time.Time
+	// ClientKeys is the JSON Web Key Set of the keys that identity providers know us by, as it is now. Nil: there are none.
+	ClientKeys func() []byte
+	// KeysLife is how long the two key sets may be kept by who reads them: less than keys are published before they are
+	// used. Nil: not at all.
+	KeysLife func() time.Duration
+	Pages    *ui.Pages
+	Metrics  *prometheus.Registry
+	Log      *slog.Logger
+	Now      func() time.Time
 }
 
 // Server is the gateway: an http.Handler and the watch over what it has open.
@@ -76,7 +80,8 @@ type Server struct {
 	shield      *shield.Shield
 	inspections *inspections
 	buffers     *bufferPool
-	clientKeys  []byte
+	clientKeys  func() []byte
+	keysLife    func() time.Duration
 	pages       *ui.Pages
 	metrics     *metrics
 	log         *slog.Logger
@@ -102,7 +107,7 @@ type Server struct {
 // New builds a server that serves the given snapshot.
 func New(opts Options, first *Snapshot) *Server {
 	s := &Server{
-		decisions: opts.Decisions, sessions: opts.Sessions, assertions: opts.Assertions, cache: opts.Cache, spool: opts.Spool, shield: opts.Shield, buffers: newBufferPool(), clientKeys: opts.ClientKeys, pages: opts.Pages,
+		decisions: opts.Decisions, sessions: opts.Sessions, assertions: opts.Assertions, cache: opts.Cache, spool: opts.Spool, shield: opts.Shield, buffers: newBufferPool(), clientKeys: opts.ClientKeys, keysLife: opts.KeysLife, pages: opts.Pages,
 		metrics: newMetrics(opts.Metrics), log: opts.Log, now: opts.Now, streams: newStreams(),
 		swapped: make(chan struct{}, 1), answering: answering, whys: newWhys(), connecting: opts.Connecting, crowd: crowd{most: int64(opts.Connecting.Requests)}, awaited: newAwaited(opts.Connecting.Requests),
 	}
@@ -112,6 +117,12 @@ func New(opts Options, first *Snapshot) *Server {
 	s.inspections = newInspections(opts.Metrics, s.shield)
 	if s.now == nil {
 		s.now = time.Now
+	}
+	if s.clientKeys == nil {
+		s.clientKeys = func() []byte { return []byte(`{"keys":[]}`) }
+	}
+	if s.keysLife == nil {
+		s.keysLife = func() time.Duration { return 0 }
 	}
 	s.window, s.accounts, s.countsAway = opts.Window, newAccounts(s.now()), (*exchange).unidentified
 	s.accounts.register(opts.Metrics)

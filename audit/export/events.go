@@ -134,6 +134,10 @@ func operatorEvents() []Event {
 		{audit.TypeControl, "log_read", EventLogActivity, other, "Read", Low, Unknown, "Audit log about to be read", []string{"command", "log", "filter", "disclose"}},
 		{audit.TypeControl, "bundle_signed", EventLogActivity, 3, "Export", Low, Unknown, "Evidence bundle about to be signed", []string{"sha256"}},
 		{audit.TypeControl, "bundle_signed_failed", EventLogActivity, 3, "Export", Medium, Failure, "Evidence bundle not signed", failed},
+		{audit.TypeControl, "certificate_renew", APIActivity, 3, "Update", Low, Unknown, "Renewal of a certificate asked for", []string{"host"}},
+		{audit.TypeControl, "certificate_renew_failed", APIActivity, 3, "Update", Medium, Failure, "Renewal of a certificate failed", failed},
+		{audit.TypeControl, "certificate_revoke", APIActivity, 4, "Delete", Medium, Unknown, "Revocation of a certificate asked for", []string{"host", "reason"}},
+		{audit.TypeControl, "certificate_revoke_failed", APIActivity, 4, "Delete", High, Failure, "Revocation of a certificate failed", failed},
 		{audit.TypeControl, "audit_reindex", EventLogActivity, other, "Reindex", Informational, Unknown, "Searchable copy of the log about to be built anew", nil},
 		{audit.TypeControl, "audit_reindex_failed", EventLogActivity, other, "Reindex", Medium, Failure, "Searchable copy of the log not built", failed},
 	}
@@ -142,11 +146,20 @@ func operatorEvents() []Event {
 func gatewayEvents() []Event {
 	config := []string{"why", "config", "policy", "before"}
 	policy := []string{"why", "policy", "revision", "review", "before", "pinned"}
+	key := []string{"key", "purpose", "id", "generation"}
+	certificate := []string{"host", "serial", "not_after", "reason", "error"}
 	trial := []string{"candidate", "active", "since", "compared", "dropped", "clean", "changes", "differences"}
 	return []Event{
 		{audit.TypeControl, "started", ApplicationLifecycle, 3, "Start", Informational, Success, "Gateway started", []string{"version", "config", "policy", "keys"}},
 		{audit.TypeControl, "stopped", ApplicationLifecycle, 4, "Stop", Informational, Success, "Gateway stopped", nil},
 		{audit.TypeControl, "config_changed", EntityManagement, 3, "Update", Low, Success, "Configuration or policy changed", config},
+		{audit.TypeControl, "certificate_issued", EntityManagement, 1, "Create", Informational, Success, "Certificate obtained", certificate},
+		{audit.TypeControl, "certificate_renewed", EntityManagement, 3, "Update", Informational, Success, "Certificate renewed", certificate},
+		{audit.TypeControl, "certificate_failed", EntityManagement, 3, "Update", Medium, Failure, "Certificate not obtained", certificate},
+		{audit.TypeControl, "key_announced", EntityManagement, 1, "Create", Informational, Success, "Key published, to be used soon", key},
+		{audit.TypeControl, "key_rotated", EntityManagement, 3, "Update", Low, Success, "Key took the place of the one before", key},
+		{audit.TypeControl, "key_removed", EntityManagement, 4, "Delete", Low, Success, "Key is no more", key},
+		{audit.TypeControl, "checkpoint_key_changed", EntityManagement, 3, "Update", Medium, Success, "Key of the log's checkpoints, or of bundles, handed over to the next", []string{"key", "origin", "id", "generation", "why", "notes"}},
 		{audit.TypeControl, "config_refused", EntityManagement, 3, "Update", Medium, Failure, "New configuration or policy refused", []string{"why", "error"}},
 		{audit.TypeControl, "policy_activated", EntityManagement, 3, "Update", Low, Success, "Policy put in force", policy},
 		{audit.TypeControl, "policy_refused", EntityManagement, 3, "Update", Medium, Failure, "New policy refused", []string{"why", "policy", "error"}},

@@ -30,7 +30,7 @@ const (
 // MinterConfig is what a [Minter] needs.
 type MinterConfig struct {
 	Issuer   string           // https://auth.<domain>[:port]
-	Signer   Signer           // the key of purpose assertion
+	Signer   Signer           // the key of purpose assertion; it may be [Rotating], and then see [Minter.Publish]
 	Further  []Signer         // keys that are published beside it, because they signed before or will
 	Capacity int              // how many assertions are remembered; 0: 32,768
 	Now      func() time.Time // nil: time.Now
@@ -43,7 +43,7 @@ type MinterConfig struct {
 type Minter struct {
 	issuer string
 	signer Signer
-	jwks   []byte
+	jwks   atomic.Pointer[[]byte]
 	now    func() time.Time
 	half   int64 // entries of one generation
 
@@ -75,17 +75,16 @@ func NewMinter(cfg MinterConfig) (*Minter, error) {
 	if cfg.Issuer == "" {
 		return nil, errors.New("assertions need an issuer")
 	}
-	jwks, err := JWKS(append([]Signer{cfg.Signer}, cfg.Further...)...)
-	if err != nil {
-		return nil, err
-	}
 	if cfg.Capacity == 0 {
 		cfg.Capacity = defaultCapacity
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	m := &Minter{issuer: cfg.Issuer, signer: cfg.Signer, jwks: jwks, now: cfg.Now, half: max(int64(cfg.Capacity)/2, 1)}
+	m := &Minter{issuer: cfg.Issuer, signer: cfg.Signer, now: cfg.Now, half: max(int64(cfg.Capacity)/2, 1)}
+	if err := m.Publish(append([]Signer{cfg.Signer}, cfg.Further...)...); err != nil {
+		return nil, err
+	}
 	m.recent.Store(&generation{})
 	m.older.Store(&generation{})
 	return m, nil
@@ -107,7 +106,18 @@ type Claims struct {
 }
 
 // JWKS is the document by which apps check assertions.
-func (m *Minter) JWKS() []byte { return m.jwks }
+func (m *Minter) JWKS() []byte { return *m.jwks.Load() }
+
+// Publish makes these the keys of JWKS: those that sign, signed lately or will. Assertions that are remembered stay in use
+// until they expire, so a key must be among them for a minute after its last signature.
+func (m *Minter) Publish(keys ...Signer) error {
+	jwks, err := JWKS(keys...)
+	if err != nil {
+		return err
+	}
+	m.jwks.Store(&jwks)
+	return nil
+}
 
 // Assertion tells the app at audience, an origin such as https://wiki.corp.example, whose session s is, in a token that
 // still holds for a while. It fails when none can be signed and none that was signed before is left.

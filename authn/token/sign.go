@@ -28,9 +28,20 @@ type Signer interface {
 	SignJWT(ctx context.Context, signingInput []byte) (signature []byte, err error)
 }
 
+// Rotating is a Signer that stands for one key after another. Sign asks once for each token, so that its header and its
+// signature are of the same key.
+type Rotating interface {
+	Signer
+	// Current is the key to sign with now.
+	Current() Signer
+}
+
 // Sign returns claims as a compact JWT (RFC 7519) with header typ "JWT", the signer's key id and alg ES256. Keys other
 // than P-256 are refused.
 func Sign(ctx context.Context, signer Signer, claims jwt.Claims) (string, error) {
+	if r, ok := signer.(Rotating); ok {
+		signer = r.Current()
+	}
 	method, err := methodFor(signer)
 	if err != nil {
 		return "", err

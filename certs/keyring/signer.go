@@ -83,19 +83,27 @@ func parseList(body []byte) ([]Key, error) {
 // what is signed.
 //
 // The signer names its key by the public half. A keyd that comes back with another key of the same name refuses.
-func (c *Client) TLSServer(k Key) crypto.Signer { return &tlsSigner{c, k, wire.OpSignTLS13Server} }
+func (c *Client) TLSServer(k Key) crypto.Signer { return newTLSSigner(c, k, wire.OpSignTLS13Server) }
 
 // TLSClient is TLSServer for a key of purpose tls-client: keyd signs the CertificateVerify messages of TLS 1.3 clients
 // with it, and no others.
-func (c *Client) TLSClient(k Key) crypto.Signer { return &tlsSigner{c, k, wire.OpSignTLS13Client} }
+func (c *Client) TLSClient(k Key) crypto.Signer { return newTLSSigner(c, k, wire.OpSignTLS13Client) }
 
 type tlsSigner struct {
 	client *Client
 	key    Key
 	op     wire.Op
+	id     wire.KeyID
+	err    error // why there is no id
 }
 
 var _ crypto.MessageSigner = (*tlsSigner)(nil)
+
+// newTLSSigner makes the key's id once: each handshake needs it.
+func newTLSSigner(c *Client, k Key, op wire.Op) *tlsSigner {
+	id, err := wire.ID(k.Public)
+	return &tlsSigner{c, k, op, id, err}
+}
 
 func (s *tlsSigner) Public() crypto.PublicKey { return s.key.Public }
 
@@ -105,14 +113,10 @@ func (s *tlsSigner) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
 
 // SignMessage has no context to obey; the request's own deadline bounds it.
 func (s *tlsSigner) SignMessage(_ io.Reader, message []byte, opts crypto.SignerOpts) ([]byte, error) {
-	if err := checkOptions(s.key.Public, opts); err != nil {
+	if err := errors.Join(s.err, checkOptions(s.key.Public, opts)); err != nil {
 		return nil, err
 	}
-	id, err := wire.ID(s.key.Public)
-	if err != nil {
-		return nil, err
-	}
-	return s.client.request(context.Background(), s.opFor(message), wire.SignBody(id, message))
+	return s.client.request(context.Background(), s.opFor(message), wire.SignBody(s.id, message))
 }
 
 // checkOptions refuses what keyd would sign in another way than asked: hash and padding follow from the key.
@@ -153,6 +157,15 @@ func (c *Client) Assertion(name string) (*AssertionSigner, error) {
 		}
 	}
 	return nil, fmt.Errorf("keyd has no key %q", name)
+}
+
+// AssertionOf returns the signer of one key, of purpose assertion or oidc-client, whichever generation it is.
+func (c *Client) AssertionOf(k Key) *AssertionSigner {
+	op := wire.OpSignAssertion
+	if k.Purpose == PurposeOIDCClient {
+		op = wire.OpSignClientAssertion
+	}
+	return &AssertionSigner{c, k, op}
 }
 
 // AssertionSigner signs JWTs with ES256. keyd parses each and refuses what its configuration does not allow.

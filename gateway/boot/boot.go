@@ -30,6 +30,7 @@ import (
 	"sallyport/authn/session"
 	"sallyport/authn/session/sqlite"
 	"sallyport/authn/token"
+	"sallyport/certs/acme"
 	"sallyport/certs/keyring"
 	"sallyport/gateway"
 	"sallyport/gateway/admin"
@@ -91,11 +92,14 @@ type assembly struct {
 	store    *sqlite.Store
 	sessions *session.Keeper
 	minter   *token.Minter
+	rotation rotation
 	cache    *cache.Cache // nil: no memory for one
 	spool    *spool.Spooler
 	shield   *shield.Shield
 	policies *bundle.Store // opened with the first configuration
 	repoll   chan struct{} // the configuration changed
+	rekeyed  chan struct{} // the key process holds other keys
+	acme     *acme.Renewer // nil: no certificates are obtained
 	server   *gateway.Server
 	doors    map[string]*listen.Guard // by the setting that opens it
 
@@ -138,7 +142,7 @@ func Run(ctx context.Context, path string, opts Options) (err error) {
 	// From the first moment, and for good: an early or late SIGHUP would otherwise end the process.
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
-	a := &assembly{opts: opts, path: path, started: opts.Now(), metrics: prometheus.NewRegistry(), providers: map[string]*provider{}, doors: map[string]*listen.Guard{}, repoll: make(chan struct{}, 1)}
+	a := &assembly{opts: opts, path: path, started: opts.Now(), metrics: prometheus.NewRegistry(), providers: map[string]*provider{}, doors: map[string]*listen.Guard{}, repoll: make(chan struct{}, 1), rekeyed: make(chan struct{}, 1)}
 	// Background work ends after the listeners are drained, not with ctx: what is being answered still needs it.
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	a.group, a.ctx = errgroup.WithContext(background)
@@ -203,10 +207,6 @@ func (a *assembly) build(ctx context.Context) (*listeners, error) {
 	if err := a.openAssertions(ctx, cfg); err != nil {
 		return nil, err
 	}
-	clientKeys, err := a.clientKeys(ctx)
-	if err != nil {
-		return nil, err
-	}
 	if err := a.openStores(cfg); err != nil {
 		return nil, err
 	}
@@ -217,7 +217,9 @@ func (a *assembly) build(ctx context.Context) (*listeners, error) {
 	a.group.Go(func() error { return window.Run(a.ctx) })
 	a.server = gateway.New(gateway.Options{
 		Decisions: a.opts.WrapDecisions(a.audit.Decisions()), Window: window, Sessions: a.sessions, Assertions: a.minter,
-		Cache: a.cache, Spool: a.spool, Shield: a.shield, Connecting: cfg.Limits.Connections, ClientKeys: clientKeys, Pages: ui.New(ui.Options{}), Metrics: a.metrics, Log: a.opts.Log, Now: a.opts.Now,
+		Cache: a.cache, Spool: a.spool, Shield: a.shield, Connecting: cfg.Limits.Connections, ClientKeys: func() []byte { return *a.rotation.clientKeys.Load() },
+		KeysLife: func() time.Duration { return time.Duration(a.rotation.keysLife.Load()) },
+		Pages:    ui.New(ui.Options{}), Metrics: a.metrics, Log: a.opts.Log, Now: a.opts.Now,
 	}, frozen.snapshot)
 	a.guardDoors(cfg)
 	a.onClose(func() error { a.server.Snapshot().Retire(nil); return nil })
@@ -228,6 +230,7 @@ func (a *assembly) build(ctx context.Context) (*listeners, error) {
 	a.group.Go(func() error { return a.pollPolicy(a.ctx) })
 	a.group.Go(func() error { return a.rotateTickets(a.ctx) })
 	a.group.Go(func() error { return a.watchExpiry(a.ctx) })
+	a.group.Go(func() error { return a.followKeys(a.ctx) })
 	a.registerGauges()
 	if err := a.openAdmin(cfg); err != nil {
 		return nil, err
@@ -235,7 +238,14 @@ func (a *assembly) build(ctx context.Context) (*listeners, error) {
 	if err := a.watchFiles(); err != nil {
 		return nil, err
 	}
-	return a.listen(cfg)
+	if err := a.openACME(cfg); err != nil {
+		return nil, err
+	}
+	doors, err := a.listen(cfg)
+	if err == nil {
+		a.runACME()
+	}
+	return doors, err
 }
 
 func (a *assembly) openKeys(ctx context.Context, cfg *config.Config) (err error) {
@@ -244,6 +254,7 @@ func (a *assembly) openKeys(ctx context.Context, cfg *config.Config) (err error)
 		return fmt.Errorf("reaching the key process: %w", err)
 	}
 	a.onClose(a.keys.Close)
+	a.keys.OnChange(a.noteKeys)
 	return nil
 }
 
@@ -261,14 +272,17 @@ func (a *assembly) openSessions(ctx context.Context, cfg *config.Config) (err er
 	return nil
 }
 
-// openAssertions readies the key that vouches to apps.
+// openAssertions readies the key that vouches to apps, and follows all keys from then on.
 func (a *assembly) openAssertions(ctx context.Context, cfg *config.Config) (err error) {
 	signer, err := a.signer(ctx, func(k keyring.Key) bool { return k.Purpose == keyring.PurposeAssertion })
 	if err != nil {
 		return fmt.Errorf("the key that vouches to apps: %w", err)
 	}
 	a.minter, err = token.NewMinter(token.MinterConfig{Issuer: cfg.AuthOrigin(), Signer: signer, Now: a.opts.Now})
-	return err
+	if err != nil {
+		return err
+	}
+	return a.tendKeys()
 }
 
 // openStores readies what stands between apps and clients: stored answers, and bodies that wait.
@@ -286,41 +300,22 @@ func (a *assembly) openStores(cfg *config.Config) (err error) {
 	return nil
 }
 
-// clientKeys is the public side of every key that identity providers know us by.
-func (a *assembly) clientKeys(ctx context.Context) ([]byte, error) {
-	keys, err := a.keys.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var signers []token.Signer
-	for _, k := range keys {
-		if k.Purpose == keyring.PurposeOIDCClient {
-			signer, err := a.keys.Assertion(k.Name)
-			if err != nil {
-				return nil, err
-			}
-			signers = append(signers, signer)
-		}
-	}
-	return token.JWKS(signers...)
-}
-
 // signer finds a JWT key of the key process by what it is for: the gateway's configuration names no key.
-func (a *assembly) signer(ctx context.Context, wanted func(keyring.Key) bool) (*keyring.AssertionSigner, error) {
+func (a *assembly) signer(ctx context.Context, wanted func(keyring.Key) bool) (*rotating, error) {
 	keys, err := a.keys.List(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, k := range keys {
 		if wanted(k) {
-			return a.keys.Assertion(k.Name)
+			return newRotating(a.keys, k.Name)
 		}
 	}
 	return nil, errors.New("keyd holds none")
 }
 
 func (a *assembly) openAdmin(cfg *config.Config) error {
-	server, err := admin.Open(cfg.Admin, admin.Options{Gateway: operated{a}, Sessions: a.sessions, Control: a.audit.Control(), Auditing: auditing{a}, Policies: policies{a}, Shadowing: shadows{a}, Metrics: a.metrics, Log: a.opts.Log})
+	server, err := admin.Open(cfg.Admin, admin.Options{Gateway: operated{a}, Sessions: a.sessions, Control: a.audit.Control(), Auditing: auditing{a}, Policies: policies{a}, Shadowing: shadows{a}, Renewing: renewing{a}, Metrics: a.metrics, Log: a.opts.Log})
 	if err != nil {
 		return fmt.Errorf("opening the admin socket: %w", err)
 	}
