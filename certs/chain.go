@@ -150,6 +150,9 @@ func title(c *x509.Certificate) string {
 	return c.Subject.String()
 }
 
+// ErrNoKey means that a chain has no key that may serve it. The key process may get one yet.
+var ErrNoKey = errors.New("the key process holds no key for it")
+
 // findServerKey returns the key process's key for a host's certificate. The key must be for every name in the
 // certificate: keyd's operator says which names a key is for, not whoever obtains a certificate.
 func findServerKey(leaf *x509.Certificate, list []keyring.Key) (keyring.Key, error) {
@@ -159,7 +162,7 @@ func findServerKey(leaf *x509.Certificate, list []keyring.Key) (keyring.Key, err
 	}
 	for _, name := range leaf.DNSNames {
 		if !covers(key.Names, strings.ToLower(name)) {
-			return key, fmt.Errorf("it names %s, which its key %q is not for (%s)", name, key.Name, strings.Join(key.Names, ", "))
+			return key, fmt.Errorf("%w: it names %s, which its key %q is not for (%s)", ErrNoKey, name, key.Name, strings.Join(key.Names, ", "))
 		}
 	}
 	return key, nil
@@ -169,7 +172,7 @@ func findServerKey(leaf *x509.Certificate, list []keyring.Key) (keyring.Key, err
 func findKey(leaf *x509.Certificate, list []keyring.Key, purpose keyring.Purpose) (keyring.Key, error) {
 	i := slices.IndexFunc(list, func(k keyring.Key) bool { return samePublic(k.Public, leaf.PublicKey) })
 	if i < 0 {
-		return keyring.Key{}, errors.New("the key process holds no key for it")
+		return keyring.Key{}, ErrNoKey
 	}
 	if key := list[i]; key.Purpose != purpose {
 		return key, fmt.Errorf("its key %q is for %s, not for %s", key.Name, key.Purpose, purpose)
