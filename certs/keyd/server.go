@@ -1,7 +1,6 @@
 package keyd
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,16 +16,8 @@ import (
 	"sallyport/certs/internal/wire"
 )
 
-const (
-	// ioTimeout is how long a peer may take over one frame once its first byte is there, over reading one answer, and
-	// over the hello. Between frames a connection may rest as long as it likes.
-	ioTimeout = 2 * time.Second
-	// maxInFlight bounds the requests of one connection that are worked on at once. At the bound keyd stops reading, and
-	// the peer feels it; with P-256 that is 2 ms of work, with RSA-4096 100 ms.
-	maxInFlight = 32
-	// maxConns bounds the connections of one uid, so that no user can take them from another.
-	maxConns = 32
-)
+// maxConns bounds the connections of one uid, so that no user can take them from another.
+const maxConns = 32
 
 // peer is who is at the other end of a connection.
 type peer struct {
@@ -81,7 +72,7 @@ func (s *server) serveConn(ctx context.Context, c net.Conn, p peer) error {
 		return errors.Join(errors.New("too many connections"), c.Close())
 	}
 	defer s.leave(p)
-	x := &exchange{server: s, conn: c, peer: p, slots: make(chan struct{}, maxInFlight)}
+	x := &exchange{server: s, conn: c, peer: p, todo: make(chan wire.Frame)}
 	defer x.working.Wait()
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { c.Close() })()
@@ -106,60 +97,6 @@ func (s *server) leave(p peer) {
 	s.total--
 	if s.conns[p.uid]--; s.conns[p.uid] == 0 {
 		delete(s.conns, p.uid)
-	}
-}
-
-// exchange is one connection: frames in, in order; answers out, in any order.
-type exchange struct {
-	*server
-	conn    net.Conn
-	peer    peer
-	slots   chan struct{}
-	working sync.WaitGroup
-	writing sync.Mutex
-}
-
-func (x *exchange) run() error {
-	x.conn.SetDeadline(time.Now().Add(ioTimeout))
-	if err := wire.Accept(x.conn); err != nil {
-		return err
-	}
-	x.conn.SetDeadline(time.Time{})
-	r := bufio.NewReader(x.conn)
-	for {
-		if _, err := r.Peek(1); err != nil {
-			return gone(err)
-		}
-		x.conn.SetReadDeadline(time.Now().Add(ioTimeout))
-		f, err := wire.ReadFrame(r, wire.MaxRequest)
-		if err != nil {
-			return err
-		}
-		x.conn.SetReadDeadline(time.Time{})
-		x.slots <- struct{}{}
-		x.working.Go(func() {
-			x.reply(f)
-			<-x.slots
-		})
-	}
-}
-
-// gone is nil for a peer that simply left.
-func gone(err error) error {
-	if isGone(err) {
-		return nil
-	}
-	return err
-}
-
-// reply answers f. A peer that does not read its answers loses the connection.
-func (x *exchange) reply(f wire.Frame) {
-	answer := wire.AppendFrame(nil, x.answer(f))
-	x.writing.Lock()
-	defer x.writing.Unlock()
-	x.conn.SetWriteDeadline(time.Now().Add(ioTimeout))
-	if _, err := x.conn.Write(answer); err != nil {
-		x.conn.Close()
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,9 @@ import (
 // errLost marks a request that has no answer because its connection broke.
 var errLost = errors.New("connection to the key process lost")
 
+// deadlineSlack is how much longer than answerWithin a write may take: the deadline of many is set once.
+const deadlineSlack = time.Second
+
 // link is one connection to keyd: many requests out, their answers in any order.
 type link struct {
 	conn    net.Conn
@@ -24,7 +28,11 @@ type link struct {
 	done    chan struct{}
 	heard   atomic.Int64 // when the last answer came, Unix nanoseconds
 
-	writing sync.Mutex
+	writing  sync.Mutex
+	out      []byte    // frames to write
+	spare    []byte    // what out was before
+	flushing bool      // somebody writes them
+	deadline time.Time // of writes; whoever flushes sets it
 
 	mu      sync.Mutex
 	last    uint32
@@ -58,9 +66,9 @@ func (l *link) call(ctx context.Context, op wire.Op, body []byte) (wire.Frame, e
 	}
 	defer over()
 	sent := time.Now()
-	id, answer := l.expect()
+	id, answer, others := l.expect()
 	defer l.forget(id)
-	l.send(wire.Frame{ID: id, Kind: byte(op), Body: body})
+	l.send(wire.Frame{ID: id, Kind: byte(op), Body: body}, others)
 	select {
 	case f := <-answer:
 		return f, nil
@@ -85,13 +93,14 @@ func (l *link) list(ctx context.Context) ([]Key, error) {
 	return parseList(f.Body)
 }
 
-func (l *link) expect() (uint32, chan wire.Frame) {
-	answer := make(chan wire.Frame, 1)
+// expect makes room for an answer. others tells whether more are waited for.
+func (l *link) expect() (id uint32, answer chan wire.Frame, others bool) {
+	answer = make(chan wire.Frame, 1)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.last++
 	l.waiting[l.last] = answer
-	return l.last, answer
+	return l.last, answer, len(l.waiting) > 1
 }
 
 func (l *link) forget(id uint32) {
@@ -100,15 +109,41 @@ func (l *link) forget(id uint32) {
 	delete(l.waiting, id)
 }
 
-// send writes a frame, or fails the link: after half a frame there is no going on.
-func (l *link) send(f wire.Frame) {
-	frame := wire.AppendFrame(nil, f)
+// send writes a frame, or leaves it to whoever is about to write one. In a crowd that one lets the others go first, so
+// that keyd is woken once for many requests: to be woken costs it more than a signature.
+func (l *link) send(f wire.Frame, crowd bool) {
 	l.writing.Lock()
 	defer l.writing.Unlock()
-	l.conn.SetWriteDeadline(time.Now().Add(answerWithin))
-	if _, err := l.conn.Write(frame); err != nil {
+	l.out = wire.AppendFrame(l.out, f)
+	if l.flushing {
+		return
+	}
+	l.flushing = true
+	if crowd {
+		l.writing.Unlock()
+		runtime.Gosched()
+		l.writing.Lock()
+	}
+	for len(l.out) > 0 {
+		l.flushLocked()
+	}
+	l.flushing = false
+}
+
+// flushLocked writes what there is, or fails the link: after half a frame there is no going on. Meanwhile more may come.
+func (l *link) flushLocked() {
+	frames := l.out
+	l.out = l.spare[:0]
+	l.writing.Unlock()
+	if now := time.Now(); l.deadline.Sub(now) < answerWithin {
+		l.deadline = now.Add(answerWithin + deadlineSlack)
+		l.conn.SetWriteDeadline(l.deadline)
+	}
+	if _, err := l.conn.Write(frames); err != nil {
 		l.fail(err)
 	}
+	l.writing.Lock()
+	l.spare = frames
 }
 
 // read hands answers to whoever waits. One that nobody waits for any more came too late and is dropped.

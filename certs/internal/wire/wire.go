@@ -5,6 +5,7 @@
 package wire
 
 import (
+	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -122,6 +123,12 @@ func ReadFrame(r io.Reader, limit int) (Frame, error) {
 		return Frame{}, cut(err)
 	}
 	return f, nil
+}
+
+// HasFrame tells whether ReadFrame finds a whole frame in r's buffer, so that it does not wait for the peer.
+func HasFrame(r *bufio.Reader) bool {
+	head, err := r.Peek(min(4, r.Buffered()))
+	return err == nil && len(head) == 4 && uint64(binary.BigEndian.Uint32(head))+4 <= uint64(r.Buffered())
 }
 
 // cut tells a peer that closed in the middle of a frame from one that closed between two.

@@ -1,0 +1,131 @@
+package keyd
+
+import (
+	"bufio"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"sallyport/certs/internal/wire"
+)
+
+const (
+	// ioTimeout is how long a peer may take over one frame once its first byte is there, over reading one answer, and
+	// over the hello. Between frames a connection may rest as long as it likes.
+	ioTimeout = 2 * time.Second
+	// ioSlack is how much longer an answer may take to be read: the deadline of many answers is set once.
+	ioSlack = time.Second
+	// maxInFlight bounds the requests of one connection that are worked on at once. At the bound keyd stops reading, and
+	// the peer feels it; with P-256 that is 2 ms of work, with RSA-4096 100 ms.
+	maxInFlight = 32
+)
+
+var errLeft = errors.New("the peer left")
+
+// exchange is one connection: frames in, in order; answers out, in any order.
+//
+// A signature with ECDSA costs less than to wake somebody for it and to send its answer on its own. So whoever reads also
+// makes those that have arrived, and sends their answers together. Workers do all else, which takes long or waits for a
+// disk.
+type exchange struct {
+	*server
+	conn net.Conn
+	peer peer
+
+	todo    chan wire.Frame // to workers that are idle
+	workers int             // started so far; the reader's
+	working sync.WaitGroup
+
+	writing  sync.Mutex
+	deadline time.Time // of writes
+}
+
+func (x *exchange) run() error {
+	x.conn.SetDeadline(time.Now().Add(ioTimeout))
+	if err := wire.Accept(x.conn); err != nil {
+		return err
+	}
+	x.conn.SetDeadline(time.Time{})
+	defer close(x.todo)
+	r := bufio.NewReader(x.conn)
+	var answers []byte
+	for {
+		f, err := x.read(r)
+		if errors.Is(err, errLeft) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		quick := x.isQuick(f)
+		if quick {
+			answers = wire.AppendFrame(answers, x.answer(f))
+		}
+		if more := quick && wire.HasFrame(r); len(answers) > 0 && !more {
+			x.send(answers)
+			answers = answers[:0]
+		}
+		if !quick {
+			x.delegate(f)
+		}
+	}
+}
+
+// read returns the next frame. One that is there as a whole needs no deadline. errLeft means that the peer simply left.
+func (x *exchange) read(r *bufio.Reader) (wire.Frame, error) {
+	if _, err := r.Peek(1); isGone(err) {
+		return wire.Frame{}, errLeft
+	} else if err != nil {
+		return wire.Frame{}, err
+	}
+	if !wire.HasFrame(r) {
+		x.conn.SetReadDeadline(time.Now().Add(ioTimeout))
+		defer x.conn.SetReadDeadline(time.Time{})
+	}
+	return wire.ReadFrame(r, wire.MaxRequest)
+}
+
+// isQuick tells whether the answer takes less time than to hand the question to somebody else.
+func (x *exchange) isQuick(f wire.Frame) bool {
+	id, _, err := wire.SplitSignBody(f.Body)
+	if err != nil {
+		return false
+	}
+	k := x.keys.Load().byID[id]
+	return k != nil && k.quick && k.signer(wire.Op(f.Kind)) != nil
+}
+
+// delegate hands f to a worker, a new one if none is idle. With all of them at work it waits.
+func (x *exchange) delegate(f wire.Frame) {
+	if x.workers == maxInFlight {
+		x.todo <- f
+		return
+	}
+	select {
+	case x.todo <- f:
+	default:
+		x.workers++
+		x.working.Go(func() { x.work(f) })
+	}
+}
+
+// work answers f, and then whatever comes.
+func (x *exchange) work(f wire.Frame) {
+	for more := true; more; f, more = <-x.todo {
+		x.send(wire.AppendFrame(nil, x.answer(f)))
+	}
+}
+
+// send writes answers. A peer that does not read them loses the connection.
+func (x *exchange) send(answers []byte) {
+	x.writing.Lock()
+	defer x.writing.Unlock()
+	if now := time.Now(); x.deadline.Sub(now) < ioTimeout {
+		x.deadline = now.Add(ioTimeout + ioSlack)
+		x.conn.SetWriteDeadline(x.deadline)
+	}
+	if _, err := x.conn.Write(answers); err != nil {
+		x.conn.Close()
+	}
+}
