@@ -54,7 +54,7 @@ const picture = `
 	certs/acme              < certs/keyring
 	certs                   < certs/keyring, certs/acme
 	certs/keyd              < certs/internal/wire
-	certs/keyd/keydtest     < nothing
+	certs/keyd/keydtest, certs/clienttest < nothing
 	authn/session           < authn
 	authn/session/sqlite    < authn/session
 	authn/session/sessiontest < authn/session
