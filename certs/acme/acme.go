@@ -50,17 +50,20 @@ type Keys interface {
 	Adopt(ctx context.Context, k keyring.Key) error
 }
 
-// The codes of what a Renewer tells Options.Record.
+// Outcome is what came of an attempt.
+type Outcome int
+
+// The outcomes.
 const (
-	CodeIssued  = "certificate_issued"  // a host's first certificate
-	CodeRenewed = "certificate_renewed" // a further one
-	CodeFailed  = "certificate_failed"  // an attempt that failed
+	Failed  Outcome = iota
+	Issued          // a host's first certificate
+	Renewed         // a further one
 )
 
-// Event is the detail of a record.
+// Event is an attempt that is over, as the detail of a record.
 type Event struct {
+	Outcome  Outcome   `json:"-"`
 	Host     string    `json:"host"`
-	Key      string    `json:"key,omitzero"` // id of the key in keyd
 	Serial   string    `json:"serial,omitzero"`
 	NotAfter time.Time `json:"not_after,omitzero"` // of the certificate that is served now
 	Reason   string    `json:"reason,omitzero"`    // of a failure: one word
@@ -73,7 +76,7 @@ type Options struct {
 	// Install puts the chains in the folder into effect.
 	Install func(ctx context.Context) error
 	// Record writes down what happened.
-	Record func(ctx context.Context, code string, detail Event)
+	Record func(ctx context.Context, e Event)
 	// Agent is told to the authority as part of the User-Agent.
 	Agent string
 	Now   func() time.Time

@@ -234,15 +234,15 @@ func (r *Renewer) succeeded(h *host, got chain, early bool) {
 // install puts the chain into effect and tells.
 func (r *Renewer) install(ctx context.Context, h *host, renewed bool) error {
 	leaf := h.chain.leaf()
-	code := CodeIssued
+	outcome := Issued
 	if renewed {
-		code = CodeRenewed
+		outcome = Renewed
 	}
 	if err := r.opts.Install(ctx); err != nil {
 		return r.failed(ctx, h, 0, fmt.Errorf("putting the certificate into effect: %w", err))
 	}
 	r.log.Info("certificate obtained", "host", h.name, "not_after", leaf.NotAfter, "serial", serialOf(leaf), "renews", h.memory.RenewAt)
-	r.opts.Record(ctx, code, Event{Host: h.name, Serial: serialOf(leaf), NotAfter: leaf.NotAfter})
+	r.opts.Record(ctx, Event{Outcome: outcome, Host: h.name, Serial: serialOf(leaf), NotAfter: leaf.NotAfter})
 	return nil
 }
 
@@ -265,7 +265,7 @@ func (r *Renewer) failed(ctx context.Context, h *host, wait time.Duration, err e
 		}
 	}
 	tell("no certificate was obtained; the old one stays", "host", h.name, "reason", m.Reason, "error", m.Why, "not_after", event.NotAfter, "next_attempt", r.attemptAt(h))
-	r.opts.Record(context.WithoutCancel(ctx), CodeFailed, event)
+	r.opts.Record(context.WithoutCancel(ctx), event)
 	return err
 }
 

@@ -8,6 +8,7 @@
 //	sallyport backup             copy the running gateway's state
 //	sallyport config schema|show
 //	sallyport session list|revoke
+//	sallyport certificate list|renew|revoke
 //	sallyport policy activate|build|check|diff|explain|list|rollback|shadow|show|test|unpin|verify|what-can|who-can
 //	sallyport audit tail|query|export|bundle|copy|verify|prove|receipt|trust|tiles|report|review|reindex
 //	sallyport version
@@ -33,19 +34,20 @@ var version = "unknown"
 type commands struct {
 	File string `name:"config" short:"c" help:"The configuration file." env:"SALLYPORT_CONFIG" default:"/etc/sallyport/sallyport.yaml" placeholder:"FILE" type:"path"`
 
-	Init     initCommand     `cmd:"" help:"Write a commented configuration to start from. Overwrites nothing."`
-	Check    checkCommand    `cmd:"" help:"Tell whether the configuration would start, and everything that is wrong with it."`
-	Run      runCommand      `cmd:"" help:"Serve until terminated; SIGHUP reloads."`
-	Reload   reloadCommand   `cmd:"" help:"Make the running gateway read its configuration again."`
-	Status   statusCommand   `cmd:"" help:"Describe the running gateway."`
-	Backup   backupCommand   `cmd:"" help:"Copy the running gateway's state into a file."`
-	Config   configCommand   `cmd:"" help:"The configuration: its schema, and what is in effect."`
-	Session  sessionCommand  `cmd:"" help:"Sign-in sessions of the running gateway."`
-	Cache    cacheCommand    `cmd:"" help:"Answers that the running gateway has stored."`
-	Upstream upstreamCommand `cmd:"" help:"The addresses of the apps."`
-	Policy   policyCommand   `cmd:"" help:"The policy: check, test and explain it, and see what a change of it would change."`
-	Audit    auditCommand    `cmd:"" help:"The audit logs. Every read is itself on record."`
-	Version  versionCommand  `cmd:"" help:"Print the version."`
+	Init        initCommand        `cmd:"" help:"Write a commented configuration to start from. Overwrites nothing."`
+	Check       checkCommand       `cmd:"" help:"Tell whether the configuration would start, and everything that is wrong with it."`
+	Run         runCommand         `cmd:"" help:"Serve until terminated; SIGHUP reloads."`
+	Reload      reloadCommand      `cmd:"" help:"Make the running gateway read its configuration again."`
+	Status      statusCommand      `cmd:"" help:"Describe the running gateway."`
+	Backup      backupCommand      `cmd:"" help:"Copy the running gateway's state into a file."`
+	Config      configCommand      `cmd:"" help:"The configuration: its schema, and what is in effect."`
+	Session     sessionCommand     `cmd:"" help:"Sign-in sessions of the running gateway."`
+	Cache       cacheCommand       `cmd:"" help:"Answers that the running gateway has stored."`
+	Upstream    upstreamCommand    `cmd:"" help:"The addresses of the apps."`
+	Certificate certificateCommand `cmd:"" help:"Certificates that the running gateway obtains by ACME."`
+	Policy      policyCommand      `cmd:"" help:"The policy: check, test and explain it, and see what a change of it would change."`
+	Audit       auditCommand       `cmd:"" help:"The audit logs. Every read is itself on record."`
+	Version     versionCommand     `cmd:"" help:"Print the version."`
 }
 
 func main() { os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr)) }

@@ -113,7 +113,7 @@ func hold(ts *testscript.TestScript, neg bool, args []string) {
 func gateway(ts *testscript.TestScript, neg bool, args []string) {
 	g := &scripted{word: append(args, "", "")[1], done: ts.MkAbs("done")}
 	server, err := admin.Open(admin.Config{Socket: ts.MkAbs(args[0])},
-		admin.Options{Gateway: g, Sessions: g, Control: g, Policies: g, Shadowing: g, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)})
+		admin.Options{Gateway: g, Sessions: g, Control: g, Policies: g, Shadowing: g, Renewing: g, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)})
 	ts.Check(err)
 	ctx, stop := context.WithCancel(context.Background())
 	stopped := make(chan error, 1)
@@ -194,6 +194,25 @@ func (g *scripted) Drain(_ context.Context, what admin.Drain) error {
 		return fmt.Errorf("%w address %q of app %s", admin.ErrUnknown, what.Address, what.App)
 	}
 	return g.did(fmt.Sprintf("drain %+v", what))
+}
+
+func (g *scripted) Renewals() []admin.Renewal {
+	at := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	return []admin.Renewal{
+		{Host: "auth.corp.example", Key: "auth", NotAfter: at, RenewAt: at, NextAt: at, Advised: true},
+		{Host: "wiki.corp.example", Key: "wiki", Failures: 2, Failed: at, NextAt: at, Reason: "dns", Error: "no such \x1b[31mname", UnderWay: true},
+	}
+}
+
+func (g *scripted) RenewCertificate(_ context.Context, what admin.Renew) error {
+	if what.Host != "wiki.corp.example" {
+		return fmt.Errorf("%w host %q", admin.ErrUnknown, what.Host)
+	}
+	return g.did(fmt.Sprintf("renew %+v", what))
+}
+
+func (g *scripted) RevokeCertificate(_ context.Context, what admin.Revocation) error {
+	return g.did(fmt.Sprintf("revoke %+v", what))
 }
 
 func (g *scripted) List(_ context.Context, f session.Filter) ([]session.Session, error) {

@@ -46,6 +46,8 @@ func printStatus(out io.Writer, s admin.Status, now time.Time) error {
 		rows [][]string
 	}{
 		{[]string{"CERTIFICATE", "NAMES", "VALID UNTIL", "KEY"}, certificateRows(s.Certificates, now)},
+		{renewalHead, renewalRows(s.Renewals)},
+		{[]string{"CLIENT AUTHORITY", "VALID UNTIL", "REVOKED", "NEXT LIST"}, clientAuthorityRows(s.ClientAuthorities)},
 		{[]string{"PROVIDER", "STATE"}, providerRows(s.Providers)},
 		{upstreamHead, upstreamRows(s.Upstreams)},
 		{[]string{"SINK", "STATE", "BEHIND", "DELIVERED"}, sinkRows(s.Audit.Sinks)},
@@ -83,6 +85,20 @@ func summary(s admin.Status, now time.Time) [][]string {
 		if line != "" {
 			rows = append(rows, []string{"", line})
 		}
+	}
+	return rows
+}
+
+func clientAuthorityRows(list []admin.ClientAuthority) (rows [][]string) {
+	for _, a := range list {
+		until, revoked, next := moment(a.NotAfter), "-", "-"
+		if a.Revocation != "" {
+			revoked, next = strconv.Itoa(a.Revoked), moment(a.NextUpdate)
+		}
+		if !a.Counts {
+			next += ", ITS CERTIFICATES DO NOT COUNT"
+		}
+		rows = append(rows, []string{a.Subject, until, revoked, next})
 	}
 	return rows
 }

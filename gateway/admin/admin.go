@@ -100,6 +100,7 @@ type Options struct {
 	Auditing  Auditing
 	Policies  Policies
 	Shadowing Shadowing
+	Renewing  Renewing
 	Metrics   prometheus.Gatherer
 	Log       *slog.Logger
 }

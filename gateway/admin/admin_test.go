@@ -132,7 +132,7 @@ func (h *house) Append(_ context.Context, r *audit.Record) (audit.Receipt, error
 }
 
 func (h *house) options() Options {
-	return Options{Gateway: h, Sessions: h, Control: h, Auditing: h, Policies: h, Shadowing: h, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)}
+	return Options{Gateway: h, Sessions: h, Control: h, Auditing: h, Policies: h, Shadowing: h, Renewing: h, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)}
 }
 
 func (h *house) check(t *testing.T, want ...string) {
@@ -550,7 +550,7 @@ func TestStatusIsStableJSON(t *testing.T) {
 	status, text := ask(t, start(t, &house{}, Config{}), "GET", "/v1/status", "", "")
 	want := `{"version":"1.2.3","started":"0001-01-01T00:00:00Z","ready":false,"why":"no policy",` +
 		`"config":{"path":"","digest":"","loaded":"0001-01-01T00:00:00Z"},"policy":{"digest":""},"keys":{"mode":"","ready":false},` +
-		`"audit":{"healthy":false,"decisions":0,"control":0,"signed_decisions":0,"signed_control":0,"sinks":[]},"sessions":{"active":0},"cache":{"enabled":false,"entries":0,"bytes":0,"hits":0,"misses":0},"spool":{"bodies":0,"memory_bytes":0,"disk_bytes":0,"stalled":0},"certificates":[],"providers":[],"upstreams":[]}` + "\n"
+		`"audit":{"healthy":false,"decisions":0,"control":0,"signed_decisions":0,"signed_control":0,"sinks":[]},"sessions":{"active":0},"cache":{"enabled":false,"entries":0,"bytes":0,"hits":0,"misses":0},"spool":{"bodies":0,"memory_bytes":0,"disk_bytes":0,"stalled":0},"certificates":[],"renewals":[],"client_authorities":null,"providers":[],"upstreams":[]}` + "\n"
 	if status != http.StatusOK || text != want {
 		t.Errorf("got %d\n%s\nwant\n%s", status, text, want)
 	}

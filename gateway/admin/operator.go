@@ -40,7 +40,10 @@ const (
 	CodeDrain   = "upstream_drain" // an app's address gets no more requests, or gets them again
 	CodeRefused = "admin_refused"
 
-	CodeBundle  = "bundle_signed" // an evidence bundle's manifest is signed; detail: its digest
+	CodeBundle            = "bundle_signed"      // an evidence bundle's manifest is signed; detail: its digest
+	CodeRenew             = "certificate_renew"  // a certificate is replaced before its time; detail: the host
+	CodeRevokeCertificate = "certificate_revoke" // the authority is asked to revoke a certificate; detail: the host and why
+
 	CodeReindex = "audit_reindex" // the searchable copy of the log is built anew
 )
 
@@ -97,6 +100,9 @@ func (s *operatorServer) handler() http.Handler {
 	mux.HandleFunc("POST /v1/policy/shadow/start", s.startShadow)
 	mux.HandleFunc("POST /v1/policy/shadow/stop", s.stopShadow)
 	mux.HandleFunc("POST /v1/policy/shadow/promote", s.promoteShadow)
+	mux.HandleFunc("GET /v1/certificates", s.renewals)
+	mux.HandleFunc("POST /v1/certificates/renew", s.renew)
+	mux.HandleFunc("POST /v1/certificates/revoke", s.revokeCertificate)
 	mux.HandleFunc("GET /v1/upstreams", s.upstreams)
 	mux.HandleFunc("POST /v1/upstreams/drain", s.drain)
 	return s.authorised(s.noBrowser(mux))
@@ -138,6 +144,7 @@ func (s *operatorServer) status(w http.ResponseWriter, r *http.Request) {
 	status := s.Gateway.Status(r.Context())
 	// Lists are lists for programs, empty ones too.
 	status.Certificates = append([]Certificate{}, status.Certificates...)
+	status.Renewals = append([]Renewal{}, status.Renewals...)
 	status.Providers = append([]Provider{}, status.Providers...)
 	status.Upstreams = append([]Upstream{}, status.Upstreams...)
 	status.Audit.Sinks = append([]SinkStatus{}, status.Audit.Sinks...)

@@ -16,9 +16,11 @@ type Status struct {
 	Cache   CacheStatus   `json:"cache"`
 	Spool   SpoolStatus   `json:"spool"`
 
-	Certificates []Certificate `json:"certificates"`
-	Providers    []Provider    `json:"providers"`
-	Upstreams    []Upstream    `json:"upstreams"`
+	Certificates      []Certificate     `json:"certificates"`
+	Renewals          []Renewal         `json:"renewals"` // certificates that are obtained from an authority
+	ClientAuthorities []ClientAuthority `json:"client_authorities"`
+	Providers         []Provider        `json:"providers"`
+	Upstreams         []Upstream        `json:"upstreams"`
 }
 
 // ConfigStatus tells which configuration is in effect, and what became of the last attempt to change it.
@@ -105,6 +107,17 @@ type Certificate struct {
 	DaysLeft int       `json:"days_left"` // whole days; negative since it expired
 	State    string    `json:"state"`     // valid, expires_soon (within 30 days) or expired
 	Key      string    `json:"key"`       // its name in the key process
+}
+
+// ClientAuthority is one authority whose client certificates count.
+type ClientAuthority struct {
+	File       string    `json:"file"`
+	Subject    string    `json:"subject"`
+	NotAfter   time.Time `json:"not_after"`
+	Revocation string    `json:"revocation,omitzero"`  // file of its revocation list; empty: there is none
+	NextUpdate time.Time `json:"next_update,omitzero"` // of the list: after that its certificates do not count
+	Revoked    int       `json:"revoked"`              // certificates on the list
+	Counts     bool      `json:"counts"`               // its certificates count now
 }
 
 // Provider is one OpenID provider.

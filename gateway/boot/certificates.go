@@ -2,6 +2,7 @@ package boot
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"time"
@@ -27,7 +28,7 @@ func CertificateConcerns(cfg *config.Config, now time.Time) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return certs.Concerns(infos, hostsOf(cfg), now), nil
+	return append(certs.Concerns(infos, notObtained(cfg), now), cfg.TLS.Concerns()...), nil
 }
 
 // certificates are those that clients are shown, and then those that apps are, each file once.
@@ -84,6 +85,36 @@ func (e *expiries) look(infos []certs.Info, now time.Time) {
 		say("a certificate expires", "file", i.File, "names", i.Names, "not_after", i.NotAfter.UTC(), "days_left", i.DaysLeft(now))
 	}
 	e.told = told
+}
+
+// noteKeys hears that the key process holds other keys than before.
+func (a *assembly) noteKeys() {
+	select {
+	case a.rekeyed <- struct{}{}:
+	default: // it is about to be looked at anyway
+	}
+}
+
+// followKeys tries a configuration again that was refused for a certificate without a key, whenever there are other keys,
+// until ctx ends.
+func (a *assembly) followKeys(ctx context.Context) error {
+	for {
+		select {
+		case <-a.rekeyed:
+			if errors.Is(a.refused(), certs.ErrNoKey) {
+				a.reload(ctx, change{why: "the key process has other keys"}) // its failure is on record, in status and on stderr
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// refused is why the last reload failed, or nil.
+func (a *assembly) refused() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.failure
 }
 
 // watchExpiry warns of certificates that expire until ctx ends.

@@ -149,6 +149,8 @@ func (f *frozen) checkParts() error {
 		errs = append(errs, err)
 	}
 	_, certificates := certs.CheckFiles(f.config.TLS)
+	_, err := certs.LoadClientAuthorities(f.config.TLS.ClientCertificates, nil, time.Now())
+	errs = append(errs, err)
 	errs = append(errs, f.snapshot.Connect(nil, gateway.Behind{Own: f.config.Own(), ClientCertificate: checkClientCertificate}), certificates, checkSpool(f.config.Spool), checkSinks(f.config))
 	f.snapshot.Retire(&gateway.Snapshot{})
 	return errors.Join(errs...)
@@ -177,6 +179,9 @@ func (a *assembly) connect(ctx context.Context, f *frozen, previous *frozen) (er
 		return err
 	}
 	f.handshakes = newHandshakes(f.certs)
+	if err := f.askForCertificates(previous, a.opts.Now()); err != nil {
+		return err
+	}
 	if f.providers, err = a.providersFor(ctx, f.config); err != nil {
 		return err
 	}
@@ -216,7 +221,7 @@ func (a *assembly) warnAbout(ctx context.Context, f *frozen) {
 				"app", app.Name, "origin", f.snapshot.Origin(app.Host), "error", err)
 		}
 	}
-	for _, host := range hostsOf(f.config) {
+	for _, host := range notObtained(f.config) {
 		if !f.certs.Covers(host) {
 			a.opts.Log.Warn("no certificate is for this host", "host", host)
 		}

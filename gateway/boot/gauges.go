@@ -113,12 +113,14 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 			gauge(certificateNotAfter, float64(i.NotAfter.Unix()), strings.ToValidUTF8(i.File, "?"), strings.ToValidUTF8(name, "?"))
 		}
 	}
+	c.collectClientAuthorities(gauge)
 	held := c.spool.Stats()
 	gauge(spoolBodies, float64(held.Bodies))
 	gauge(spoolMemory, float64(held.Memory))
 	gauge(spoolDisk, float64(held.Disk))
 	gauge(spoolStalled, float64(held.Stalled))
 	count(spoolFailures, float64(held.Failures))
+	c.collectRenewals(gauge)
 	c.collectAudit(gauge, count)
 	c.collectPolicy(gauge, count)
 }

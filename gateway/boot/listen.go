@@ -125,9 +125,13 @@ func (l *listeners) drain() error {
 
 func (l *listeners) address() string { return l.secure.Addr().String() }
 
-// toHTTPS leads plain-text requests for our hosts to https and answers nothing else: no cookie is set or read here.
+// toHTTPS leads plain-text requests for our hosts to https and answers nothing else, but for challenges of a certificate
+// authority that are under way: no cookie is set or read here.
 func (a *assembly) toHTTPS() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if a.answersChallenge(w, r) {
+			return
+		}
 		host, _, err := net.SplitHostPort(r.Host)
 		if err != nil {
 			host = r.Host

@@ -74,6 +74,7 @@ func (o operated) describe(f *frozen, s *admin.Status) {
 		s.Certificates = append(s.Certificates, admin.Certificate{File: c.File, Names: c.Titles(), NotAfter: c.NotAfter, Key: c.Key,
 			DaysLeft: c.DaysLeft(now), State: string(c.State(now))})
 	}
+	s.ClientAuthorities = f.clientAuthorities(now)
 	for _, p := range f.providers {
 		provider := admin.Provider{Name: p.Name(), Ready: true}
 		if err := p.Ready(); err != nil {
@@ -82,6 +83,7 @@ func (o operated) describe(f *frozen, s *admin.Status) {
 		s.Providers = append(s.Providers, provider)
 	}
 	s.Upstreams = o.Upstreams()
+	s.Renewals = renewing(o).Renewals()
 }
 
 // Backup returns a consistent copy of the state, already unlinked: closing it is all the cleaning up there is.

@@ -97,6 +97,7 @@ func needsRestart(old, next *config.Config) error {
 		"limits.connections": old.Limits.Connections != next.Limits.Connections,
 		"policy.store":       policyStore(old) != policyStore(next),
 		"keys":               !reflect.DeepEqual(old.Keys, next.Keys),
+		"tls.acme":           old.TLS.ACME.Restart(next.TLS.ACME),
 	} {
 		if changed {
 			names = append(names, name)
@@ -116,6 +117,7 @@ func (a *assembly) activate(f *frozen) {
 		a.opts.Log.Error("the spool keeps its settings", "error", err) // its folder was usable a moment ago
 	}
 	a.shield.Configure(f.config.Shield)
+	a.followHosts(f.config)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	previous := a.active
@@ -168,6 +170,8 @@ func (a *assembly) noteReload(err error) {
 func (f *frozen) watched() []string {
 	files := append([]string(nil), f.sources.Files...)
 	files = append(files, f.config.TLS.Certificates...)
+	files = append(files, f.config.TLS.ClientCertificates.Authorities...)
+	files = append(files, f.config.TLS.ClientCertificates.Revocation...)
 	for _, app := range f.config.Apps {
 		if app.Shield.Mode != shield.Off {
 			files = append(files, app.Shield.Rules...)

@@ -52,11 +52,12 @@ type handshakes struct {
 	asking  *tls.Config            // of hosts that ask for client certificates
 	asks    func(host string) bool // which those are; nil: none
 	tickets *certs.Tickets
+	store   *certs.Store
 }
 
 // newHandshakes makes them from the certificates of a configuration.
 func newHandshakes(store *certs.Store) *handshakes {
-	h := &handshakes{tickets: certs.NewTickets(), usual: &tls.Config{
+	h := &handshakes{store: store, tickets: certs.NewTickets(), usual: &tls.Config{
 		MinVersion:     tls.VersionTLS13,
 		NextProtos:     []string{"h2", "http/1.1"},
 		GetCertificate: store.GetCertificate,
@@ -75,6 +76,7 @@ func (h *handshakes) choose(hello *tls.ClientHelloInfo) *tls.Config {
 	if !slices.Contains(hello.SupportedVersions, tls.VersionTLS13) {
 		config = config.Clone() // a TLS 1.2 ticket's key would decrypt what was said
 		config.SessionTicketsDisabled = true
+		config.MinVersion, config.CipherSuites = h.store.MinVersion(hello), certs.CipherSuites12()
 	}
 	return config
 }

@@ -24,6 +24,7 @@ import (
 	"sallyport/authn/oidc"
 	"sallyport/authn/session"
 	"sallyport/certs"
+	"sallyport/certs/acme"
 	"sallyport/certs/keyring"
 	"sallyport/gateway/admin"
 	"sallyport/gateway/cache"
@@ -141,7 +142,25 @@ func (c *Config) AuditOrigin() string { return cmp.Or(c.Audit.Origin, c.Domain+"
 
 // Check holds the sections against each other. What is wrong within one, its own type knows.
 func (c *Config) Check() error {
-	return errors.Join(c.checkDomains(), c.checkAddresses(), c.checkProviders(), c.checkApps(), c.checkSinks())
+	return errors.Join(c.checkDomains(), c.checkAddresses(), c.checkProviders(), c.checkApps(), c.checkSinks(), c.checkACME())
+}
+
+// checkACME holds the certificates that are obtained against the doors and the domains.
+func (c *Config) checkACME() error {
+	obtained := c.TLS.ACME
+	if obtained == nil {
+		return nil
+	}
+	var errs []error
+	if obtained.Challenge == acme.HTTP01 && c.ListenHTTP == "" {
+		errs = append(errs, At("tls.acme.challenge", errors.New("http-01 is answered on listen_http, and there is none")))
+	}
+	for i, host := range obtained.Hosts {
+		if !c.covers(strings.TrimPrefix(host, "*.")) {
+			errs = append(errs, At(fmt.Sprintf("tls.acme.hosts[%d]", i), fmt.Errorf("%s is not below %s: if it is meant, add its domain to other_domains", host, c.Domain)))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 var domainName = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
@@ -232,6 +251,9 @@ func (c *Config) checkApps() error {
 			at("host", "%s%s belongs to apps[%d] already", app.Host, app.Path, other)
 		} else {
 			places[app.Host+app.Path] = i
+		}
+		if app.AsksForCertificate() && len(c.TLS.ClientCertificates.Authorities) == 0 {
+			at("client_certs", "%s needs tls.client_certificates.authorities: nobody could have a certificate that counts", app.ClientCerts)
 		}
 		errs = append(errs, c.checkUpstreams(i)...)
 		if app.Host == c.AuthHost() {
