@@ -3,7 +3,8 @@
 // configured. A Store never changes: a reload loads a new one. A Client is the same for the other end of a handshake: the
 // certificate that the gateway itself shows to an app.
 //
-// TLS 1.3 is the only version with these certificates, because a key of the key process signs nothing else.
+// TLS 1.3 is the only version with these certificates, because a key of the key process signs nothing else, unless its
+// operator marked it for TLS 1.2 and the configuration allows that.
 package certs
 
 import (
@@ -35,17 +36,20 @@ type Config struct {
 	Default string `yaml:"default"`
 	// ClientCertificates says whose client certificates count. Default: nobody's.
 	ClientCertificates ClientCertificates `yaml:"client_certificates"`
-	// MinVersion is the lowest TLS version that is served. Default and only value: "1.3".
-	MinVersion string `yaml:"min_version" default:"1.3" enum:"1.3"`
+	// MinVersion is the lowest TLS version that is served. With "1.2", clients that know nothing newer are served too, with
+	// certificates whose keys the key process marks for it (`tls12: true`); all others get 1.3 as ever. Such a client's
+	// connection shows in the clear which certificates both ends have, knows no post-quantum key exchange, and costs a
+	// round trip more each time. Default "1.3".
+	MinVersion string `yaml:"min_version" default:"1.3" enum:"1.3,1.2"`
 }
 
 // Check tells whether the settings make sense.
 func (c Config) Check() error {
-	if c.MinVersion != "" && c.MinVersion != "1.3" {
-		return fmt.Errorf("min_version: %q is not supported; TLS 1.3 is the only version served", c.MinVersion)
+	if c.MinVersion != "" && c.MinVersion != "1.3" && c.MinVersion != "1.2" {
+		return fmt.Errorf("min_version: %q is not supported: 1.3, or 1.2 for old clients", c.MinVersion)
 	}
 	if len(c.Certificates) == 0 && c.ACME == nil {
-		return errors.New("certificates is missing")
+		return errors.New("certificates is missing, and there is no acme to get any")
 	}
 	if c.Default != strings.ToLower(c.Default) || strings.ContainsAny(c.Default, "*:/ ") {
 		return fmt.Errorf("default: %q is no host such as wiki.corp.example, in lower case and without a port", c.Default)
@@ -86,9 +90,11 @@ func (i Info) covers(host string) bool { return covers(i.Names, host) }
 // Store chooses certificates by name. It is immutable.
 type Store struct {
 	byName map[string][]*tls.Certificate // best first; wildcards under their full `*.` name
+	old    map[*tls.Certificate]bool     // those that may be shown in TLS 1.2
+	oldest uint16                        // TLS version
 	infos  []Info
 	unfit  []error // why chains that were obtained are not served
-	other  string // the host that stands for names that no certificate covers; empty: none does
+	other  string  // the host that stands for names that no certificate covers; empty: none does
 }
 
 // Load reads every file that the patterns name and finds its key. It is all or nothing: the error names every file
@@ -105,7 +111,7 @@ func Load(ctx context.Context, cfg Config, keys Keys) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("matching certificates with keys: %w", err)
 	}
-	s := &Store{byName: map[string][]*tls.Certificate{}, other: cfg.Default}
+	s := &Store{byName: map[string][]*tls.Certificate{}, old: map[*tls.Certificate]bool{}, oldest: cfg.oldest(), other: cfg.Default}
 	var errs []error
 	for _, file := range files {
 		if err := s.add(file, list, keys); err != nil {
@@ -156,6 +162,7 @@ func (s *Store) add(file string, list []keyring.Key, keys Keys) error {
 		return err
 	}
 	cert := certificate(chain, key, keys.TLSServer(key))
+	s.old[cert] = key.TLS12 && s.oldest == tls.VersionTLS12
 	info := describe(file, chain[0], key)
 	for _, name := range info.Names {
 		s.byName[name] = append(s.byName[name], cert)
@@ -213,7 +220,7 @@ func (s *Store) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, er
 		asked.ServerName = s.other // or none of its certificates would seem to suit
 		hello, candidates = &asked, s.candidates(s.other)
 	}
-	if len(candidates) == 0 {
+	if candidates = s.forVersion(hello, candidates); len(candidates) == 0 {
 		return nil, nil
 	}
 	if len(candidates) > 1 {

@@ -180,7 +180,7 @@ func TestLoadIsAllOrNothing(t *testing.T) {
 		t.Error("a pattern without files was accepted")
 	}
 	for name, cfg := range map[string]certs.Config{
-		"TLS 1.2":     {Certificates: []string{"*"}, MinVersion: "1.2"},
+		"TLS 1.1":     {Certificates: []string{"*"}, MinVersion: "1.1"},
 		"no patterns": {},
 		"bad pattern": {Certificates: []string{"["}},
 	} {

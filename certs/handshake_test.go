@@ -126,12 +126,18 @@ func TestHandshakesWithEveryKindOfKey(t *testing.T) {
 	}
 }
 
-// Without MinVersion crypto/tls would try TLS 1.2 with these keys too; the key process is what refuses.
+// Without MinVersion and the store's choice crypto/tls would try TLS 1.2 with these keys too; the key process is what
+// refuses.
 func TestKEY05NoTLS12EvenIfTheGatewayTried(t *testing.T) {
 	s := keydtest.Make(t, 0, []int{0}, tlsKey("wiki", ec(t, elliptic.P256())))
 	s.Start(t)
 	st := store(t, s, open(t, s))
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{GetCertificate: st.GetCertificate, MinVersion: tls.VersionTLS12})
+	get := func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { // a store that does not look at versions
+		faked := *hello
+		faked.SupportedVersions = append([]uint16{tls.VersionTLS13}, hello.SupportedVersions...)
+		return st.GetCertificate(&faked)
+	}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{GetCertificate: get, MinVersion: tls.VersionTLS12})
 	if err != nil {
 		t.Fatal(err)
 	}
