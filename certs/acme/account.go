@@ -3,11 +3,9 @@ package acme
 import (
 	"context"
 	"crypto"
-	"encoding/asn1"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"os"
 	"slices"
 	"strings"
@@ -60,7 +58,7 @@ func (r *Renewer) accountKey(ctx context.Context) (keyring.Key, error) {
 	if err != nil {
 		return keyring.Key{}, fmt.Errorf("%w: %w", errKeys, err)
 	}
-	i := slices.IndexFunc(list, func(k keyring.Key) bool { return k.Name == r.cfg.Account && k.Purpose == purposeAccount })
+	i := slices.IndexFunc(list, func(k keyring.Key) bool { return k.Name == r.cfg.Account && k.Purpose == keyring.PurposeACME })
 	if i < 0 {
 		return keyring.Key{}, fmt.Errorf("%w holds no key %q for acme-account", errKeys, r.cfg.Account)
 	}
@@ -118,8 +116,7 @@ func (r *Renewer) forgetAccount(err error) {
 	}
 }
 
-// accountSigner signs as acmez puts it into a JWS of ES256: r ‖ s (RFC 7518 §3.4), which is what keyd answers; the ASN.1 of
-// other signers is made that. While keyd restarts it tries again, so that an order is not lost over it.
+// accountSigner tries again while keyd restarts, so that an order is not lost over it.
 type accountSigner struct{ key crypto.Signer }
 
 func (s *accountSigner) Public() crypto.PublicKey { return s.key.Public() }
@@ -133,18 +130,5 @@ func (s *accountSigner) Sign(rand io.Reader, digest []byte, opts crypto.SignerOp
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errKeys, err)
 	}
-	return raw(signature)
-}
-
-// raw is a signature as r ‖ s. One in ASN.1 has more bytes than the two numbers.
-func raw(signature []byte) ([]byte, error) {
-	if len(signature) == 64 {
-		return signature, nil
-	}
-	var sig struct{ R, S *big.Int }
-	rest, err := asn1.Unmarshal(signature, &sig)
-	if err != nil || len(rest) > 0 || sig.R.Sign() <= 0 || sig.S.Sign() <= 0 || sig.R.BitLen() > 256 || sig.S.BitLen() > 256 {
-		return nil, errors.New("the account key's signature is not one of P-256")
-	}
-	return append(sig.R.FillBytes(make([]byte, 32)), sig.S.FillBytes(make([]byte, 32))...), nil
+	return signature, nil
 }

@@ -30,9 +30,6 @@ import (
 	"sallyport/certs/keyring"
 )
 
-// purposeAccount is the purpose of the account's key.
-const purposeAccount keyring.Purpose = "acme-account"
-
 // atOnce is how many hosts are worked on at a time.
 const atOnce = 4
 
@@ -41,7 +38,8 @@ const atOnce = 4
 type Keys interface {
 	// List returns the public side of every key.
 	List(ctx context.Context) ([]keyring.Key, error)
-	// ACMEAccount returns the signer of a key of purpose acme-account, on P-256. It takes digests of SHA-256.
+	// ACMEAccount returns the signer of a key of purpose acme-account, on P-256. It takes digests of SHA-256
+	// and answers r ‖ s (RFC 7518 §3.4), which acmez puts into a JWS as it is.
 	ACMEAccount(k keyring.Key) crypto.Signer
 	// MakeCSR makes a new key in a slot and returns a certification request for it in DER. The key signs nothing else
 	// before it is adopted.

@@ -39,12 +39,8 @@ func (a *assembly) openACME(cfg *config.Config) (err error) {
 	if cfg.TLS.ACME == nil {
 		return nil
 	}
-	keys, ok := any(a.keys).(acme.Keys)
-	if !ok {
-		return errors.New("tls.acme: this key process makes no keys")
-	}
 	a.acme, err = acme.New(cfg.TLS.ACME, acmeHosts(cfg), acme.Options{
-		Keys: keys, Install: a.installCertificates, Agent: "sallyport/" + a.opts.Version, Now: a.opts.Now, Log: a.opts.Log,
+		Keys: a.keys, Install: a.installCertificates, Agent: "sallyport/" + a.opts.Version, Now: a.opts.Now, Log: a.opts.Log,
 		Record: a.recordCertificate,
 	})
 	if err != nil {
