@@ -32,6 +32,7 @@ const (
 	fromReceipt
 	fromAnchor
 	fromPrevious
+	fromSuccession // what a key that hands over says of the log
 )
 
 // where says where a claim was found.
@@ -45,6 +46,8 @@ func (l *logCheck) where(c claim) string {
 		return fmt.Sprintf("the receipt at line %d of the trust file", c.place)
 	case fromAnchor:
 		return fmt.Sprintf("the heartbeat %d of the %s log", c.place, l.other)
+	case fromSuccession:
+		return fmt.Sprintf("the change of keys that record %d of the control log tells of", c.place)
 	}
 	return fmt.Sprintf("what the signed series %d says of the one before", c.epoch)
 }
@@ -108,10 +111,14 @@ func (l *logCheck) openNote(note []byte) (tree.Checkpoint, error) {
 	if l.skip.openNote != nil {
 		return l.skip.openNote(note)
 	}
-	if l.opts.Trust == nil {
+	if l.trust == nil {
 		return tree.Checkpoint{}, tree.ErrUntrusted
 	}
-	return l.opts.Trust.Open(note)
+	c, err := l.trust.Open(note)
+	if errors.Is(err, tree.ErrUntrusted) {
+		return l.openFormer(note, err)
+	}
+	return c, err
 }
 
 // agreeOn is the audit origin that all checkpoints must be of: what was asked for, or the first that was seen.

@@ -113,6 +113,8 @@ func (l *logCheck) happened(e *event) {
 		l.outage(e)
 	case pruning:
 		l.statement(e)
+	case keyChange:
+		l.handedOver(e)
 	}
 }
 

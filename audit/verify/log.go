@@ -27,8 +27,10 @@ type logCheck struct {
 	tiles   *tileCheck
 	anchors []claim // what this log's heartbeats say of the other
 	pruned  []prunedTo
-	newest  claim // the greatest that holds
-	again   again
+
+	handovers []handover // that records tell of
+	newest    claim      // the greatest that holds
+	again     again
 	// readings is the seq from which on the log holds nothing but announcements of readings, each by a run that wrote
 	// nothing else: a command that reads the logs leaves one where no gateway runs, and with it no checkpoint.
 	readings uint64

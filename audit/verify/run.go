@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -40,6 +41,10 @@ type skips struct {
 	runs       bool // of the two logs against each other
 	decode     bool
 
+	openSuccession func(note []byte) (tree.Succession, error) // instead of both signatures
+	covered        bool                                       // that a checkpoint covers what a key says of the next
+	handed         bool                                       // that the log is what a key says that it hands over
+
 	proofs, counts, matches, files, manifest, period bool // of bundles
 }
 
@@ -54,6 +59,10 @@ type run struct {
 	began  time.Time
 	judges *judges
 
+	trust    *tree.Trust // what is believed: the trust file, and keys that followed on its; workers only read it
+	followed []handover
+	former   []former
+
 	done, total int64
 	shown       time.Time
 
@@ -62,7 +71,7 @@ type run struct {
 }
 
 func newRun(ctx context.Context, path string, opts Options) *run {
-	r := &run{ctx: ctx, path: path, opts: opts, skip: opts.skip, report: &Report{Path: path}, began: time.Now(), base: opts.Origin}
+	r := &run{ctx: ctx, path: path, opts: opts, skip: opts.skip, report: &Report{Path: path}, began: time.Now(), base: opts.Origin, trust: opts.Trust}
 	r.judges = newJudges(r)
 	return r
 }
@@ -121,16 +130,16 @@ func (r *run) directory() error {
 	}
 	r.topLevel()
 	r.measure()
-	early := r.newLog(audit.ControlLog, true)
-	if err := early.check(nil); err != nil {
+	early, err := r.followKeys()
+	if err != nil {
 		return err
 	}
 	decision := r.newLog(audit.DecisionLog, false)
-	if err := decision.check(append(early.anchors, r.receipts(audit.DecisionLog)...)); err != nil {
+	if err := decision.check(slices.Concat(early.anchors, r.receipts(audit.DecisionLog), r.handed(audit.DecisionLog))); err != nil {
 		return err
 	}
 	control := r.newLog(audit.ControlLog, false)
-	if err := control.check(append(decision.anchors, r.receipts(audit.ControlLog)...)); err != nil {
+	if err := control.check(slices.Concat(decision.anchors, r.receipts(audit.ControlLog), r.handed(audit.ControlLog))); err != nil {
 		return err
 	}
 	decision.begins(control)

@@ -32,6 +32,7 @@ const (
 	tornTail                        // recovered, torn_tail
 	resumed                         // recovered, resumed
 	pruning                         // control, pruning or pruned
+	keyChange                       // control, checkpoint_key_changed
 	reevaluate                      // reevaluated
 	decided                         // a decision that such a record refers to
 )
@@ -140,6 +141,8 @@ func (l *logCheck) event(line []byte, f *fields) (e event, ok bool) {
 		return event{kind: stepped}, true
 	case is(f.kind, audit.TypeControl) && (string(f.code) == audit.CodePruning || string(f.code) == audit.CodePruned):
 		return event{kind: pruning}, true
+	case is(f.kind, audit.TypeControl) && string(f.code) == audit.CodeCheckpointKeyChanged && l.name == audit.ControlLog:
+		return event{kind: keyChange}, true
 	case is(f.kind, audit.TypeReevaluated) && l.judged():
 		return event{kind: reevaluate}, true
 	}

@@ -63,7 +63,8 @@ func randomness(t testing.TB) *rand.Rand {
 
 // keys stands for the key process: it signs what grows from what it signed last.
 type keys struct {
-	seed byte
+	seed     byte
+	retiring []byte // seeds of keys that sign too
 
 	mu   sync.Mutex
 	last map[string]tree.Checkpoint // by log
@@ -85,12 +86,16 @@ func (k *keys) private(name string) ed25519.PrivateKey {
 }
 
 func (k *keys) signNote(name, text string) []byte {
-	vkey := k.vkey(name)
-	verifier, err := note.NewVerifier(vkey)
-	if err != nil {
-		panic(err)
+	var signers []note.Signer
+	for _, seed := range append([]byte{k.seed}, k.retiring...) {
+		one := &keys{seed: seed}
+		verifier, err := note.NewVerifier(one.vkey(name))
+		if err != nil {
+			panic(err)
+		}
+		signers = append(signers, &noteSigner{name, verifier.KeyHash(), one.private(name)})
 	}
-	signed, err := note.Sign(&note.Note{Text: text}, &noteSigner{name, verifier.KeyHash(), k.private(name)})
+	signed, err := note.Sign(&note.Note{Text: text}, signers...)
 	if err != nil {
 		panic(err)
 	}
