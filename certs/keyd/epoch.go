@@ -63,7 +63,7 @@ func newEpoch(o EpochOptions) (*EpochResult, error) {
 		return nil, err
 	}
 	defer store.Close()
-	public, err := publicHalf(c, kc)
+	public, err := publicHalf(c, kc, store)
 	if err != nil {
 		return nil, err
 	}
@@ -101,14 +101,22 @@ func findOrigin(c *Config, o EpochOptions) (kc KeyConfig, base string, err error
 	return kc, base, nil
 }
 
-// publicHalf opens a key for its public half.
-func publicHalf(c *Config, kc KeyConfig) (crypto.PublicKey, error) {
+// publicHalf opens the current generation of a key for its public half.
+func publicHalf(c *Config, kc KeyConfig, store stateFolder) (crypto.PublicKey, error) {
+	state, _, err := loadSlot(store, kc)
+	if err != nil {
+		return nil, err
+	}
+	g, ok := state.find(current)
+	if !ok {
+		return nil, errors.New("it has no key yet")
+	}
 	stores, err := openBackends(c)
 	if err != nil {
 		return nil, err
 	}
 	defer stores.close()
-	private, err := stores.of(kc).open(kc.ref())
+	private, err := stores.of(kc).open(refOf(kc.ref(), g.Number))
 	if err != nil {
 		return nil, err
 	}

@@ -58,6 +58,9 @@ func AskStatus(socket string) (*Status, error) {
 	return &st, nil
 }
 
+// askWithin is how long keyd's operator waits for an answer: a change of keys waits for the disk several times.
+const askWithin = 10 * time.Second
+
 // ask makes one request.
 func ask(socket string, op wire.Op, body []byte) ([]byte, error) {
 	c, err := net.DialTimeout("unix", socket, ioTimeout)
@@ -65,7 +68,7 @@ func ask(socket string, op wire.Op, body []byte) ([]byte, error) {
 		return nil, fmt.Errorf("asking keyd: %w", err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(ioTimeout))
+	c.SetDeadline(time.Now().Add(askWithin))
 	if err := wire.Offer(c); err != nil {
 		return nil, fmt.Errorf("asking keyd: %w", err)
 	}
@@ -94,9 +97,21 @@ func PrintStatus(w io.Writer, st *Status) error {
 		fmt.Fprintf(t, "ALARMS\t%d: a key was asked for what it is not for; last at %s: %s, %s, by pid %d of uid %d\n",
 			st.Alarms, a.Time.Format(time.RFC3339), a.Op, a.Why, a.PID, a.UID)
 	}
-	fmt.Fprint(t, "\nKEY\tPURPOSE\tSIGNED\tREFUSED\tID\tNAMES\n")
+	fmt.Fprint(t, "\nKEY\tPURPOSE\tGENERATION\tUNTIL\tSIGNED\tREFUSED\tID\tNAMES\n")
 	for _, k := range st.Keys {
-		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%s\t%s\n", k.Name, k.Purpose, k.Signed, k.Refused, k.ID, strings.Join(k.Names, " "))
+		until := "-"
+		if !k.Until.IsZero() {
+			until = k.Until.Format(time.RFC3339)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%d %s\t%s\t%d\t%d\t%s\t%s\n", k.Name, k.Purpose, k.Generation, k.Stage, until, k.Signed, k.Refused, k.ID, strings.Join(k.Names, " "))
+	}
+	for _, k := range st.Keys {
+		if k.Problem != "" {
+			fmt.Fprintf(t, "PROBLEM\t%s: %s\n", k.Name, k.Problem)
+		}
+	}
+	if r := st.Reload; r != nil && r.Error != "" {
+		fmt.Fprintf(t, "\nPROBLEM\tnot reloaded at %s: %s\n", r.Time.Format(time.RFC3339), r.Error)
 	}
 	printNotes(t, st.Keys)
 	fmt.Fprint(t, "\nPROTECTION\tHOLDS\tHOW, OR WHY NOT\n")

@@ -2,17 +2,22 @@
 //
 //	keyd init       make keys, a development CA, certificates and keyd.yaml, or the audit log's keys for an older keyd.yaml
 //	keyd run        serve keys
+//	keyd encrypt    encrypt the plain key files of a keyd that is stopped
+//	keyd passphrase change what opens encrypted key files
 //	keyd status     say what a running keyd holds, signed and refused, and what protects it
 //	keyd log        print what a running keyd signed and refused lately
+//	keyd rotate     have a running keyd make the next key of a name
+//	keyd reload     have a running keyd read keyd.yaml and the key files again
 //	keyd trust      print the verifier keys of a running keyd's checkpoints and manifests: a trust file
 //	keyd new-epoch  let an audit log that cannot continue begin anew, as the declared successor of what was signed
 //
-// Exit codes: 0 yes, 1 no, 2 usage or cannot run.
+// Exit codes: 0 yes, 1 no, 2 usage or cannot run, 3 wrong passphrase or PIN: starting again does not help, and tokens count.
 package main
 
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -29,12 +34,16 @@ import (
 const defaultConfig = "/etc/sallyport-keyd/keyd.yaml"
 
 type commands struct {
-	Init     initCommand   `cmd:"" help:"Make keys, a development CA, certificates and keyd.yaml; where keyd.yaml exists, add the audit log's keys. Overwrites nothing."`
-	Run      runCommand    `cmd:"" help:"Serve keys until terminated."`
-	Status   statusCommand `cmd:"" help:"Say what a running keyd holds, signed and refused, and what protects it."`
-	Log      logCommand    `cmd:"" help:"Print what a running keyd signed and refused lately, from its memory."`
-	Trust    trustCommand  `cmd:"" help:"Print the verifier keys of a running keyd's checkpoints and manifests: the lines of a trust file."`
-	NewEpoch epochCommand  `cmd:"" help:"Let an audit log that cannot continue begin anew, as the declared successor of what was signed. keyd must be stopped; run this as its user."`
+	Init       initCommand       `cmd:"" help:"Make keys, a development CA, certificates and keyd.yaml; where keyd.yaml exists, add the audit log's keys. Overwrites nothing."`
+	Run        runCommand        `cmd:"" help:"Serve keys until terminated."`
+	Encrypt    encryptCommand    `cmd:"" help:"Encrypt the plain key files, in place, under a passphrase. keyd must be stopped; run this as its user. Interrupted, run it again."`
+	Passphrase passphraseCommand `cmd:"" help:"Change the passphrase of the key files. keyd must be stopped; run this as its user."`
+	Status     statusCommand     `cmd:"" help:"Say what a running keyd holds, signed and refused, and what protects it."`
+	Log        logCommand        `cmd:"" help:"Print what a running keyd signed and refused lately, from its memory."`
+	Rotate     rotateCommand     `cmd:"" help:"Have a running keyd make the next key of a name. Only root and keyd's own user may."`
+	Reload     reloadCommand     `cmd:"" help:"Have a running keyd read keyd.yaml and the key files again: all or nothing."`
+	Trust      trustCommand      `cmd:"" help:"Print the verifier keys of a running keyd's checkpoints and manifests: the lines of a trust file."`
+	NewEpoch   epochCommand      `cmd:"" help:"Let an audit log that cannot continue begin anew, as the declared successor of what was signed. keyd must be stopped; run this as its user."`
 }
 
 func main() {
@@ -47,33 +56,43 @@ func main() {
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "keyd:", err)
+		if errors.Is(err, keyd.ErrWrongSecret) {
+			os.Exit(3)
+		}
 		os.Exit(2)
 	}
 }
 
 type initCommand struct {
-	Dir            string   `required:"" help:"Folder for keyd.yaml, keys and state." type:"path"`
-	Public         string   `help:"Folder for the CA certificate and the chains (default: public in --dir)." type:"path"`
-	Domain         string   `help:"What the development CA may vouch for, subdomains included."`
-	Host           []string `help:"Host that gets a key and a certificate; repeat it. Needed unless keyd.yaml exists." sep:"none"`
-	Client         []string `help:"Name of the gateway towards apps that ask who it is; gets a key and a certificate of a CA of its own; repeat it." sep:"none"`
-	Port           int      `help:"Public port, part of issuer and audiences." default:"443"`
-	Issuer         string   `help:"Issuer of assertions (default: https://auth.DOMAIN[:PORT])."`
-	Audience       []string `help:"Origin of an app that assertions may go to (default: each host); repeat it." sep:"none"`
-	ClientID       string   `help:"OAuth client id at the identity provider." default:"sallyport"`
-	ClientAudience []string `help:"Token endpoint or issuer that client assertions may go to; repeat it." sep:"none"`
-	Origin         string   `help:"What the audit logs' names begin with, the gateway's audit.origin (default: DOMAIN/audit)."`
-	Listen         string   `help:"Path of the socket (default: run/keyd.sock in --dir)." type:"path"`
-	AllowUID       []uint32 `help:"User id of the gateway (default: yours); repeat it."`
-	Lenient        bool     `help:"Let keyd start where not all its protections hold: for demos and development."`
+	Dir                  string   `required:"" help:"Folder for keyd.yaml, keys and state." type:"path"`
+	Public               string   `help:"Folder for the CA certificate and the chains (default: public in --dir)." type:"path"`
+	Domain               string   `help:"What the development CA may vouch for, subdomains included."`
+	Host                 []string `help:"Host that gets a key and a certificate; repeat it. Needed unless keyd.yaml exists." sep:"none"`
+	Client               []string `help:"Name of the gateway towards apps that ask who it is; gets a key and a certificate of a CA of its own; repeat it." sep:"none"`
+	Port                 int      `help:"Public port, part of issuer and audiences." default:"443"`
+	Issuer               string   `help:"Issuer of assertions (default: https://auth.DOMAIN[:PORT])."`
+	Audience             []string `help:"Origin of an app that assertions may go to (default: each host); repeat it." sep:"none"`
+	ClientID             string   `help:"OAuth client id at the identity provider." default:"sallyport"`
+	ClientAudience       []string `help:"Token endpoint or issuer that client assertions may go to; repeat it." sep:"none"`
+	Origin               string   `help:"What the audit logs' names begin with, the gateway's audit.origin (default: DOMAIN/audit)."`
+	Listen               string   `help:"Path of the socket (default: run/keyd.sock in --dir)." type:"path"`
+	AllowUID             []uint32 `help:"User id of the gateway (default: yours); repeat it."`
+	Encrypt              bool     `help:"Encrypt the key files under a passphrase."`
+	PassphraseFile       string   `help:"File with the passphrase, which keyd.yaml will name (default: it is asked for, here and by keyd)." type:"path"`
+	PassphraseCredential string   `help:"systemd credential that keyd.yaml will name for the passphrase."`
+	Lenient              bool     `help:"Let keyd start where not all its protections hold: for demos and development."`
 }
 
 func (c *initCommand) Run() error {
-	res, err := keyd.Init(keyd.InitOptions{
+	o := keyd.InitOptions{
 		Dir: c.Dir, Public: c.Public, Domain: c.Domain, Hosts: c.Host, Port: c.Port, Issuer: c.Issuer,
 		Audiences: c.Audience, ClientID: c.ClientID, ClientAudiences: c.ClientAudience, Listen: c.Listen,
 		AllowUIDs: c.AllowUID, Lenient: c.Lenient, Clients: c.Client, Base: c.Origin,
-	})
+	}
+	if err := c.encrypt(&o); err != nil {
+		return err
+	}
+	res, err := keyd.Init(o)
 	if err != nil {
 		return err
 	}
@@ -96,13 +115,19 @@ func (c *initCommand) Run() error {
 type runCommand struct {
 	Config string `help:"Path of keyd.yaml." default:"${config}" type:"path"`
 	FD     int    `name:"fd" help:"Serve the connection on this inherited descriptor instead of a socket, and exit with it: for demos and development."`
+
+	Credentials string `hidden:"" help:"Folder of systemd's credentials; keyd sets it for itself."`
 }
 
 func (c *runCommand) Run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	return keyd.Run(ctx, keyd.RunOptions{Config: c.Config, FD: c.FD, Log: log})
+	if dir := os.Getenv(credentialsVar); dir != "" && c.Credentials == "" {
+		c.Credentials = dir
+		os.Args = append(os.Args, "--credentials="+dir) // Run executes these anew, without an environment
+	}
+	return keyd.Run(ctx, keyd.RunOptions{Config: c.Config, FD: c.FD, Credentials: c.Credentials, Log: log})
 }
 
 type statusCommand struct {
