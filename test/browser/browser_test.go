@@ -44,6 +44,13 @@ func TestDemoInABrowser(t *testing.T) {
 		t.Logf("the open WebSocket closed %d ms after the sign-out", result.StreamClosedAfterMilliseconds)
 	})
 	t.Run("pages need no scripts", func(t *testing.T) { browser.play(t, "withoutScripts", nil) })
+	t.Run("connections are safe from quantum computers", func(t *testing.T) {
+		var agreed struct{ Protocol, KeyExchangeGroup string }
+		browser.play(t, "connection", &agreed)
+		if agreed.Protocol != "TLS 1.3" || agreed.KeyExchangeGroup != "X25519MLKEM768" {
+			t.Errorf("got %+v, want TLS 1.3 with X25519MLKEM768", agreed)
+		}
+	})
 	t.Run("problems are told plainly", func(t *testing.T) { browser.play(t, "problems", nil) })
 	t.Run("a policy without words says what kind of thing is missing", func(t *testing.T) {
 		d.silenceInspect(t)

@@ -158,6 +158,18 @@ export async function signOut(stage) {
   return { streamClosedAfterMilliseconds: felt };
 }
 
+// connection tells what the browser and the gateway agreed on.
+export async function connection(stage) {
+  const person = await stage.person();
+  const page = await person.newPage();
+  const session = await person.newCDPSession(page);
+  await session.send("Network.enable");
+  const answered = new Promise((resolve) => session.once("Network.responseReceived", ({ response }) => resolve(response)));
+  await page.goto(stage.origin("auth") + "/.sallyport/nothing");
+  const { securityDetails } = await answered;
+  return { protocol: securityDetails.protocol, keyExchangeGroup: securityDetails.keyExchangeGroup };
+}
+
 // withoutScripts: our own pages work with JavaScript switched off.
 export async function withoutScripts(stage) {
   const person = await stage.person({ javaScriptEnabled: false });
