@@ -307,7 +307,8 @@ func TestACertificateWaitsForItsKey(t *testing.T) {
 	})
 }
 
-// What a client says of names and protocols decides what it gets; none of it leads to an app under another name.
+// HOST-14, TLS-04: what a client says of names and protocols decides what it gets; none of it leads to an app under another
+// name.
 func TestHandshakeEdges(t *testing.T) {
 	type want struct {
 		status int // 0: the handshake fails
@@ -456,7 +457,7 @@ func TestKeyExchangeIsPostQuantum(t *testing.T) {
 	}
 }
 
-// A session resumes on its host only, not without keyd, and not with another gateway in the same place.
+// KEY-10, KEY-12: a session resumes on its host only, not without keyd, and not with the gateway's next process.
 func TestSessionsAreResumedOnTheirHostOnly(t *testing.T) {
 	s := harness.New(t, harness.Apps, "")
 	service := newKeyService(t, s, 61001)
