@@ -148,6 +148,8 @@ func gatewayEvents() []Event {
 	policy := []string{"why", "policy", "revision", "review", "before", "pinned"}
 	key := []string{"key", "purpose", "id", "generation"}
 	certificate := []string{"host", "serial", "not_after", "reason", "error"}
+	use := []string{"run", "seq", "from", "to", "rows", "codes", "dropped", "other"}
+	asked := []string{"run", "seq", "time", "op", "code", "key", "why", "uid", "pid"}
 	trial := []string{"candidate", "active", "since", "compared", "dropped", "clean", "changes", "differences"}
 	return []Event{
 		{audit.TypeControl, "started", ApplicationLifecycle, 3, "Start", Informational, Success, "Gateway started", []string{"version", "config", "policy", "keys"}},
@@ -156,6 +158,9 @@ func gatewayEvents() []Event {
 		{audit.TypeControl, "certificate_issued", EntityManagement, 1, "Create", Informational, Success, "Certificate obtained", certificate},
 		{audit.TypeControl, "certificate_renewed", EntityManagement, 3, "Update", Informational, Success, "Certificate renewed", certificate},
 		{audit.TypeControl, "certificate_failed", EntityManagement, 3, "Update", Medium, Failure, "Certificate not obtained", certificate},
+		{audit.TypeControl, "key_use", APIActivity, other, "Count", Informational, Unknown, "Signatures of the key process counted", use},
+		{audit.TypeControl, "key_refused", APIActivity, other, "Refuse", High, Failure, "Request that the key process refused", asked},
+		{audit.TypeControl, "key_log_gap", APIActivity, other, "Count", Medium, Unknown, "What the key process did is not all on record", []string{"run", "seq", "why", "after"}},
 		{audit.TypeControl, "key_announced", EntityManagement, 1, "Create", Informational, Success, "Key published, to be used soon", key},
 		{audit.TypeControl, "key_rotated", EntityManagement, 3, "Update", Low, Success, "Key took the place of the one before", key},
 		{audit.TypeControl, "key_removed", EntityManagement, 4, "Delete", Low, Success, "Key is no more", key},

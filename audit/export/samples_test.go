@@ -61,6 +61,8 @@ var details = map[string]string{
 	"candidate": `"sha256:d1"`, "active": `"sha256:d0"`, "change": `"gained"`, "name": `"./next"`, "compared": `900`, "dropped": `1`, "clean": `false`, "changes": `{"gained":2}`,
 	"differences": `[{"app":"payroll","change":"gained","requests":2}]`, "promoted": `false`, "input_digest": `"sha256:f0"`, "remembered": `{"allow":true}`, "evaluated": `{"allow":false}`,
 	"key": `"says"`, "purpose": `"assertion"`, "generation": `2`, "origin": `"corp.example/audit/control"`, "notes": `"a\nb\n"`,
+	"run": `"3IWPBUOIHRU"`, "seq": `7`, "codes": `{"wrong_purpose":2}`, "op": `"sign_assertion"`, "code": `"wrong_purpose"`, "uid": `61002`, "pid": `4711`,
+	"time": `"2026-11-02T08:30:00Z"`, "after": `{"run":"3IWPBUOIHRU","seq":6}`,
 	"serial": `"1a2b"`, "not_after": `"2027-02-02T08:00:00Z"`,
 	"cause": `"no space left on device"`, "since": `"2026-11-02T07:00:00Z"`, "refused": `1`, "lost_outcomes": `0`,
 }

@@ -16,6 +16,8 @@ type (
 	SigningEntry = wire.SigningEntry
 	// SigningWindow counts what was signed and refused in some seconds.
 	SigningWindow = wire.SigningWindow
+	// SigningRow is what one key did in one operation.
+	SigningRow = wire.SigningRow
 	// SigningRefusal is one request that was not served.
 	SigningRefusal = wire.SigningRefusal
 )

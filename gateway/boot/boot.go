@@ -201,6 +201,9 @@ func (a *assembly) build(ctx context.Context) (*listeners, error) {
 	if err := a.keepAudit(ctx, cfg); err != nil {
 		return nil, err
 	}
+	if err := a.keepKeyLog(cfg); err != nil {
+		return nil, err
+	}
 	if err := a.openSessions(ctx, cfg); err != nil {
 		return nil, err
 	}
