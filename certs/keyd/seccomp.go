@@ -29,7 +29,7 @@ func plainCalls() []string {
 		// connections, of sockets that are there
 		"listen", "accept4", "getsockname", "getpeername", "getsockopt", "shutdown", "close", "fcntl", "epoll_ctl", "epoll_create1", "eventfd2",
 		// files; Landlock says which
-		"fstat", statCall(), "getdents64", "lseek", "pread64", "readlinkat", "renameat", "unlinkat", "flock", "fsync", "fdatasync",
+		"fstat", statCall(), "getdents64", "lseek", "pread64", "readlinkat", "renameat", "linkat", "unlinkat", "flock", "fsync", "fdatasync",
 		// what status asks
 		"getuid", "geteuid", "getgid", "getegid", "getppid", "capget", "getrlimit",
 	}
