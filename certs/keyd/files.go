@@ -142,9 +142,10 @@ func (k *keyFiles) decode(ref string, data []byte) (crypto.Signer, error) {
 	return k.vault.openKey(ref, data)
 }
 
-func (k *keyFiles) encode(ref string, private crypto.Signer) ([]byte, error) {
-	if k.vault != nil {
-		return k.vault.sealKey(path.Clean(ref), private)
+// encodeKey returns the file of a key: encrypted in a vault, else plain.
+func encodeKey(v *vault, ref string, private crypto.Signer) ([]byte, error) {
+	if v != nil {
+		return v.sealKey(path.Clean(ref), private)
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(private)
 	if err != nil {
@@ -163,7 +164,7 @@ func (k *keyFiles) generate(ref string, kind keyKind) (crypto.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := k.encode(ref, private)
+	data, err := encodeKey(k.vault, ref, private)
 	if err != nil {
 		return nil, err
 	}
@@ -189,6 +190,36 @@ func (k *keyFiles) add(file string, data []byte) error {
 		return errors.Join(err, k.root.Remove(file))
 	}
 	return nil
+}
+
+// replace puts other bytes in a file's place, durable on return, once check has accepted what is on disk. At every moment
+// the file is the old one or the new one, whole; then the old bytes are overwritten.
+func (k *keyFiles) replace(file string, data []byte, check func(written []byte) error) (err error) {
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	if err := k.root.Chmod(file, 0o600); err != nil { // it may be 0400
+		return err
+	}
+	old, err := k.root.OpenFile(file, os.O_RDWR|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, old.Close()) }()
+	fresh, err := k.writeFresh(file, data)
+	if err != nil {
+		return err
+	}
+	written, err := k.read(fresh)
+	if err == nil {
+		err = check(written)
+	}
+	if err != nil {
+		return errors.Join(err, k.root.Remove(fresh))
+	}
+	if err := errors.Join(k.root.Rename(fresh, file), k.sync(file)); err != nil {
+		return err
+	}
+	return overwrite(old, 0)
 }
 
 // writeFresh writes the bytes beside the file that they are for, and syncs them.
@@ -224,8 +255,8 @@ func (k *keyFiles) destroy(ref string) error {
 	return k.sync(ref)
 }
 
-// remove removes one name, if it exists. A file that has no other name, as a new one has when keyd is killed while it
-// gets its own, is overwritten first.
+// remove removes one name, if it exists, and overwrites a file that has no other name. A new one has two when keyd is
+// killed while it gets its own.
 func (k *keyFiles) remove(file string) error {
 	info, err := k.root.Lstat(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -234,21 +265,23 @@ func (k *keyFiles) remove(file string) error {
 	if err != nil {
 		return err
 	}
-	if info.Mode().IsRegular() && info.Sys().(*syscall.Stat_t).Nlink == 1 {
-		if f, err := k.root.OpenFile(file, os.O_WRONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0); err == nil {
-			err = overwrite(f)
-			if err = errors.Join(err, f.Close()); err != nil {
-				return err
-			}
-		} // a file that we may not write, we may still remove
+	if !info.Mode().IsRegular() {
+		return k.root.Remove(file)
+	}
+	f, err := k.root.OpenFile(file, os.O_WRONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil { // what we may not write, we may still remove
+		return k.root.Remove(file)
+	}
+	if err := errors.Join(overwrite(f, 1), f.Close()); err != nil {
+		return err
 	}
 	return k.root.Remove(file)
 }
 
-// overwrite puts zeros where the file's bytes are.
-func overwrite(f *os.File) error {
+// overwrite puts zeros where the file's bytes are, unless it has more names than that.
+func overwrite(f *os.File, names uint64) error {
 	info, err := f.Stat()
-	if err != nil {
+	if err != nil || uint64(info.Sys().(*syscall.Stat_t).Nlink) > names {
 		return err
 	}
 	_, err = f.WriteAt(make([]byte, min(info.Size(), maxKeyFile)), 0)

@@ -58,11 +58,18 @@ type InitOptions struct {
 	Listen string
 	// AllowUIDs may ask for signatures. Default: the caller's own.
 	AllowUIDs []uint32
+	// Passphrase encrypts the key files. Init wipes it. Default: none, they are plain. Where keyd.yaml exists, the key folder
+	// says whether they are.
+	Passphrase []byte
+	// PassphraseFrom is what keyd.yaml says about it. Default: nothing, keyd asks on its terminal.
+	PassphraseFrom SecretSource
 	// Lenient writes `strict: false`, for demos and development: there keyd is root or a person's process, whose memory
 	// cannot be locked.
 	Lenient bool
 	// Now is the clock of the certificates. Default: time.Now.
 	Now func() time.Time
+
+	vault *vault // of Passphrase
 }
 
 // InitResult says where things are.
@@ -90,6 +97,7 @@ const leafLife = 397 * 24 * time.Hour
 // A development CA's private key signs the leaves and is then forgotten; no file ever holds it. Another host means
 // another CA, and a CA that browsers were told to trust can be stolen from nobody.
 func Init(o InitOptions) (*InitResult, error) {
+	defer clear(o.Passphrase)
 	create := o.create
 	if o.exists() {
 		create = o.extend
@@ -128,7 +136,7 @@ func (o *InitOptions) complete() (err error) {
 	if !validHost(o.Domain) {
 		return fmt.Errorf("domain %q is not a lower-case DNS name", o.Domain)
 	}
-	if err := o.checkNames(); err != nil {
+	if err := errors.Join(o.checkNames(), o.checkPassphrase()); err != nil {
 		return err
 	}
 	if err := o.checkBase(); err != nil {
@@ -192,6 +200,17 @@ func (o *InitOptions) checkNames() error {
 	return nil
 }
 
+// checkPassphrase demands one that is not guessed at once.
+func (o *InitOptions) checkPassphrase() error {
+	if o.Passphrase != nil && len(o.Passphrase) < minPassphrase {
+		return fmt.Errorf("the passphrase has less than %d bytes", minPassphrase)
+	}
+	if o.Passphrase == nil && (o.PassphraseFrom != SecretSource{}) {
+		return errors.New("keyd.yaml would name a passphrase that encrypts nothing")
+	}
+	return o.PassphraseFrom.check()
+}
+
 func (o *InitOptions) origin(host string) string {
 	if o.Port == 0 || o.Port == 443 {
 		return "https://" + host
@@ -218,6 +237,11 @@ func (o *InitOptions) make() (*fileSet, *InitResult, error) {
 	set.folder(o.Dir, 0o755)
 	set.folder(filepath.Join(o.Dir, "keys"), 0o700)
 	set.folder(filepath.Join(o.Dir, "state"), 0o700)
+	if o.Passphrase != nil {
+		o.vault = newVault()
+		defer o.vault.wipe()
+		set.file(filepath.Join(o.Dir, "keys", masterFile), o.vault.sealMaster(o.Passphrase, usualCost()), 0o600)
+	}
 	if filepath.Dir(o.Listen) == filepath.Join(o.Dir, "run") {
 		set.folder(filepath.Dir(o.Listen), 0o750)
 	}
@@ -246,7 +270,7 @@ func (o *InitOptions) make() (*fileSet, *InitResult, error) {
 		return nil, nil, err
 	}
 	set.file(res.ClientKeys, keySet, 0o644)
-	audit := &auditKeys{set: set, dir: o.Dir, state: filepath.Join(o.Dir, "state"), base: o.Base}
+	audit := &auditKeys{set: set, dir: o.Dir, state: filepath.Join(o.Dir, "state"), base: o.Base, vault: o.vault}
 	if err := errors.Join(audit.makeCheckpoint(), audit.makeManifest()); err != nil {
 		return nil, nil, err
 	}
@@ -287,11 +311,11 @@ func (o *InitOptions) addKey(set *fileSet, name string) (crypto.PublicKey, error
 	if err != nil {
 		return nil, err
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(private)
+	data, err := encodeKey(o.vault, name+".pem", private)
 	if err != nil {
 		return nil, err
 	}
-	set.file(filepath.Join(o.Dir, "keys", name+".pem"), pemBlock("PRIVATE KEY", der), 0o600)
+	set.file(filepath.Join(o.Dir, "keys", name+".pem"), data, 0o600)
 	return private.Public(), nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -38,6 +37,7 @@ type auditKeys struct {
 	dir, state string // of keyd.yaml and keys, and state_dir
 	keyDir     string // default: keys in dir
 	base       string
+	vault      *vault   // nil: plain files
 	trust      []string // verifier keys
 }
 
@@ -56,14 +56,14 @@ func (a *auditKeys) makeKey(file string, names ...string) error {
 	if err != nil {
 		return err
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(private)
+	data, err := encodeKey(a.vault, file, private)
 	if err != nil {
 		return err
 	}
 	if a.keyDir == "" {
 		a.keyDir = filepath.Join(a.dir, "keys")
 	}
-	a.set.file(filepath.Join(a.keyDir, file), pemBlock("PRIVATE KEY", der), 0o600)
+	a.set.file(filepath.Join(a.keyDir, file), data, 0o600)
 	for _, name := range names {
 		line, err := verifierKey(name, public)
 		if err != nil {
@@ -106,7 +106,12 @@ func (o *InitOptions) extend() (*InitResult, error) {
 		o.Public = filepath.Join(dir, "public")
 	}
 	res.Socket = c.Listen
-	a := &auditKeys{set: &fileSet{}, dir: dir, state: c.StateDir, keyDir: c.Dir, base: o.Base}
+	stores, err := openBackends(c)
+	if err != nil {
+		return nil, err
+	}
+	defer stores.close()
+	a := &auditKeys{set: &fileSet{}, dir: dir, state: c.StateDir, keyDir: c.Dir, base: o.Base, vault: stores.files.vault}
 	missing, err := a.makeMissing(c)
 	if err != nil {
 		return nil, err

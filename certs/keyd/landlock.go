@@ -28,6 +28,10 @@ func (c *Config) territory(file string, listens bool) territory {
 	if real, err := filepath.EvalSymlinks(file); err == nil && filepath.Dir(real) != filepath.Dir(file) {
 		t.read = append(t.read, filepath.Dir(real))
 	}
+	if c.PKCS11.used() {
+		t.module = true
+		t.write = append(t.write, c.PKCS11.Folders...)
+	}
 	if listens {
 		t.remove = append(t.remove, filepath.Dir(c.Listen)) // the socket, at the end
 	}

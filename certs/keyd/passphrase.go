@@ -155,8 +155,9 @@ func typed(r io.Reader) ([]byte, error) {
 	}
 }
 
-// newSecret returns a new passphrase: from a file, or typed twice.
-func newSecret(file, what string) ([]byte, error) {
+// NewPassphrase returns a new passphrase: what a file holds, or else what is typed twice on the terminal. what tells the
+// person which one is meant.
+func NewPassphrase(file, what string) ([]byte, error) {
 	secret, err := chosen(file, what)
 	if err == nil && len(secret) < minPassphrase {
 		clear(secret)

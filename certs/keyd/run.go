@@ -18,6 +18,9 @@ type RunOptions struct {
 	// FD is the descriptor of a connection to serve instead of listening: child mode, in which whoever holds the other
 	// end may sign. keyd exits when that end closes. Zero listens on the configured socket.
 	FD int
+	// Credentials is systemd's folder of credentials, which its $CREDENTIALS_DIRECTORY names: what runs has no environment.
+	// It must be on the command line. Default: none.
+	Credentials string
 	// Log receives changes of state and refusals.
 	Log *slog.Logger
 }
@@ -82,6 +85,7 @@ func enter(o RunOptions) (*sandbox, *Config, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	c.credentials = o.Credentials
 	if err := become(c); err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", o.Config, err)
 	}
