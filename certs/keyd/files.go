@@ -278,13 +278,13 @@ func (k *keyFiles) remove(file string) error {
 	return k.root.Remove(file)
 }
 
-// overwrite puts zeros where the file's bytes are, unless it has more names than that.
+// overwrite puts zeros where the bytes of a file that was just opened are, unless it has more names than that.
 func overwrite(f *os.File, names uint64) error {
 	info, err := f.Stat()
 	if err != nil || uint64(info.Sys().(*syscall.Stat_t).Nlink) > names {
 		return err
 	}
-	_, err = f.WriteAt(make([]byte, min(info.Size(), maxKeyFile)), 0)
+	_, err = f.Write(make([]byte, min(info.Size(), maxKeyFile)))
 	return errors.Join(err, f.Sync())
 }
 
