@@ -435,7 +435,7 @@ func TestOperatorOfAnotherAccountIsRefused(t *testing.T) {
 	if out, code := stranger(); code == 0 || !strings.Contains(out, "may not operate the gateway") {
 		t.Errorf("past the mode: exit %d: %s", code, out)
 	}
-	control := readLog(t, s, audit.ControlLog, audit.Filter{})
+	control := readLog(t, s, audit.ControlLog, audit.Filter{Code: "admin_refused"})
 	if last := control[len(control)-1]; last.Code != "admin_refused" || !strings.Contains(last.Actor.ID, "61003") {
 		t.Errorf("the last control record is %+v by %+v", last, last.Actor)
 	}
