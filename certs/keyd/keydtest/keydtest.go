@@ -96,6 +96,9 @@ type Key struct {
 	Origins  []string // of a checkpoint or manifest key
 	TLS12    bool     // of a tls-server key
 	Rate     int      // requests per second, and burst; 0: what is usual
+
+	Managed bool              // keyd makes it: no file is written, nor a certificate
+	Rotate  map[string]string // every, announce and overlap; nil: never
 }
 
 // Setup is a folder with everything that keyd needs.
@@ -123,11 +126,21 @@ func Make(t testing.TB, uid int, allow []int, keys ...Key) *Setup {
 	}
 	var config []map[string]any
 	for _, k := range keys {
-		s.WriteKey(t, k)
 		entry := map[string]any{"name": k.Name, "purpose": k.Purpose, "file": k.Name + ".pem"}
+		if !k.Managed {
+			s.WriteKey(t, k)
+		}
 		if len(k.Hosts) > 0 {
-			s.writeCertificate(t, k)
 			entry["names"] = k.Hosts
+		}
+		if len(k.Hosts) > 0 && !k.Managed {
+			s.writeCertificate(t, k)
+		}
+		if k.Managed {
+			entry["managed"] = true
+		}
+		if k.Rotate != nil {
+			entry["rotate"] = k.Rotate
 		}
 		if k.Purpose == "tls-client" {
 			s.writeClientCertificate(t, k)
