@@ -44,4 +44,12 @@ func TestPackagesOfTheReadme(t *testing.T) {
 	hostile.Context.Shield = nil
 	wantVerdict(t, e.Decide(t.Context(), hostile), ReasonAllow, "allow")
 	wantVerdict(t, e.Decide(t.Context(), person("payroll", "staff")), ReasonPolicy, "device")
+	own := person("vault", "staff")
+	wantVerdict(t, e.Decide(t.Context(), own), ReasonPolicy, "certificate")
+	own.Subject.Cert = &Cert{Issuer: "CN=Corp People,O=Corp", Emails: []string{own.Subject.Email}}
+	wantVerdict(t, e.Decide(t.Context(), own), ReasonAllow, "allow")
+	own.Subject.Cert = &Cert{Issuer: "CN=Corp People,O=Corp", Emails: []string{"bob@corp.example"}}
+	wantVerdict(t, e.Decide(t.Context(), own), ReasonPolicy, "certificate")
+	own.Subject = Subject{Type: TypeAnonymous, Cert: own.Subject.Cert}
+	wantVerdict(t, e.Decide(t.Context(), own), ReasonUnauthenticated, "unauthenticated")
 }

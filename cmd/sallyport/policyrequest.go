@@ -37,6 +37,7 @@ type circumstances struct {
 	ACR      string            `name:"acr" help:"Signed in with this assurance." placeholder:"CLASS"`
 	SignedIn *time.Duration    `help:"Signed in so long ago. Default: 1m." placeholder:"DURATION"`
 	Device   map[string]bool   `help:"What is known of the device: managed, compliant, encrypted." placeholder:"FACT=BOOL"`
+	Cert     map[string]string `help:"With a client certificate: its subject, issuer, serial, fingerprint, dns, email and uri, or problem for why it does not count." placeholder:"FIELD=VALUE"`
 	Header   map[string]string `help:"With this request header, if policies may read it." placeholder:"NAME=VALUE"`
 }
 
@@ -143,6 +144,9 @@ func (c *circumstances) apply(request *policy.Input, d *directory.Directory, now
 	if err := c.surround(&request.Context, d, now, zone); err != nil {
 		return err
 	}
+	if err := c.certificate(&request.Subject); err != nil {
+		return err
+	}
 	if request.Subject.Authn == nil {
 		if c.MFA != nil || c.ACR != "" || c.SignedIn != nil {
 			return errors.New("--mfa, --acr and --signed-in need somebody who signed in: see --user and --group")
@@ -201,6 +205,40 @@ func (c *circumstances) device(s *policy.Subject) error {
 		*fact = &is
 	}
 	s.Device = device
+	return nil
+}
+
+// certificate is what the client shows, of which the policy knows what is given.
+func (c *circumstances) certificate(s *policy.Subject) error {
+	if len(c.Cert) == 0 {
+		return nil
+	}
+	cert := &policy.Cert{DNSNames: []string{}, Emails: []string{}, URIs: []string{}}
+	for name, value := range c.Cert {
+		switch name {
+		case "subject":
+			cert.Subject = value
+		case "issuer":
+			cert.Issuer = value
+		case "serial":
+			cert.Serial = value
+		case "fingerprint":
+			cert.Fingerprint = value
+		case "dns":
+			cert.DNSNames = []string{value}
+		case "email":
+			cert.Emails = []string{value}
+		case "uri":
+			cert.URIs = []string{value}
+		case "problem":
+			s.CertProblem = value
+		default:
+			return fmt.Errorf("--cert %s: the fields of a certificate are subject, issuer, serial, fingerprint, dns, email, uri and problem", name)
+		}
+	}
+	if s.CertProblem == "" {
+		s.Cert = cert
+	}
 	return nil
 }
 

@@ -246,8 +246,31 @@ func explainWith(w table.With) (args []string) {
 			}
 		}
 	}
+	args = append(args, explainCert(w)...)
 	for _, name := range slices.Sorted(maps.Keys(w.Headers)) {
 		args = append(args, "--header", quoteArg(name+"="+w.Headers[name]))
+	}
+	return args
+}
+
+// explainCert are the flags for a row's certificate.
+func explainCert(w table.With) (args []string) {
+	fields := map[string]string{"problem": w.CertProblem}
+	if c := w.Cert; c != nil {
+		fields = map[string]string{"subject": c.Subject, "issuer": c.Issuer, "serial": c.Serial, "fingerprint": c.Fingerprint}
+		for name, list := range map[string][]string{"dns": c.DNSNames, "email": c.Emails, "uri": c.URIs} {
+			if len(list) > 0 {
+				fields[name] = list[0]
+			}
+		}
+		if strings.Join(slices.Collect(maps.Values(fields)), "") == "" {
+			return []string{"--cert", "subject="}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		if fields[name] != "" {
+			args = append(args, "--cert", quoteArg(name+"="+fields[name]))
+		}
 	}
 	return args
 }

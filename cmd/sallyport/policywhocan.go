@@ -227,6 +227,9 @@ func (c *policyWhatCanCommand) Run(in *invocation) error {
 	if err != nil {
 		return err
 	}
+	if err := c.certificate(&subject); err != nil {
+		return err
+	}
 	if subject.Authn != nil {
 		c.signIn(subject.Authn, time.Now())
 		if err := c.device(&subject); err != nil {

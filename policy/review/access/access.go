@@ -195,12 +195,12 @@ func (p *Policy) searched(ctx context.Context, a *app, q Question, who *Person) 
 // may reports whether anything remains to be asked of a person, whatever the circumstances. Doubt is for the search.
 func (p *Policy) may(ctx context.Context, a *app, q Question, who *Person) bool {
 	in := policy.Input{Subject: who.Subject}
-	in.Subject.Authn, in.Subject.Session, in.Subject.Device = nil, nil, nil
+	in.Subject.Authn, in.Subject.Session, in.Subject.Device, in.Subject.Cert = nil, nil, nil, nil
 	var document map[string]any
 	if err := json.Unmarshal(in.AppendJSON(nil), &document); err != nil {
 		return true
 	}
-	unknown := []string{"context"}
+	unknown := []string{"context", "subject.cert"}
 	if who.Subject.Type != policy.TypeAnonymous {
 		unknown = append(unknown, "subject.authn", "subject.session", "subject.device")
 	}
@@ -278,7 +278,7 @@ func circumstance(field string) bool {
 }
 
 // circumstances are the places of such fields.
-var circumstances = []string{"subject.authn", "subject.session", "subject.device", "context"}
+var circumstances = []string{"subject.authn", "subject.session", "subject.device", "subject.cert", "context"}
 
 // granted is what was found for a person.
 func (p *Policy) granted(a *app, who *Person, n *explain.Nearest) Grant {

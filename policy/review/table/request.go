@@ -235,8 +235,15 @@ func (w *With) shield() *policy.Shield {
 	return found
 }
 
-// subject is the person, signed in as the row says.
+// subject is who asks, with the certificate of the row's client.
 func (w *With) subject(p *directory.Person, now time.Time) policy.Subject {
+	s := w.person(p, now)
+	s.Cert, s.CertProblem = w.Cert, w.CertProblem
+	return s
+}
+
+// person is the person, signed in as the row says.
+func (w *With) person(p *directory.Person, now time.Time) policy.Subject {
 	if p == nil {
 		return policy.Subject{Type: policy.TypeAnonymous, Groups: []string{}, Claims: map[string]any{}, Grants: []policy.Grant{}}
 	}
@@ -279,6 +286,9 @@ func (w With) or(d With) With {
 	}
 	if w.Claims == nil {
 		w.Claims = d.Claims
+	}
+	if w.Cert == nil && w.CertProblem == "" {
+		w.Cert, w.CertProblem = d.Cert, d.CertProblem
 	}
 	if w.Headers == nil {
 		w.Headers = d.Headers

@@ -78,6 +78,8 @@ type With struct {
 	AMR         []string          `yaml:"amr"`
 	SignedIn    Duration          `yaml:"signed_in"` // ago. Default 1m
 	Device      *policy.Device    `yaml:"device"`
+	Cert        *policy.Cert      `yaml:"cert"`         // the client's certificate. Default: it shows none
+	CertProblem string            `yaml:"cert_problem"` // or why the one that it shows does not count
 	Claims      map[string]any    `yaml:"claims"`
 	Headers     map[string]string `yaml:"headers"` // of policy.headers
 	ContentType string            `yaml:"content_type"`

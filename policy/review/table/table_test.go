@@ -32,6 +32,7 @@ func apps() []policy.App {
 				Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
 			{ID: "finance", Groups: []string{"finance"}, MFA: true},
 		}},
+		{Name: "vault", ClientCert: true, Access: policy.Access{{Groups: []string{"staff"}}}},
 		{Name: "guarded", ShieldThreshold: 5, CrossSite: true, Access: policy.Access{{Groups: []string{"staff"}}}},
 	}
 }
@@ -109,6 +110,10 @@ func TestRowsThatHold(t *testing.T) {
 		{"{ who: Ada, app: guarded, method: POST, with: { cross_site: true, shield_score: 4 }, expect: allow }", 1},
 		{"{ who: Ada, app: guarded, with: { shield_score: 5 }, expect: deny, why: shield }", 1},
 		{"{ who: Ada, app: guarded, with: { shield_timeout: true }, expect: deny, why: shield_timeout }", 1},
+		{"{ who: Ada, app: vault, expect: deny, why: client_certificate }", 1},
+		{"{ who: Ada, app: vault, with: { cert_problem: revoked }, expect: deny, why: client_certificate }", 1},
+		{"{ who: Ada, app: vault, with: { cert: { issuer: \"CN=people\" } }, expect: allow }", 1},
+		{"{ who: anonymous, app: vault, with: { cert: { issuer: \"CN=people\" } }, expect: sign_in }", 1},
 	} {
 		results := run(t, e, "  - "+c.row)
 		if len(results.Cases) != c.cases {
