@@ -52,7 +52,8 @@ func (s *slots) advance() {
 	}
 }
 
-// advanceSlot takes the steps of one slot that are due. A key that is destroyed is out of the keyset before.
+// advanceSlot takes the steps of one slot that are due. A key that is destroyed is out of the keyset before, and what it
+// signed has expired: a run before this one, on a disk that failed, may have used it until a moment ago.
 func (s *slots) advanceSlot(sl *slot) (changed bool, err error) {
 	now, plan := s.now(), sl.schedule()
 	if g, ok := sl.state.find(announced); ok && g.elapsed(now) >= plan.Announce {
@@ -68,7 +69,7 @@ func (s *slots) advanceSlot(sl *slot) (changed bool, err error) {
 		changed = true
 	}
 	for _, g := range sl.state.Generations {
-		if g.Stage == retiring && g.elapsed(now) >= plan.Overlap {
+		if g.Stage == retiring && g.elapsed(now) >= plan.Overlap && now.Sub(s.began) >= min(plan.Overlap, leastJWTOverlap) {
 			if err := s.save(sl, sl.state.to(g.Number, destroying, now)); err != nil {
 				return changed, err
 			}

@@ -20,6 +20,7 @@ type slots struct {
 	now     func() time.Time
 	log     *slog.Logger
 	publish func(*keyset)
+	began   time.Time // this run
 
 	mu      sync.Mutex
 	config  *Config
@@ -49,9 +50,13 @@ type liveKey struct {
 // openSlots opens every key of the configuration and reports all problems at once, each with the key's name. Before is
 // what runs now, or nil: where a key goes on, so does what keyd knows of it.
 func openSlots(c *Config, stores *backends, state stateFolder, now func() time.Time, before *slots) (*slots, error) {
-	s := &slots{state: state, now: now, config: c, stores: stores, ledgers: map[string]*ledger{}, log: slog.New(slog.DiscardHandler), publish: func(*keyset) {}}
+	s := &slots{state: state, now: now, config: c, stores: stores, ledgers: map[string]*ledger{}, log: slog.New(slog.DiscardHandler), publish: func(*keyset) {}, began: now()}
 	if before != nil {
 		s.log, s.publish, s.ledgers = before.log, before.publish, before.ledgers
+	}
+	// What a killed keyd left behind may not be on disk: everybody is told of it now, so it must not be gone after a power cut.
+	if err := state.Sync(); err != nil {
+		return nil, fmt.Errorf("opening state folder: %w", err)
 	}
 	var errs []error
 	for _, kc := range c.Keys {
