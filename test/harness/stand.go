@@ -142,13 +142,7 @@ func (s *Stand) Start(t testing.TB) *Process {
 // StartCommand runs a gateway by another command line.
 func (s *Stand) StartCommand(t testing.TB, cmd *exec.Cmd) *Process {
 	t.Helper()
-	p := &Process{cmd: cmd, exited: make(chan error, 1)}
-	cmd.Stdout, cmd.Stderr = p, p
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() { p.exited <- cmd.Wait() }()
-	t.Cleanup(p.Kill)
+	p := s.StartQuietly(t, cmd)
 	Eventually(t, 2*time.Minute, "the gateway to answer", func() bool {
 		select {
 		case err := <-p.exited:
@@ -163,6 +157,19 @@ func (s *Stand) StartCommand(t testing.TB, cmd *exec.Cmd) *Process {
 		conn.Close()
 		return true
 	})
+	return p
+}
+
+// StartQuietly runs a gateway by another command line and waits for nothing.
+func (s *Stand) StartQuietly(t testing.TB, cmd *exec.Cmd) *Process {
+	t.Helper()
+	p := &Process{cmd: cmd, exited: make(chan error, 1)}
+	cmd.Stdout, cmd.Stderr = p, p
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { p.exited <- cmd.Wait() }()
+	t.Cleanup(p.Kill)
 	return p
 }
 
