@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
 	llsys "github.com/landlock-lsm/go-landlock/landlock/syscall"
@@ -16,6 +17,7 @@ type territory struct {
 	read   []string // files, and folders with all below them
 	write  []string // folders in which files are read, made, renamed and removed
 	remove []string // folders in which files are removed
+	token  []string // folders of a PKCS #11 module: write, and emptying files
 	// module says that code which is not ours runs in the process, a PKCS #11 module: it may map code, and make the few
 	// more calls of moduleCalls.
 	module bool
@@ -24,13 +26,15 @@ type territory struct {
 // territory gathers what this configuration, read from file, needs.
 func (c *Config) territory(file string, listens bool) territory {
 	// Folders, because whoever edits keyd.yaml replaces it, and rules are about the file that was there.
-	t := territory{read: []string{filepath.Dir(file), c.Dir}, write: []string{c.StateDir, c.Dir}}
+	t := territory{read: []string{filepath.Dir(file), c.Dir}, write: []string{c.StateDir}}
 	if real, err := filepath.EvalSymlinks(file); err == nil && filepath.Dir(real) != filepath.Dir(file) {
 		t.read = append(t.read, filepath.Dir(real))
 	}
+	if slices.ContainsFunc(c.Keys, KeyConfig.generates) {
+		t.write = append(t.write, c.Dir)
+	}
 	if c.PKCS11.used() {
-		t.module = true
-		t.write = append(t.write, c.PKCS11.Folders...)
+		t.module, t.token = true, c.PKCS11.Folders
 	}
 	if listens {
 		t.remove = append(t.remove, filepath.Dir(c.Listen)) // the socket, at the end
@@ -62,7 +66,8 @@ func enclose(t territory) (version int, err error) {
 		rules = append(rules, landlock.PathAccess(access, path))
 	}
 	const write = llsys.AccessFSReadFile | llsys.AccessFSReadDir | llsys.AccessFSWriteFile | llsys.AccessFSMakeReg | llsys.AccessFSRemoveFile
-	rules = append(rules, landlock.PathAccess(write, t.write...), landlock.PathAccess(llsys.AccessFSRemoveFile, t.remove...))
+	rules = append(rules, landlock.PathAccess(write, t.write...), landlock.PathAccess(llsys.AccessFSRemoveFile, t.remove...),
+		landlock.PathAccess(write|llsys.AccessFSTruncate, t.token...))
 	// BestEffort takes from the newest set of rights what the kernel has; that it has none was refused above, and facts tries
 	// what came of it.
 	if err := landlock.V11.BestEffort().Restrict(rules...); err != nil {

@@ -32,7 +32,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	keydtest.Main(m, map[string]func([]string) error{"reach": reach, "trace": trace, "ask": ask, "squat": squat, "hostile": keyd.Hostile})
+	keydtest.Main(m, map[string]func([]string) error{
+		"reach": reach, "trace": trace, "ask": ask, "squat": squat, "hostile": keyd.Hostile,
+		"attempt": attempt, "measure": measure, "crash": crash,
+	})
 }
 
 // reach is a program that succeeds if it can read any of the files.

@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
 	"runtime"
-	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -25,8 +26,7 @@ const sealedVar = "KEYD_SEALED"
 // exec. Executing is the one way to have no_new_privs on every thread and an empty environment block for certain.
 // It returns nil in the sealed process and never returns in the first one, except with an error.
 func seal(keep int) error {
-	mark := sealedVar + "=" + strconv.Itoa(os.Getpid())
-	if env := os.Environ(); len(env) == 1 && env[0] == mark {
+	if isSealed() {
 		if keep != 0 {
 			unix.CloseOnExec(keep)
 		}
@@ -44,8 +44,16 @@ func seal(keep int) error {
 			return fmt.Errorf("sealing: descriptor %d: %w", keep, err)
 		}
 	}
-	return fmt.Errorf("sealing: %w", syscall.Exec("/proc/self/exe", os.Args, []string{mark}))
+	return fmt.Errorf("sealing: %w", syscall.Exec("/proc/self/exe", os.Args, sealedEnvironment()))
 }
+
+// sealedEnvironment says whose it is, and that a panic must not print arguments: debug.SetTraceback cannot go below what the
+// environment says.
+func sealedEnvironment() []string {
+	return []string{sealedVar + "=" + strconv.Itoa(os.Getpid()), "GOTRACEBACK=none"}
+}
+
+func isSealed() bool { return slices.Equal(os.Environ(), sealedEnvironment()) }
 
 // sandbox closes the process to its neighbours, and itself in, in steps; then it measures what came of that.
 type sandbox struct {
@@ -61,13 +69,24 @@ type sandbox struct {
 // newSandbox is the first step of a process that was just sealed; keep is the descriptor of a child.
 func newSandbox(keep int) (*sandbox, error) {
 	s := &sandbox{inherited: descriptors(keep)}
-	debug.SetTraceback("none") // a crash must not print registers or arguments
+	exitQuietly()
 	unix.Umask(0o177)
 	time.Now().Zone() // the log's times: the file is out of reach later
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return nil, fmt.Errorf("confining: core files: %w", err)
 	}
 	return s, nil
+}
+
+// exitQuietly ends the process at signals for which Go's runtime prints registers and stacks, whatever it is told. Only root
+// and keyd's own user can send them. What is left is a fault in the runtime itself.
+func exitQuietly() {
+	fatal := make(chan os.Signal, 1)
+	signal.Notify(fatal, unix.SIGABRT, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, unix.SIGQUIT, unix.SIGSEGV, unix.SIGSYS, unix.SIGTRAP)
+	go func() { // for as long as the process lives
+		fmt.Fprintln(os.Stderr, "keyd: got", <-fatal)
+		os.Exit(2)
+	}()
 }
 
 // hide closes the process to its neighbours, before it reads any secret and after it became its user, which would undo it.
@@ -150,13 +169,12 @@ func (s *sandbox) facts() []wire.Fact {
 	nnp, err2 := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
 	var core unix.Rlimit
 	err3 := unix.Getrlimit(unix.RLIMIT_CORE, &core)
-	env := os.Environ()
 	return []wire.Fact{
 		fact("unprivileged", privileges()),
 		fact("not_dumpable", measured(dumpable == 0, err1, "the process can be traced by its own user")),
 		fact("no_core_files", measured(core.Max == 0, err3, "a crash may write memory to disk")),
 		fact("no_new_privs", measured(nnp == 1, err2, "exec may gain privileges")),
-		fact("environment_empty", measured(len(env) == 1 && strings.HasPrefix(env[0], sealedVar+"="), nil, "not sealed")),
+		fact("environment_empty", measured(isSealed(), nil, "not sealed")),
 		fact("no_inherited_descriptors", s.inherited),
 		fact("memory_locked", s.memory),
 		fact("seccomp", s.filters()),

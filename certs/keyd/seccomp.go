@@ -20,7 +20,7 @@ import (
 
 // plainCalls are allowed whatever their arguments; those that a signature takes come first. Kernels since 5.11 remember
 // which these are and do not run the filter for them.
-func plainCalls() []string {
+func plainCalls(goarch string) []string {
 	return []string{
 		"futex", "read", "write", "epoll_pwait", "nanosleep", "sched_yield", "madvise", "rt_sigprocmask", "rt_sigreturn",
 		"clock_gettime", "clock_nanosleep", "getrandom", "getpid", "gettid", "restart_syscall",
@@ -29,25 +29,26 @@ func plainCalls() []string {
 		// connections, of sockets that are there
 		"listen", "accept4", "getsockname", "getpeername", "getsockopt", "shutdown", "close", "fcntl", "epoll_ctl", "epoll_create1", "eventfd2",
 		// files; Landlock says which
-		"fstat", statCall(), "getdents64", "lseek", "pread64", "readlinkat", "renameat", "linkat", "unlinkat", "flock", "fsync", "fdatasync",
+		"fstat", statCall(goarch), "getdents64", "lseek", "pread64", "pwrite64",
+		"readlinkat", "linkat", "renameat", "unlinkat", "flock", "fsync", "fdatasync",
 		// what status asks
 		"getuid", "geteuid", "getgid", "getegid", "getppid", "capget", "getrlimit",
 	}
 }
 
 // moduleCalls are what C code that was written without keyd in mind makes besides. They reach nothing more.
-func moduleCalls() []string {
-	calls := []string{"statx", "faccessat", "faccessat2", "pwrite64", "readv", "writev", "ftruncate", "mremap", "brk", "mprotect", "mmap",
+func moduleCalls(goarch string) []string {
+	calls := []string{"statx", "faccessat", "faccessat2", "readv", "writev", "ftruncate", "mremap", "brk", "mprotect", "mmap",
 		"openat", "umask", "uname", "sysinfo", "gettimeofday", "getrusage", "ppoll", "pselect6", "getcwd", "mkdirat", "renameat2", "fchmod"}
-	if runtime.GOARCH == "amd64" {
+	if goarch == "amd64" {
 		calls = append(calls, "open", "stat", "lstat", "access", "readlink", "unlink", "rename", "mkdir", "time", "poll", "select", "getpgrp")
 	}
 	return calls
 }
 
 // statCall is what newfstatat is called in the list of the architecture.
-func statCall() string {
-	if runtime.GOARCH == "arm64" {
+func statCall(goarch string) string {
+	if goarch == "arm64" {
 		return "fstatat"
 	}
 	return "newfstatat"
@@ -86,9 +87,9 @@ func conditionalCalls() (list []seccomp.NameWithConditions) {
 
 // filter is the whole of what is allowed.
 func filter(t territory) seccomp.Policy {
-	plain, conditional := plainCalls(), conditionalCalls()
+	plain, conditional := plainCalls(runtime.GOARCH), conditionalCalls()
 	if t.module {
-		plain = append(plain, moduleCalls()...)
+		plain = append(plain, moduleCalls(runtime.GOARCH)...)
 		conditional = unconditional(conditional, plain)
 	}
 	return seccomp.Policy{

@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"runtime"
 	"strconv"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
+	"kernel.org/pub/linux/libs/security/libcap/psx"
 )
 
 // become makes the process that of the user in keyd.yaml, on every thread and for good, if root started it. A process that
@@ -24,8 +27,10 @@ func become(c *Config) error {
 	if os.Geteuid() != 0 {
 		return checkIdentity(uid, gid)
 	}
-	// Whoever is not root may not raise this limit, and without it pages of keys may be swapped; lockMemory says so.
-	unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY})
+	keep, err := keepMemoryLockable()
+	if err != nil {
+		return fmt.Errorf("becoming uid %d: %w", uid, err)
+	}
 	// The groups first: a user who is not root cannot drop them. Package syscall, unlike x/sys/unix, speaks for all threads.
 	if err := syscall.Setgroups([]int{gid}); err != nil {
 		return fmt.Errorf("becoming uid %d: dropping groups: %w", uid, err)
@@ -36,7 +41,39 @@ func become(c *Config) error {
 	if err := syscall.Setresuid(uid, uid, uid); err != nil {
 		return fmt.Errorf("becoming uid %d: %w", uid, err)
 	}
+	if err := setCapabilities(keep); err != nil {
+		return fmt.Errorf("becoming uid %d: %w", uid, err)
+	}
 	return checkNoWayBack(uid)
+}
+
+// keepMemoryLockable lets a process that is about to leave root lock its memory. Without the limit nothing else is needed;
+// where root may not lift it, as in many containers, one capability has to stay, which it returns: memory is all that it is
+// good for. Where root has not even that, lockMemory will say so.
+func keepMemoryLockable() (keep uint32, err error) {
+	none := &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
+	if unix.Setrlimit(unix.RLIMIT_MEMLOCK, none) == nil || !mayLockAll() {
+		return 0, nil
+	}
+	if _, _, errno := psx.Syscall3(unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1, 0); errno != 0 {
+		return 0, fmt.Errorf("keeping capabilities: %w", errno)
+	}
+	return lockCapability, nil
+}
+
+// setCapabilities leaves every thread these and no others.
+func setCapabilities(keep uint32) error {
+	var pinned runtime.Pinner
+	defer pinned.Unpin()
+	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	data := &[2]unix.CapUserData{{Effective: keep, Permitted: keep}}
+	pinned.Pin(header)
+	pinned.Pin(data)
+	_, _, errno := psx.Syscall3(unix.SYS_CAPSET, uintptr(unsafe.Pointer(header)), uintptr(unsafe.Pointer(data)), 0)
+	if errno != 0 {
+		return fmt.Errorf("dropping capabilities: %w", errno)
+	}
+	return nil
 }
 
 // identity resolves user and group of the configuration, names or numbers. A user without an account has the group of the
@@ -116,7 +153,7 @@ func checkNoWayBack(uid int) error {
 	if err != nil {
 		return fmt.Errorf("becoming uid %d: %w", uid, err)
 	}
-	if caps != 0 {
+	if caps&^lockCapability != 0 {
 		return fmt.Errorf("becoming uid %d: capabilities %#x stay", uid, caps)
 	}
 	return nil
