@@ -58,6 +58,7 @@ func (x *exchange) changed(op wire.Op, body []byte) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
+		x.signing.signed(k.Name, op)
 		return wire.SignBody(k.id, der), nil
 	case wire.OpAdoptKey:
 		if len(body) != len(wire.KeyID{}) {
