@@ -19,8 +19,8 @@ const (
 	ownEntries = 20
 	// maxRows bounds the rows of a window, so that one fits a record of the gateway's control log.
 	maxRows = 128
-	// maxLogWeight bounds the log: refusals, and rows of windows. They take some 200 bytes each. A flood fills it in two
-	// hours.
+	// maxLogWeight bounds the log: refusals, and rows of windows. They take some 200 bytes each. A flood fills it in
+	// two hours; one that names every key for every operation in eighteen minutes.
 	maxLogWeight = 16 << 10
 	// maxAnswerWeight bounds what one answer has of it, far below wire.MaxAnswer.
 	maxAnswerWeight = 512
