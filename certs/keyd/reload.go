@@ -89,6 +89,9 @@ func needsRestart(old, next *Config) error {
 	a, b := reflect.ValueOf(*old), reflect.ValueOf(*next)
 	for i := range a.NumField() {
 		name, _, _ := strings.Cut(a.Type().Field(i).Tag.Get("yaml"), ",")
+		if !a.Type().Field(i).IsExported() {
+			continue // nothing that the file says
+		}
 		if name != "keys" && name != "assertion" && !reflect.DeepEqual(a.Field(i).Interface(), b.Field(i).Interface()) {
 			names = append(names, name)
 		}
