@@ -54,13 +54,18 @@ type intruder struct {
 
 // intrude says hello and asks for the keys.
 func intrude(c net.Conn) (*intruder, error) {
+	if err := wire.Offer(c); err != nil {
+		return nil, err
+	}
+	return explore(c)
+}
+
+// explore asks for the keys.
+func explore(c net.Conn) (*intruder, error) {
 	x := &intruder{Conn: c, why: map[string]bool{}, report: report{Answers: map[string]int{}, Lawful: map[string]int{}}}
 	log := keydtest.NewLog(nil, "log")
 	log.Root(hostileLogSize)
 	x.judge = judge{logs: map[string]*keydtest.Log{hostileOrigin: log, hostileControl: log}, last: map[string]uint64{}}
-	if err := wire.Offer(c); err != nil {
-		return nil, err
-	}
 	code, answer, err := x.ask(wire.OpList, nil)
 	if err != nil || code != wire.OK {
 		return nil, fmt.Errorf("list: %s %w", code, err)

@@ -33,7 +33,7 @@ import (
 
 func TestMain(m *testing.M) {
 	keydtest.Main(m, map[string]func([]string) error{
-		"reach": reach, "trace": trace, "ask": ask, "squat": squat, "hostile": keyd.Hostile,
+		"reach": reach, "trace": trace, "ask": ask, "squat": squat, "hostile": keyd.Hostile, "hostile frames": keyd.HostileFrames,
 		"attempt": attempt, "measure": measure, "crash": crash,
 	})
 }
