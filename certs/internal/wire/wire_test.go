@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bufio"
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
@@ -60,10 +61,18 @@ func TestBadFramesAreErrors(t *testing.T) {
 // KEY-09.
 func FuzzReadFrame(f *testing.F) {
 	f.Add(AppendFrame(nil, Frame{ID: 1, Kind: byte(OpList)}))
-	f.Add(AppendFrame(nil, Frame{ID: 2, Kind: byte(OpSignTLS13Server), Body: SignBody(KeyID{1}, []byte("message"))}))
-	f.Add(AppendFrame(nil, Frame{ID: 3, Kind: byte(OpSignTLS13Client), Body: SignBody(KeyID{1}, []byte("message"))}))
+	var all []byte
+	for op := OpList; op.String() != "unknown"; op++ {
+		frame := AppendFrame(nil, Frame{ID: uint32(op), Kind: byte(op), Body: SignBody(KeyID{1}, []byte("message"))})
+		f.Add(frame)
+		all = append(all, frame...)
+	}
+	f.Add(all)
+	f.Add(AppendFrame(nil, Frame{ID: 3, Kind: byte(OpMakeCSR), Body: []byte(`{"slot":"wiki","names":["wiki.corp.example"]}`)}))
+	f.Add(AppendFrame(nil, Frame{ID: 4, Kind: byte(OpRotate), Body: []byte(`{"name":"says","now":true}`)}))
 	f.Add([]byte{0, 1, 0, 1, 0})
 	f.Fuzz(func(t *testing.T, data []byte) {
+		wantWholeFrames(t, data)
 		r := bytes.NewReader(data)
 		for {
 			before := len(data) - r.Len()
@@ -80,6 +89,41 @@ func FuzzReadFrame(f *testing.F) {
 			}
 		}
 	})
+}
+
+// wantWholeFrames compares what HasFrame promises with what ReadFrame needs: a frame that is there is read without asking
+// the peer for more.
+func wantWholeFrames(t *testing.T, data []byte) {
+	t.Helper()
+	peer := &stingy{data: data}
+	r := bufio.NewReader(peer)
+	r.Peek(1)
+	for HasFrame(r) {
+		peer.closed = true
+		if _, err := ReadFrame(r, MaxRequest); err != nil && !errors.Is(err, ErrFrame) {
+			t.Fatalf("a frame that is there: %v", err)
+		} else if err != nil {
+			return
+		}
+	}
+}
+
+// stingy gives all that it has at once, and fails a test's promise when it is asked again.
+type stingy struct {
+	data   []byte
+	closed bool
+}
+
+func (s *stingy) Read(b []byte) (int, error) {
+	if s.closed {
+		return 0, errors.New("asked for more")
+	}
+	n := copy(b, s.data)
+	s.data = s.data[n:]
+	if n == 0 {
+		return 0, io.EOF
+	}
+	return n, nil
 }
 
 func TestHello(t *testing.T) {
