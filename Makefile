@@ -7,14 +7,18 @@ export GOFLAGS := $(shell go env GOFLAGS) -tags=coraza.disabled_operators.valida
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
+PKCS11_TAGS := coraza.disabled_operators.validateSchema,no_fs_access,pkcs11
 BUILD   := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 RACE_PACKAGES := ./audit/... ./authn/session/... ./certs/... ./gateway/...
 FUZZTIME ?= 10s
 
-.PHONY: build demo test check fuzz bench bench-flood bench-audit bench-policy soak clean
+.PHONY: build keyd-pkcs11 demo test check fuzz bench bench-flood bench-audit bench-policy soak clean
 
 build: ## static binaries in bin/
 	$(BUILD) -o bin/ ./cmd/...
+
+keyd-pkcs11: ## bin/keyd-pkcs11: keyd for keys in a PKCS #11 token; needs a C compiler
+	CGO_ENABLED=1 go build -trimpath -tags '$(PKCS11_TAGS)' -ldflags '$(LDFLAGS)' -o bin/keyd-pkcs11 ./cmd/keyd
 
 demo: build ## everything on this machine; Ctrl-C stops it
 	bin/demo

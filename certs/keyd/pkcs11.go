@@ -157,7 +157,7 @@ func prove(pair crypto.Signer) error {
 	digest := sha256.Sum256([]byte("sallyport keyd: do these two belong together?"))
 	pss := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}
 	var opts crypto.SignerOpts = crypto.SHA256
-	verify := func([]byte) bool { return false }
+	var verify func(sig []byte) bool
 	switch public := pair.Public().(type) {
 	case *ecdsa.PublicKey:
 		verify = func(sig []byte) bool { return ecdsa.VerifyASN1(public, digest[:], sig) }
