@@ -128,12 +128,16 @@ func TestKEY12TicketsDieInTime(t *testing.T) {
 	w = wallet{}
 	s.visit(t, "a.example", &w)
 	mine.Retire()
-	if s.visit(t, "a.example", &w) || s.visit(t, "a.example", &w) {
-		t.Error("a session was resumed after its configuration")
+	for range 2 { // the second with what was given out after the end
+		if s.visit(t, "a.example", &w) {
+			t.Error("a session was resumed after its configuration")
+		}
 	}
 	mine.Rotate()
-	if s.visit(t, "a.example", &w) || s.visit(t, "a.example", &w) {
-		t.Error("turning the keys brought tickets back that were retired")
+	for range 2 {
+		if s.visit(t, "a.example", &w) {
+			t.Error("turning the keys brought tickets back that were retired")
+		}
 	}
 }
 
