@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +62,13 @@ func TestKEY05RefusalsAreRecordedAndAlarmed(t *testing.T) {
 		if strings.Contains(string(text)+printed.String()+process.Log(), secret) {
 			t.Errorf("%s: what is said of the message has its bytes", tt.op)
 		}
+	}
+	out, err := exec.Command(keydtest.Binary(), "log", "--config", s.Config).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "is for tls-server in TLS 1.3 only") {
+		t.Errorf("keyd log: %v %s", err, out)
+	}
+	if out, err := exec.Command(keydtest.Binary(), "log", "--socket", s.Socket, "--json").Output(); err != nil || json.Unmarshal(out, new(keyd.SigningLog)) != nil {
+		t.Errorf("keyd log --json: %v %s", err, out)
 	}
 	st, err := keyd.AskStatus(s.Socket)
 	if err != nil {
