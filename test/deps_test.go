@@ -173,6 +173,23 @@ func TestKeydLinksNeitherHTTPNorOPA(t *testing.T) {
 	}
 }
 
+// What the key process links is code beside private keys. Another module in it is a decision.
+func TestKeydLinksOnlyWhatItNeeds(t *testing.T) {
+	modules := []string{"sallyport", "github.com/alecthomas/kong", "go.yaml.in/yaml/v3", "golang.org/x/crypto", "golang.org/x/mod/sumdb",
+		"golang.org/x/net/bpf", "golang.org/x/sys", "golang.org/x/time", "github.com/elastic/go-seccomp-bpf", "github.com/landlock-lsm/go-landlock",
+		"kernel.org/pub/linux/libs/security/libcap/psx"}
+	deps := linked(t, "./cmd/keyd")
+	for _, dep := range deps {
+		isOurs := func(module string) bool { return dep == module || strings.HasPrefix(dep, module+"/") }
+		if first, _, _ := strings.Cut(dep, "/"); strings.Contains(first, ".") && !slices.ContainsFunc(modules, isOurs) {
+			t.Errorf("cmd/keyd links %s", dep)
+		}
+	}
+	if most := 210; len(deps) > most {
+		t.Errorf("cmd/keyd links %d packages, want at most %d", len(deps), most)
+	}
+}
+
 // The rule engine is reached by one package only, which says how long it may work and on what.
 func TestOnlyTheShieldImportsTheRuleEngine(t *testing.T) {
 	eachGoFile(t, parser.ImportsOnly, func(path string, file *ast.File) {

@@ -8,7 +8,17 @@
 // It can add to its audit logs, and cannot have them signed shorter, or in another version, than they were: ledgers
 // remember on disk what was signed last.
 //
-// A key signs only messages that its purpose can prove well-formed: tls.go, jwt.go, checkpoint.go and note.go are the whole
-// list. It offers no decryption, no digests and no TLS 1.2, and does not reload: changed keys take a restart, which a gateway rides
-// out.
+// A key signs only messages that its purpose can prove well-formed: tls.go, tls12.go, jwt.go, acme.go, csr.go, checkpoint.go,
+// succession.go and note.go are the whole list. It offers no decryption, and signs no digest but those of acme-account keys.
+//
+// # Confinement
+//
+// Before it reads a key, the process has executed itself with no environment and no descriptors but its own (seal), is not
+// root if keyd.yaml names a user (become), can be neither traced nor dumped and keeps its memory out of swap (hide), has
+// bound its socket (claim), reaches nothing of the file system but the folders of its configuration, keys and state, where it
+// writes only the last, and the keys only where it makes some (landlock.go), and makes only the system calls that are left to
+// do, none of which makes a socket, a process, executable memory or a way into another process (seccomp.go). All of it is
+// tried, not claimed, each time somebody asks for the status (facts), and `strict`, the default, does not start without.
+//
+// A panic prints its message and no stack. A fault in Go's runtime itself still prints registers to the log.
 package keyd

@@ -16,7 +16,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -294,7 +293,7 @@ func TestKEY03NoTracing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, f := range st.Sandbox {
-		if !f.Holds && !slices.Contains([]string{"memory_locked", "seccomp", "landlock"}, f.Name) {
+		if !f.Holds && f.Name != "memory_locked" { // a matter of who started it: see TestKeydBecomesItsUser
 			t.Errorf("%s does not hold: %s", f.Name, f.Detail)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -450,6 +451,44 @@ func TestCallsExistOnBothArchitectures(t *testing.T) {
 			if _, ok := info.SyscallNames[name]; !ok {
 				t.Errorf("%s has no call %s", goarch, name)
 			}
+		}
+	}
+}
+
+// A child of a gateway is as confined as a keyd that listens.
+func TestChildIsConfined(t *testing.T) {
+	s := keydtest.Make(t, 0, nil, keys(t)...)
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs")
+	cmd := exec.Command(keydtest.Binary(), "run", "--config", s.Config, "--fd", "3")
+	cmd.ExtraFiles = []*os.File{theirs}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ours.Close()
+		cmd.Wait()
+	})
+	theirs.Close()
+	c, err := net.FileConn(ours)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := wire.Offer(c); err != nil {
+		t.Fatal(err)
+	}
+	var st keyd.Status
+	code, body := (&peer{c, t}).ask(wire.OpStatus, nil)
+	if err := json.Unmarshal(body, &st); code != wire.OK || err != nil {
+		t.Fatalf("got %s %s %v", code, body, err)
+	}
+	for _, f := range st.Sandbox {
+		if !f.Holds && f.Name != "unprivileged" { // root runs the tests
+			t.Errorf("%s does not hold: %s", f.Name, f.Detail)
 		}
 	}
 }
