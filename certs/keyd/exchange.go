@@ -2,7 +2,6 @@ package keyd
 
 import (
 	"bufio"
-	"errors"
 	"net"
 	"sync"
 	"time"
@@ -20,8 +19,6 @@ const (
 	// the peer feels it; with P-256 that is 2 ms of work, with RSA-4096 100 ms.
 	maxInFlight = 32
 )
-
-var errLeft = errors.New("the peer left")
 
 // exchange is one connection: frames in, in order; answers out, in any order.
 //
@@ -41,6 +38,7 @@ type exchange struct {
 	deadline time.Time // of writes
 }
 
+// run returns why the connection ended.
 func (x *exchange) run() error {
 	x.conn.SetDeadline(time.Now().Add(ioTimeout))
 	if err := wire.Accept(x.conn); err != nil {
@@ -52,31 +50,24 @@ func (x *exchange) run() error {
 	var answers []byte
 	for {
 		f, err := x.read(r)
-		if errors.Is(err, errLeft) {
-			return nil
-		}
 		if err != nil {
 			return err
 		}
-		quick := x.isQuick(f)
-		if quick {
-			answers = wire.AppendFrame(answers, x.answer(f))
-		}
-		if more := quick && wire.HasFrame(r); len(answers) > 0 && !more {
-			x.send(answers)
-			answers = answers[:0]
-		}
-		if !quick {
+		if !x.isQuick(f) {
+			answers = x.send(answers)
 			x.delegate(f)
+			continue
+		}
+		answers = wire.AppendFrame(answers, x.answer(f))
+		if !wire.HasFrame(r) {
+			answers = x.send(answers)
 		}
 	}
 }
 
-// read returns the next frame. One that is there as a whole needs no deadline. errLeft means that the peer simply left.
+// read returns the next frame. One that is there as a whole needs no deadline.
 func (x *exchange) read(r *bufio.Reader) (wire.Frame, error) {
-	if _, err := r.Peek(1); isGone(err) {
-		return wire.Frame{}, errLeft
-	} else if err != nil {
+	if _, err := r.Peek(1); err != nil {
 		return wire.Frame{}, err
 	}
 	if !wire.HasFrame(r) {
@@ -117,8 +108,11 @@ func (x *exchange) work(f wire.Frame) {
 	}
 }
 
-// send writes answers. A peer that does not read them loses the connection.
-func (x *exchange) send(answers []byte) {
+// send writes answers and returns their empty buffer. A peer that does not read them loses the connection.
+func (x *exchange) send(answers []byte) []byte {
+	if len(answers) == 0 {
+		return answers
+	}
 	x.writing.Lock()
 	defer x.writing.Unlock()
 	if now := time.Now(); x.deadline.Sub(now) < ioTimeout {
@@ -128,4 +122,5 @@ func (x *exchange) send(answers []byte) {
 	if _, err := x.conn.Write(answers); err != nil {
 		x.conn.Close()
 	}
+	return answers[:0]
 }

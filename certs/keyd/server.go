@@ -76,7 +76,10 @@ func (s *server) serveConn(ctx context.Context, c net.Conn, p peer) error {
 	defer x.working.Wait()
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { c.Close() })()
-	return x.run()
+	if err := x.run(); !isGone(err) {
+		return err
+	}
+	return nil
 }
 
 func (s *server) enter(p peer) bool {
