@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"sallyport/certs/acme"
 	"sallyport/certs/keyring"
 	"sallyport/gateway/config"
 	"sallyport/gateway/limit"
@@ -71,5 +72,23 @@ func TestEveryPartOfKeysNeedsARestart(t *testing.T) {
 	again := same
 	if err := needsRestart(&config.Config{Keys: keyring.Config{Spawn: &same}}, &config.Config{Keys: keyring.Config{Spawn: &again}}); err != nil {
 		t.Errorf("nothing changed: %v", err)
+	}
+}
+
+// Which hosts have their certificates obtained follows a reload; from whom, and where they are kept, does not.
+func TestAnotherAuthorityNeedsARestart(t *testing.T) {
+	with := func(a *acme.Config) *config.Config {
+		cfg := &config.Config{}
+		cfg.TLS.ACME = a
+		return cfg
+	}
+	old := with(&acme.Config{Directory: "https://ca.example/dir"})
+	if err := needsRestart(old, with(&acme.Config{Directory: "https://ca.example/dir", Hosts: []string{"wiki.corp.example"}})); err != nil {
+		t.Errorf("other hosts: %v", err)
+	}
+	for name, next := range map[string]*config.Config{"another": with(&acme.Config{Directory: "https://other.example/dir"}), "none": with(nil)} {
+		if err := needsRestart(old, next); err == nil || !strings.Contains(err.Error(), "tls.acme") {
+			t.Errorf("%s: got %v, want tls.acme named", name, err)
+		}
 	}
 }

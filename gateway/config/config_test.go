@@ -119,7 +119,7 @@ func TestCFG02_NothingIsLeftOpenByLeavingItOut(t *testing.T) {
 func TestCFG02_AnEmptyConfigurationDoesNotStart(t *testing.T) {
 	_, err := loadConfig(t, "")
 	for _, want := range []string{
-		"1:1: domain: the key is required", "1:1: audit.dir: the key is required", "1:1: tls.certificates: the key is required",
+		"1:1: domain: the key is required", "1:1: audit.dir: the key is required", "1:1: tls: certificates is missing, and there is no acme to get any",
 		"1:1: state.sqlite: the key is required", "1:1: keys: socket is missing",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -276,7 +276,7 @@ func killKeyd(t *testing.T, gateway int) {
 		more, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", gateway, task))
 		out = append(out, more...)
 	}
-	for _, child := range strings.Fields(string(out)) {
+	for child := range strings.FieldsSeq(string(out)) {
 		if pid, convErr := strconv.Atoi(child); convErr == nil {
 			syscall.Kill(pid, syscall.SIGKILL)
 			return
