@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"sallyport/certs/keyd"
 	"sallyport/test/harness"
 	"sallyport/test/memscan"
 )
@@ -117,4 +118,51 @@ func TestKeydWithoutPKCS11NamesTheOther(t *testing.T) {
 	if err == nil || !strings.Contains(string(out), "keyd-pkcs11") {
 		t.Errorf("got %v %s, want a refusal that names keyd-pkcs11", err, out)
 	}
+}
+
+// A confined keyd makes keys in the token, and among encrypted files, and finds them again.
+func TestConfinedKeydMakesKeysWhereTheyAre(t *testing.T) {
+	for name, tt := range map[string]struct {
+		where   string
+		prepare func(s *harness.Stand)
+	}{
+		"token":           {`pkcs11: "assertion"`, func(s *harness.Stand) { s.KeysInToken(t, harness.Apps) }},
+		"encrypted files": {"file: assertion.pem", func(s *harness.Stand) { s.EncryptKeys(t) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := harness.New(t, harness.Apps, "")
+			tt.prepare(s)
+			s.LetRotate(t, tt.where)
+			socket, p := s.StartKeyd(t)
+			first := assertionKeys(t, socket)
+			if _, err := keyd.AskRotate(socket, "assertion", true); err != nil {
+				t.Fatal(err)
+			}
+			both := assertionKeys(t, socket)
+			if len(first) != 1 || len(both) != 2 || !slices.Contains(both, first[0]) {
+				t.Errorf("got %v and then %v, want one more key", first, both)
+			}
+			if err := p.Stop(); err != nil {
+				t.Fatalf("keyd ended: %v: %s", err, p.Output())
+			}
+			socket, _ = s.StartKeyd(t)
+			if again := assertionKeys(t, socket); !slices.Equal(both, again) {
+				t.Errorf("got %v after a start, want %v", again, both)
+			}
+		})
+	}
+}
+
+func assertionKeys(t *testing.T, socket string) (ids []string) {
+	t.Helper()
+	st, err := keyd.AskStatus(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range st.Keys {
+		if k.Name == "assertion" {
+			ids = append(ids, k.ID)
+		}
+	}
+	return ids
 }

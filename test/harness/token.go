@@ -10,7 +10,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"sallyport/certs/keyd"
 	"sallyport/certs/keyd/keydtest"
 )
 
@@ -74,6 +76,41 @@ func (s *Stand) KeysInToken(t testing.TB, apps string) (labels []string) {
 	s.useKeydPKCS11(t)
 	s.Write(t, apps)
 	return labels
+}
+
+// LetRotate lets a key of keyd's rotate, by the first line that names where it is.
+func (s *Stand) LetRotate(t testing.TB, where string) {
+	t.Helper()
+	config, err := os.ReadFile(s.keydConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(string(config), "    "+where+"\n", "    "+where+"\n    rotate: { announce: 5s }\n", 1)
+	if err := os.WriteFile(s.keydConfig, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// StartKeyd runs the stand's keyd without a gateway, and returns its socket and process once it answers.
+func (s *Stand) StartKeyd(t testing.TB) (socket string, p *Process) {
+	t.Helper()
+	c, err := keyd.LoadConfig(s.keydConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(filepath.Join(s.bin, "keyd"), "run", "--config", s.keydConfig)
+	p = s.StartQuietly(t, cmd)
+	Eventually(t, 2*time.Minute, "keyd to answer", func() bool {
+		select {
+		case err := <-p.exited:
+			p.exited <- err
+			t.Fatalf("keyd ended: %v\n%s", err, p.Output())
+		default:
+		}
+		_, err := keyd.AskStatus(c.Listen)
+		return err == nil
+	})
+	return c.Listen, p
 }
 
 func (s *Stand) extendKeyd(t testing.TB, lines string) {
