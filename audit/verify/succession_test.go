@@ -75,11 +75,11 @@ func rotated(t *testing.T, changes int, told func(w *world, a *audit.Audit, to b
 
 func trustOf(t *testing.T, seeds ...byte) *tree.Trust {
 	t.Helper()
-	var text string
+	var text strings.Builder
 	for _, seed := range seeds {
-		text += (&keys{seed: seed}).trustFile()
+		text.WriteString((&keys{seed: seed}).trustFile())
 	}
-	trust, err := tree.ParseTrust([]byte(text))
+	trust, err := tree.ParseTrust([]byte(text.String()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"golang.org/x/mod/sumdb/note"
@@ -148,11 +149,9 @@ func (s *slots) succession(id wire.KeyID, base string) ([]byte, error) {
 			if k.id != id {
 				continue
 			}
-			for _, o := range sl.Origins {
-				if o == base {
-					notes, err := s.successions(base)
-					return []byte(strings.Join(notes, "\n")), err
-				}
+			if slices.Contains(sl.Origins, base) {
+				notes, err := s.successions(base)
+				return []byte(strings.Join(notes, "\n")), err
 			}
 			return nil, refusal("key " + sl.Name + ": this key has no such origin")
 		}

@@ -122,6 +122,7 @@ type runCommand struct {
 func (c *runCommand) Run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	signal.Ignore(syscall.SIGHUP) // until keyd can reload, also while it executes itself anew
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	if dir := os.Getenv(credentialsVar); dir != "" && c.Credentials == "" {
 		c.Credentials = dir
