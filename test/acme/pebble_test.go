@@ -38,7 +38,7 @@ type authority struct {
 	records string           // the interface of its name server
 	dns     string           // the name server
 	http    *http.Client
-	orders  atomic.Int64 // that were asked for
+	orders  atomic.Int64 // that were made
 	keepers atomic.Pointer[func(w http.ResponseWriter, r *http.Request, serve func())]
 }
 
@@ -158,17 +158,18 @@ func (a *authority) open(t *testing.T, behind string) {
 		t.Fatal(err)
 	}
 	proxy := &httputil.ReverseProxy{Transport: a.http.Transport, ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
+		ModifyResponse: func(r *http.Response) error {
+			if r.Request.URL.Path == "/order-plz" && r.StatusCode == http.StatusCreated { // and no nonce rejected
+				a.orders.Add(1)
+			}
+			return nil
+		},
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(target)
 			r.Out.Host = r.In.Host
 		}}
 	a.door = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		serve := func() {
-			if r.URL.Path == "/order-plz" {
-				a.orders.Add(1)
-			}
-			proxy.ServeHTTP(w, r)
-		}
+		serve := func() { proxy.ServeHTTP(w, r) }
 		if keeper := a.keepers.Load(); keeper != nil {
 			(*keeper)(w, r, serve)
 			return
