@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sallyport/certs"
+	"sallyport/certs/keyring"
 	"sallyport/gateway/config"
 )
 
@@ -95,14 +96,23 @@ func (a *assembly) noteKeys() {
 	}
 }
 
+// keysAgain is how long after the key process did not answer a configuration is tried again that was refused for it.
+const keysAgain = 10 * time.Second
+
 // followKeys tries a configuration again that was refused for a certificate without a key, whenever there are other keys,
-// until ctx ends.
+// and one for which the key process did not answer, once it does, until ctx ends.
 func (a *assembly) followKeys(ctx context.Context) error {
+	again := time.NewTicker(keysAgain)
+	defer again.Stop()
 	for {
 		select {
 		case <-a.rekeyed:
 			if errors.Is(a.refused(), certs.ErrNoKey) {
 				a.reload(ctx, change{why: "the key process has other keys"}) // its failure is on record, in status and on stderr
+			}
+		case <-again.C:
+			if errors.Is(a.refused(), keyring.ErrUnavailable) && a.keys.Ready() == nil {
+				a.reload(ctx, change{why: "the key process answers again"})
 			}
 		case <-ctx.Done():
 			return nil
