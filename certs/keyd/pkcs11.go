@@ -14,6 +14,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -63,6 +64,30 @@ func openToken(c *Config) (backend, error) {
 		return nil, fmt.Errorf("pkcs11: token %s: %w", p.Token, loginError(err))
 	}
 	return &keyToken{ctx: ctx, shut: sync.OnceValue(ctx.Close), folders: p.Folders}, nil
+}
+
+// checkModule demands a library that nobody else could have put there: its code runs beside all keys.
+func (p *PKCS11Config) checkModule() error {
+	path, err := filepath.EvalSymlinks(p.Module)
+	if err != nil {
+		return err
+	}
+	for ; ; path = filepath.Dir(path) {
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		forbidden := os.FileMode(0o022)
+		if info.IsDir() && info.Mode()&os.ModeSticky != 0 {
+			forbidden = 0 // nobody can replace another's file there
+		}
+		if err := checkOwnedInfo(info, forbidden); err != nil {
+			return fmt.Errorf("%s %w", path, err)
+		}
+		if path == "/" {
+			return nil
+		}
+	}
 }
 
 // loginError recognises a PIN that must not be tried again.

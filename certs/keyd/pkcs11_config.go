@@ -3,7 +3,6 @@ package keyd
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 )
@@ -56,30 +55,6 @@ func (p *PKCS11Config) check() error {
 		return fmt.Errorf("pin: %w", err)
 	}
 	return nil
-}
-
-// checkModule demands a library that nobody else could have put there: its code runs beside all keys.
-func (p *PKCS11Config) checkModule() error {
-	path, err := filepath.EvalSymlinks(p.Module)
-	if err != nil {
-		return err
-	}
-	for ; ; path = filepath.Dir(path) {
-		info, err := os.Stat(path)
-		if err != nil {
-			return err
-		}
-		forbidden := os.FileMode(0o022)
-		if info.IsDir() && info.Mode()&os.ModeSticky != 0 {
-			forbidden = 0 // nobody can replace another's file there
-		}
-		if err := checkOwnedInfo(info, forbidden); err != nil {
-			return fmt.Errorf("%s %w", path, err)
-		}
-		if path == "/" {
-			return nil
-		}
-	}
 }
 
 // checkLabel accepts what a key in a token may be called: the letters of a key's name.
