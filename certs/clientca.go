@@ -46,7 +46,7 @@ func (c ClientCertificates) Check() error {
 	}
 	if c.DeviceFrom != "" && c.DeviceFrom != deviceFromName {
 		if u, err := url.Parse(c.DeviceFrom); err != nil || !u.IsAbs() {
-			return fmt.Errorf("device_from: %q is neither common_name nor the beginning of a URI, such as urn:device:", c.DeviceFrom)
+			return fmt.Errorf("device_from: %q is neither common_name nor, as in urn:device:, the beginning of a URI", c.DeviceFrom)
 		}
 	}
 	return nil

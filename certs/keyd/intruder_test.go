@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -35,9 +36,7 @@ func configure(t *testing.T, s *keydtest.Setup, settings map[string]any) {
 	if err := json.Unmarshal(data, &c); err != nil {
 		t.Fatal(err)
 	}
-	for name, value := range settings {
-		c[name] = value
-	}
+	maps.Copy(c, settings)
 	if data, err = json.Marshal(c); err != nil {
 		t.Fatal(err)
 	}

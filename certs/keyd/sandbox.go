@@ -71,7 +71,7 @@ func newSandbox(keep int) (*sandbox, error) {
 	s := &sandbox{inherited: descriptors(keep)}
 	exitQuietly()
 	unix.Umask(0o177)
-	time.Now().Zone() // the log's times: the file is out of reach later
+	_, _ = time.Now().Zone() // the log's times: the file is out of reach later
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return nil, fmt.Errorf("confining: core files: %w", err)
 	}

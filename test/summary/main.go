@@ -29,7 +29,7 @@ type event struct {
 
 type totals struct {
 	passed, failed, skipped int
-	broken                  bool     // something failed that is not a test, such as a build
+	broken                  bool      // something failed that is not a test, such as a build
 	again                   []*failed // tests that a second run may excuse
 }
 
