@@ -71,6 +71,38 @@ func TestReadmeHardeningLoads(t *testing.T) {
 	}
 }
 
+// The examples of keys and certificates load too, here and in their manual: each names all of tls, some the apps.
+func TestReadmeCertificatesLoad(t *testing.T) {
+	before, rest, _ := strings.Cut(block(t, "yaml"), "\napps:\n")
+	apps, after, _ := strings.Cut(rest, "\ntls:")
+	_, after, _ = strings.Cut(after, "\n")
+	examples := 0
+	for _, page := range []string{"../README.md", "../certs/README.md"} {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, part := range strings.Split(string(text), "```yaml\n")[1:] {
+			example, _, _ := strings.Cut(part, "```\n")
+			if !strings.HasPrefix(example, "tls:") {
+				continue
+			}
+			if !strings.Contains(example, "\napps:\n") {
+				example += "apps:\n" + apps + "\n"
+			}
+			file := filepath.Join(t.TempDir(), "sallyport.yaml")
+			write(t, file, before+"\n"+example+after)
+			if _, _, err := config.Load[config.Config](file, os.LookupEnv); err != nil {
+				t.Errorf("%s: %v:\n%s", page, err, example)
+			}
+			examples++
+		}
+	}
+	if examples < 4 {
+		t.Errorf("found %d examples", examples)
+	}
+}
+
 // The README names every field that a filter can ask about, and none that it cannot.
 func TestReadmeListsTheFilterFields(t *testing.T) {
 	readme, err := os.ReadFile("../README.md")
