@@ -115,6 +115,9 @@ type host struct {
 	shown Status
 }
 
+// waits reports whether the chain in the folder is not in effect yet.
+func (h *host) waits() bool { return h.chain != nil && h.memory.Waiting != Failed }
+
 // New returns a Renewer for the hosts, with what its folder knows of them. Nothing is asked for before Run.
 func New(cfg *Config, hosts []string, opts Options) (*Renewer, error) {
 	web, err := newHTTP(cfg)

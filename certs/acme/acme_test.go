@@ -365,3 +365,49 @@ func TestOnlyARestartChangesTheAuthority(t *testing.T) {
 		t.Error("the account can change, or come and go, without one")
 	}
 }
+
+// A chain that cannot be put into effect at once, because the key process is away, say, is there already: it is tried
+// again soon, also after a restart, and the authority is not asked for another one.
+func TestChainThatWaitsComesIntoEffect(t *testing.T) {
+	dir, now := t.TempDir(), time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	var events []Event
+	away := true
+	start := func() *Renewer {
+		r := renewer(t, good(dir), func() time.Time { return now }, &events)
+		r.opts.Install = func(context.Context) error {
+			if away {
+				return keyring.ErrUnavailable
+			}
+			return nil
+		}
+		return r
+	}
+	r := start()
+	h := r.all()[0]
+	got := self(t, newKey(t), now, now.Add(90*day), h.name)
+	if err := r.folder.write(fileOf(h.name)+".pem", got.pem()); err != nil {
+		t.Fatal(err)
+	}
+	r.succeeded(h, got, false, Issued)
+	if err := r.install(t.Context(), h); !errors.Is(err, keyring.ErrUnavailable) {
+		t.Fatalf("got %v", err)
+	}
+	h.memory.Advice = advice{Serial: serialOf(got.leaf()), AskAgainAt: now.Add(90 * day)} // nobody is asked in this test
+	if err := r.remember(h); err != nil {
+		t.Fatal(err)
+	}
+	if next := r.Status()[0].NextAt; next.After(now.Add(r.cfg.Retry)) {
+		t.Errorf("tried again at %s, %s after the failure", next, next.Sub(now))
+	}
+	now = now.Add(2 * time.Minute)
+	r.tend(t.Context(), h)
+	away, now = false, now.Add(time.Hour)
+	r = start() // another gateway
+	r.tend(t.Context(), r.all()[0])
+	if len(events) != 3 || events[0].Outcome != Failed || events[1].Outcome != Failed || events[2].Outcome != Issued {
+		t.Fatalf("got %+v, want two failures and the certificate", events)
+	}
+	if s := r.Status()[0]; s.Failures > 0 || s.NextAt.Before(now.Add(50*day)) {
+		t.Errorf("afterwards: %+v", s)
+	}
+}

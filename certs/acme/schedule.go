@@ -58,8 +58,11 @@ func (r *Renewer) nextFor(h *host) time.Time {
 	return at
 }
 
-// attemptAt is when the next attempt is to be made.
+// attemptAt is when the next attempt is to be made: to put the chain that there is into effect, or to get one.
 func (r *Renewer) attemptAt(h *host) time.Time {
+	if h.waits() {
+		return h.memory.RetryAt
+	}
 	at := later(r.renewAt(h), h.memory.RetryAt)
 	if recent := h.memory.Attempts; len(recent) >= r.cfg.Attempts {
 		at = later(at, recent[len(recent)-r.cfg.Attempts].Add(day))
@@ -143,8 +146,12 @@ func (r *Renewer) tend(ctx context.Context, h *host) {
 	if h.chain != nil && !r.askAdviceAt(h).After(r.now()) {
 		r.askAdvice(ctx, h)
 	}
-	if !r.attemptAt(h).After(r.now()) && ctx.Err() == nil {
-		r.attempt(ctx, h) // its failure is on record, in status and in the log
+	switch {
+	case r.attemptAt(h).After(r.now()) || ctx.Err() != nil:
+	case h.waits(): // failures, here and below, are on record, in status and in the log
+		r.install(ctx, h)
+	default:
+		r.attempt(ctx, h)
 	}
 }
 
@@ -212,16 +219,21 @@ func (r *Renewer) attempt(ctx context.Context, h *host) error {
 		}
 		return r.failed(ctx, h, hints.retryAfter(), err)
 	}
-	r.succeeded(h, got, early)
-	return r.install(ctx, h, old != nil)
+	outcome := Issued
+	if old != nil {
+		outcome = Renewed
+	}
+	r.succeeded(h, got, early, outcome)
+	return r.install(ctx, h)
 }
 
 // succeeded takes a new chain into account.
-func (r *Renewer) succeeded(h *host, got chain, early bool) {
+func (r *Renewer) succeeded(h *host, got chain, early bool, outcome Outcome) {
 	h.chain = got
 	m := &h.memory
 	m.Directory, m.RenewAt, m.Advice, m.Order, m.Obtained = r.cfg.Directory, fallback(got.leaf()), advice{}, nil, r.now()
-	m.Failures, m.FailedAt, m.Reason, m.Why, m.RetryAt, m.Revoked = 0, time.Time{}, "", "", time.Time{}, false
+	m.forgive()
+	m.Revoked, m.Waiting = false, outcome
 	if m.Early++; !early {
 		m.Early = 0
 	}
@@ -231,18 +243,25 @@ func (r *Renewer) succeeded(h *host, got chain, early bool) {
 	r.show(h)
 }
 
-// install puts the chain into effect and tells.
-func (r *Renewer) install(ctx context.Context, h *host, renewed bool) error {
+// install puts the chain into effect and tells. What keeps it from that, a key process that is away, say, is no reason to
+// ask for another one: it is tried again, also by the next gateway.
+func (r *Renewer) install(ctx context.Context, h *host) error {
 	leaf := h.chain.leaf()
-	outcome := Issued
-	if renewed {
-		outcome = Renewed
-	}
 	if err := r.opts.Install(ctx); err != nil {
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return err
+		}
 		return r.failed(ctx, h, 0, fmt.Errorf("putting the certificate into effect: %w", err))
 	}
+	event := Event{Outcome: h.memory.Waiting, Host: h.name, Serial: serialOf(leaf), NotAfter: leaf.NotAfter}
+	h.memory.forgive()
+	h.memory.Waiting = Failed
+	if err := r.remember(h); err != nil {
+		r.log.Error("a certificate was not remembered", "host", h.name, "error", err)
+	}
+	r.show(h)
 	r.log.Info("certificate obtained", "host", h.name, "not_after", leaf.NotAfter, "serial", serialOf(leaf), "renews", h.memory.RenewAt)
-	r.opts.Record(ctx, Event{Outcome: outcome, Host: h.name, Serial: serialOf(leaf), NotAfter: leaf.NotAfter})
+	r.opts.Record(ctx, event)
 	return nil
 }
 

@@ -109,6 +109,8 @@ type memory struct {
 	// Obtained is when the chain came, and Early how many in a row came before their time because the authority said so.
 	Obtained time.Time `json:"obtained,omitzero"`
 	Early    int       `json:"early,omitzero"`
+	// Waiting is what is to be told of the chain once it is in effect; Failed: it is, or there is none.
+	Waiting Outcome `json:"waiting,omitzero"`
 	// Revoked is set from the revocation of the chain until there is another one.
 	Revoked bool `json:"revoked,omitzero"`
 	// Advice is what the authority said otherwise (RFC 9773).
@@ -124,6 +126,11 @@ type memory struct {
 	RetryAt time.Time `json:"retry_at,omitzero"`
 	// Order is what is under way.
 	Order *order `json:"order,omitzero"`
+}
+
+// forgive forgets failures, once something has succeeded.
+func (m *memory) forgive() {
+	m.Failures, m.FailedAt, m.Reason, m.Why, m.RetryAt = 0, time.Time{}, "", "", time.Time{}
 }
 
 // order is a certificate that is being asked for: with it, an attempt that was cut off is finished by the next one.
