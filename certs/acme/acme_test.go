@@ -242,14 +242,21 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 func TestChainsMustBeWhatWasAskedFor(t *testing.T) {
 	now, key, other := time.Now(), newKey(t), newKey(t)
 	from, to := now.Add(-time.Hour), now.Add(time.Hour)
+	forClients := self(t, key, from, to, "wiki.corp.example")
+	forClients.leaf().ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	if err := self(t, key, from, to, "wiki.corp.example").check("wiki.corp.example", key.Public(), now); err != nil {
 		t.Error(err)
 	}
 	for want, c := range map[string]chain{
 		"another key": self(t, other, from, to, "wiki.corp.example"), "alone": self(t, key, from, to, "wiki.corp.example", "bank.example"),
 		"not for": nil, "expired": self(t, key, from, now.Add(-time.Minute), "wiki.corp.example"),
-		"not a chain": append(self(t, key, from, to, "wiki.corp.example"), self(t, other, from, to, "ca.example")...),
+		"not valid before": self(t, key, now.Add(time.Minute), to, "wiki.corp.example"), "not for TLS servers": forClients,
+		"an authority that expired": append(self(t, key, from, to, "wiki.corp.example"), self(t, key, from, now.Add(-time.Minute), "ca.example")...),
+		"not a chain":               append(self(t, key, from, to, "wiki.corp.example"), self(t, other, from, to, "ca.example")...),
 	} {
+		if want == "an authority that expired" {
+			want = "expired"
+		}
 		if want == "not for" {
 			want, c = "not for wiki", self(t, key, from, to, "bank.example")
 		}

@@ -54,8 +54,8 @@ func parseChain(text []byte) (chain, error) {
 	return c, nil
 }
 
-// check tells whether the chain is what was asked for: for this host alone, with this key, valid now, each certificate
-// signed by the next.
+// check tells whether the chain is what was asked for, and will be served: for this host alone and for servers, with this
+// key, valid now, each certificate signed by the next. The zero time is one at which everything is valid.
 func (c chain) check(host string, key crypto.PublicKey, now time.Time) error {
 	leaf := c.leaf()
 	public, ok := leaf.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
@@ -66,13 +66,30 @@ func (c chain) check(host string, key crypto.PublicKey, now time.Time) error {
 		return fmt.Errorf("the certificate is for %q, not for %s alone", leaf.DNSNames, host)
 	case leaf.IsCA:
 		return errors.New("the certificate is an authority's")
-	case !leaf.NotAfter.After(now):
-		return fmt.Errorf("the certificate expired at %s", leaf.NotAfter.UTC().Format(time.RFC3339))
+	case len(leaf.ExtKeyUsage)+len(leaf.UnknownExtKeyUsage) > 0 && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth) && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny):
+		return errors.New("the certificate is not for TLS servers")
+	}
+	if !now.IsZero() {
+		for _, cert := range c {
+			if err := validAt(cert, now); err != nil {
+				return err
+			}
+		}
 	}
 	for i, cert := range c[:len(c)-1] {
 		if err := cert.CheckSignatureFrom(c[i+1]); err != nil {
 			return fmt.Errorf("not a chain: %w", err)
 		}
+	}
+	return nil
+}
+
+func validAt(cert *x509.Certificate, now time.Time) error {
+	switch {
+	case !cert.NotAfter.After(now):
+		return fmt.Errorf("the certificate of %q expired at %s", cert.Subject, cert.NotAfter.UTC().Format(time.RFC3339))
+	case now.Before(cert.NotBefore):
+		return fmt.Errorf("the certificate of %q is not valid before %s", cert.Subject, cert.NotBefore.UTC().Format(time.RFC3339))
 	}
 	return nil
 }
