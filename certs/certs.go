@@ -93,8 +93,16 @@ type Store struct {
 	old    map[*tls.Certificate]bool     // those that may be shown in TLS 1.2
 	oldest uint16                        // TLS version
 	infos  []Info
-	unfit  []error // why chains that were obtained are not served
-	other  string  // the host that stands for names that no certificate covers; empty: none does
+	given  []served // those that the operator provides
+	unfit  []error  // why chains that were obtained are not served
+	other  string   // the host that stands for names that no certificate covers; empty: none does
+}
+
+// served is a certificate of a Store.
+type served struct {
+	cert *tls.Certificate
+	info Info
+	old  bool // may be shown in TLS 1.2
 }
 
 // Load reads every file that the patterns name and finds its key. It is all or nothing: the error names every file
@@ -111,12 +119,16 @@ func Load(ctx context.Context, cfg Config, keys Keys) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("matching certificates with keys: %w", err)
 	}
-	s := &Store{byName: map[string][]*tls.Certificate{}, old: map[*tls.Certificate]bool{}, oldest: cfg.oldest(), other: cfg.Default}
+	s := newStore(cfg)
 	var errs []error
 	for _, file := range files {
-		if err := s.add(file, list, keys); err != nil {
+		one, err := s.read(file, list, keys)
+		if err != nil {
 			errs = append(errs, fmt.Errorf("certificate %s: %w", file, err))
+			continue
 		}
+		s.given = append(s.given, one)
+		s.add(one)
 	}
 	s.addObtained(cfg, list, keys)
 	if len(errs) == 0 {
@@ -125,10 +137,18 @@ func Load(ctx context.Context, cfg Config, keys Keys) (*Store, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
+	s.sort()
+	return s, nil
+}
+
+func newStore(cfg Config) *Store {
+	return &Store{byName: map[string][]*tls.Certificate{}, old: map[*tls.Certificate]bool{}, oldest: cfg.oldest(), other: cfg.Default}
+}
+
+func (s *Store) sort() {
 	for _, candidates := range s.byName {
 		slices.SortStableFunc(candidates, better)
 	}
-	return s, nil
 }
 
 // expand resolves the patterns. A pattern without files is an error: what was meant to be served is not there.
@@ -148,27 +168,28 @@ func expand(patterns []string) ([]string, error) {
 	return slices.Compact(files), nil
 }
 
-// add takes one file into the store.
-func (s *Store) add(file string, list []keyring.Key, keys Keys) error {
+// read makes what the store serves of one file.
+func (s *Store) read(file string, list []keyring.Key, keys Keys) (served, error) {
 	chain, err := readChain(file)
 	if err != nil {
-		return err
+		return served{}, err
 	}
 	if err := checkServerChain(chain, time.Now()); err != nil {
-		return err
+		return served{}, err
 	}
 	key, err := findServerKey(chain[0], list)
 	if err != nil {
-		return err
+		return served{}, err
 	}
-	cert := certificate(chain, key, keys.TLSServer(key))
-	s.old[cert] = key.TLS12 && s.oldest == tls.VersionTLS12
-	info := describe(file, chain[0], key)
-	for _, name := range info.Names {
-		s.byName[name] = append(s.byName[name], cert)
+	return served{certificate(chain, key, keys.TLSServer(key)), describe(file, chain[0], key), key.TLS12 && s.oldest == tls.VersionTLS12}, nil
+}
+
+func (s *Store) add(one served) {
+	s.old[one.cert] = one.old
+	for _, name := range one.info.Names {
+		s.byName[name] = append(s.byName[name], one.cert)
 	}
-	s.infos = append(s.infos, info)
-	return nil
+	s.infos = append(s.infos, one.info)
 }
 
 // certificate is a chain as crypto/tls takes it, with the signer of its key.

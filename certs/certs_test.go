@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"sallyport/certs"
+	"sallyport/certs/acme"
 	"sallyport/certs/keyd/keydtest"
 	"sallyport/certs/keyring"
 )
@@ -261,3 +262,25 @@ func TestKeyProcessAwayIsAnError(t *testing.T) {
 type away struct{ localKeys }
 
 func (away) List(context.Context) ([]keyring.Key, error) { return nil, keyring.ErrUnavailable }
+
+// A certificate of the operator's that has expired since it was loaded keeps no host from the one that was obtained for it.
+func TestObtainedChainsComeBesideWhatIsServed(t *testing.T) {
+	given, obtained := t.TempDir(), t.TempDir()
+	mine, got := ec(t, elliptic.P256()), ec(t, elliptic.P256())
+	keys := localKeys{local(mine, "pay", "pay.corp.example"), local(got, "wiki", "wiki.corp.example")}
+	keydtest.WriteChain(t, filepath.Join(given, "pay.pem"), fresh(t, mine, "pay.corp.example"))
+	cfg := certs.Config{Certificates: []string{filepath.Join(given, "*.pem")}, ACME: &acme.Config{Dir: obtained}}
+	store, err := certs.Load(t.Context(), cfg, keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	keydtest.WriteChain(t, filepath.Join(given, "pay.pem"), keydtest.SelfSigned(t, mine, []string{"pay.corp.example"}, now.Add(-2*time.Hour), now.Add(-time.Hour)))
+	keydtest.WriteChain(t, filepath.Join(obtained, "wiki.corp.example.pem"), fresh(t, got, "wiki.corp.example"))
+	if store, err = store.WithObtained(t.Context(), cfg, keys); err != nil {
+		t.Fatal(err)
+	}
+	if !store.Covers("wiki.corp.example") || !store.Covers("pay.corp.example") || len(store.Certificates()) != 2 {
+		t.Errorf("served: %+v, want both", store.Certificates())
+	}
+}

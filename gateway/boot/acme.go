@@ -10,7 +10,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"sallyport/certs"
 	"sallyport/certs/acme"
 	"sallyport/gateway/admin"
 	"sallyport/gateway/config"
@@ -72,13 +71,13 @@ func (a *assembly) runACME() {
 	}
 }
 
-// installCertificates loads the certificates of the running configuration again. Connections that are open go on with the
+// installCertificates has the chains that were obtained served as they are now. Connections that are open go on with the
 // ones they have.
 func (a *assembly) installCertificates(ctx context.Context) error {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
 	now := a.current()
-	store, err := certs.Load(ctx, now.config.TLS, a.keys)
+	store, err := now.certs.WithObtained(ctx, now.config.TLS, a.keys)
 	if err != nil {
 		return err
 	}
