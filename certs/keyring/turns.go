@@ -34,7 +34,7 @@ func newTurns() *turns {
 // wait returns when the request may be sent. over must be called when its answer is there or no longer wanted.
 func (t *turns) wait(ctx context.Context, op wire.Op, body []byte) (over func(), err error) {
 	var id wire.KeyID // of none, for requests that sign nothing
-	isHandshake := op == wire.OpSignTLS13Server || op == wire.OpSignTLS13Client
+	isHandshake := op == wire.OpSignTLS13Server || op == wire.OpSignTLS12Server || op == wire.OpSignTLS13Client
 	if namesKey(op) {
 		id, _, err = wire.SplitSignBody(body)
 		if err != nil {

@@ -78,16 +78,18 @@ func TestFloodedKeysLeaveRoomForOthers(t *testing.T) {
 	slow := []wire.KeyID{{1}, {2}, {3}, {4}, {5}}
 	for _, tt := range []struct {
 		name    string
+		op      wire.Op
 		flooded []wire.KeyID
 		inKeyd  int
 		others  []wire.Op
 	}{
-		{"one key", slow[:1], turnsPerKey, []wire.Op{wire.OpSignTLS13Server, wire.OpSignTLS13Client, wire.OpSignAssertion, wire.OpSignClientAssertion}},
-		{"all TLS keys", slow, turnsForHandshakes, []wire.Op{wire.OpSignAssertion, wire.OpSignClientAssertion}},
+		{"one key", wire.OpSignTLS13Server, slow[:1], turnsPerKey, []wire.Op{wire.OpSignTLS13Server, wire.OpSignTLS13Client, wire.OpSignAssertion, wire.OpSignClientAssertion}},
+		{"all TLS keys", wire.OpSignTLS13Server, slow, turnsForHandshakes, []wire.Op{wire.OpSignAssertion, wire.OpSignClientAssertion}},
+		{"all in TLS 1.2", wire.OpSignTLS12Server, slow, turnsForHandshakes, []wire.Op{wire.OpSignAssertion, wire.OpSignClientAssertion}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			l := jammed(t, slow...)
-			flood(t, l, wire.OpSignTLS13Server, tt.inKeyd, tt.flooded...)
+			flood(t, l, tt.op, tt.inKeyd, tt.flooded...)
 			ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer stop()
 			for _, op := range tt.others {
