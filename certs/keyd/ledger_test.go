@@ -315,6 +315,21 @@ func TestHangingDiskGathersNoRequests(t *testing.T) {
 	}
 }
 
+// The state of a log or key is never written over that of another, whatever they are called.
+func TestStatesOfLikeNamesAreApart(t *testing.T) {
+	m := newMachine(mathrand.New(mathrand.NewPCG(1, 0)))
+	for _, base := range []string{decision + ".new", decision} {
+		if err := saveState(m, newLogState(base)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, base := range []string{decision + ".new", decision} {
+		if _, err := loadState(m, base); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // KEY-14: state that is lost, damaged or of another log is never taken for a new log's.
 func TestKEY14DoubtfulStateSignsNothing(t *testing.T) {
 	old := newLogState(decision)

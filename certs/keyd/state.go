@@ -109,9 +109,10 @@ func saveState(store stateFolder, s logState) error {
 }
 
 // replaceFile returns when the data is on disk: written to a new file and synced, renamed over the old one, and the folder
-// synced. Whatever fails, the old file or the new one is there whole.
+// synced. Whatever fails, the old file or the new one is there whole. The new one begins with freshPrefix, as no file that
+// is named after a log or a key does: with an ending it could be another's.
 func replaceFile(store stateFolder, name string, data []byte) error {
-	fresh := name + ".new"
+	fresh := freshPrefix + name
 	f, err := store.Create(fresh)
 	if err != nil {
 		return err
