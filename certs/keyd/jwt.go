@@ -60,7 +60,7 @@ func parsePart(part string) (members, error) {
 }
 
 // parseMembers reads one JSON object. Names that differ only in case count as equal: some verifiers (Go's among them)
-// match them that way.
+// match them that way, with an ſ for an s.
 func parseMembers(data []byte) (members, error) {
 	bad := refusal("not one JSON object")
 	if !json.Valid(data) {
@@ -77,7 +77,7 @@ func parseMembers(data []byte) (members, error) {
 		if err != nil || !ok {
 			return nil, bad
 		}
-		fold := strings.ToLower(name)
+		fold := strings.ToLower(strings.ToUpper(name))
 		if seen[fold] {
 			return nil, refusal("the same JSON member twice")
 		}

@@ -79,6 +79,8 @@ func TestAssertionsAreOurs(t *testing.T) {
 		{"a jku", signingInput(`{"alg":"ES256","typ":"JWT","kid":"`+testKid+`","jku":"https://evil.example"}`, good), "the header must be"},
 		{"member twice", signingInput(goodHeader, `{"iss":"https://auth.corp.example","iss":"x"}`), "twice"},
 		{"member twice in another case", signingInput(goodHeader, strings.Replace(good, `"iss"`, `"ISS":"x","iss"`, 1)), "twice"},
+		{"member twice with a long s", signingInput(goodHeader, strings.Replace(good, `"iss"`, `"iſs":"x","iss"`, 1)), "twice"},
+		{"member twice with a sign for kelvin", signingInput(goodHeader, strings.Replace(good, `"iss"`, `"k":1,"\u212a":2,"iss"`, 1)), "twice"},
 		{"a thousand members", signingInput(goodHeader, manyMembers(1000)), "too many"},
 		{"something behind the object", signingInput(goodHeader, good+`{}`), "not one JSON"},
 		{"a list", signingInput(goodHeader, `[]`), "not one JSON"},
