@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"time"
 
@@ -78,7 +79,7 @@ func renewalRows(list []admin.Renewal) [][]string {
 func renewal(r admin.Renewal) string {
 	switch {
 	case r.Failures > 0:
-		return "FAILING since " + r.Failed.Format(time.DateTime) + ", again " + dateOr(r.NextAt, "now")
+		return fmt.Sprintf("FAILED, %d in a row, last %s, again %s", r.Failures, moment(r.Failed), dateOr(r.NextAt, "now"))
 	case r.UnderWay:
 		return "under way"
 	case r.Advised:
@@ -91,5 +92,5 @@ func dateOr(t time.Time, none string) string {
 	if t.IsZero() {
 		return none
 	}
-	return t.Format(time.DateTime)
+	return moment(t)
 }
