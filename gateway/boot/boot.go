@@ -230,6 +230,9 @@ func (a *assembly) build(ctx context.Context) (*listeners, error) {
 	a.group.Go(func() error { return a.server.Run(a.ctx) })
 	a.activate(frozen)
 	a.began(ctx, frozen)
+	if err := a.openACME(cfg); err != nil { // before anything that reloads: another configuration may have other hosts
+		return nil, err
+	}
 	a.group.Go(func() error { return a.pollPolicy(a.ctx) })
 	a.group.Go(func() error { return a.rotateTickets(a.ctx) })
 	a.group.Go(func() error { return a.watchExpiry(a.ctx) })
@@ -239,9 +242,6 @@ func (a *assembly) build(ctx context.Context) (*listeners, error) {
 		return nil, err
 	}
 	if err := a.watchFiles(); err != nil {
-		return nil, err
-	}
-	if err := a.openACME(cfg); err != nil {
 		return nil, err
 	}
 	doors, err := a.listen(cfg)
