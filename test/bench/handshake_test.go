@@ -291,7 +291,7 @@ func runDoor(args []string) {
 
 func certificateFrom(chains, keyFile, socket string) (func(*tls.ClientHelloInfo) (*tls.Certificate, error), error) {
 	if socket == "" {
-		pair, err := tls.LoadX509KeyPair(strings.Replace(chains, "*", "door", 1), keyFile)
+		pair, err := keydtest.Pair(strings.Replace(chains, "*", "door", 1), keyFile)
 		return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &pair, nil }, err
 	}
 	keys, err := keyring.Open(context.Background(), keyring.Config{Socket: socket}, slog.New(slog.DiscardHandler))
