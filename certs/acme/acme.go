@@ -137,13 +137,8 @@ func New(cfg *Config, hosts []string, opts Options) (*Renewer, error) {
 
 // SetHosts changes which hosts there are, unless the configuration lists them. Chains of hosts that are gone stay.
 func (r *Renewer) SetHosts(hosts []string) error {
-	if len(hosts) > maxHosts {
-		return fmt.Errorf("tls.acme: more than %d hosts", maxHosts)
-	}
-	for _, name := range hosts {
-		if err := r.cfg.checkHost(name); err != nil {
-			return fmt.Errorf("tls.acme: %w", err)
-		}
+	if err := r.cfg.checkHosts(hosts); err != nil {
+		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

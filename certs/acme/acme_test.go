@@ -418,3 +418,24 @@ func TestChainThatWaitsComesIntoEffect(t *testing.T) {
 		t.Errorf("afterwards: %+v", s)
 	}
 }
+
+// What would keep the gateway from starting, or from ever getting a certificate, is found before.
+func TestWhatSettingsNameMustBeThere(t *testing.T) {
+	hosts := []string{"auth.corp.example", "wiki.corp.example"}
+	if err := good(t.TempDir()).CheckFiles(hosts); err != nil {
+		t.Fatal(err)
+	}
+	for want, spoil := range map[string]func(c *Config){
+		"opening tls.acme.dir":    func(c *Config) { c.Dir = filepath.Join(c.Dir, "none") },
+		"reading ca":              func(c *Config) { c.CA = filepath.Join(c.Dir, "none") },
+		"reading eab.hmac_file":   func(c *Config) { c.EAB = &EAB{KeyID: "k", HMACFile: filepath.Join(c.Dir, "none")} },
+		"dns.command":             func(c *Config) { c.Challenge, c.DNS.Command = DNS01, []string{filepath.Join(c.Dir, "none")} },
+		"each host needs its own": func(c *Config) { c.Slots = map[string]string{"auth.corp.example": "wiki.corp.example"} },
+	} {
+		c := good(t.TempDir())
+		spoil(c)
+		if err := c.CheckFiles(hosts); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+}

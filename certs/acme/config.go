@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"os/exec"
 	"reflect"
 	"regexp"
 	"strings"
@@ -127,6 +128,50 @@ func (c *Config) Check() error {
 		errs = append(errs, &fieldError{"attempts", errors.New("must be from 1 to 100")})
 	}
 	return errors.Join(append(errs, c.checkDNS())...)
+}
+
+// CheckFiles holds the settings against what they name: the folder, files and program that there must be, and the hosts that
+// certificates are obtained for.
+func (c *Config) CheckFiles(hosts []string) error {
+	errs := []error{c.checkHosts(hosts)}
+	folder, err := openFolder(c.Dir)
+	if err == nil {
+		err = folder.close()
+	}
+	errs = append(errs, err)
+	if _, err := rootsWith(c.CA); err != nil {
+		errs = append(errs, fmt.Errorf("tls.acme: %w", err))
+	}
+	if c.EAB != nil {
+		if _, err := readHMAC(c.EAB.HMACFile); err != nil {
+			errs = append(errs, fmt.Errorf("tls.acme: %w", err))
+		}
+	}
+	if c.Challenge == DNS01 {
+		if _, err := exec.LookPath(c.DNS.Command[0]); err != nil {
+			errs = append(errs, fmt.Errorf("tls.acme: dns.command: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// checkHosts tells whether a certificate can be kept for each of the hosts. Each has a key of its own: another one's
+// renewal would take it away.
+func (c *Config) checkHosts(hosts []string) error {
+	if len(hosts) > maxHosts {
+		return fmt.Errorf("tls.acme: more than %d hosts", maxHosts)
+	}
+	of := map[string]string{}
+	for _, host := range hosts {
+		if err := c.checkHost(host); err != nil {
+			return fmt.Errorf("tls.acme: %w", err)
+		}
+		if other, taken := of[c.Slot(host)]; taken && other != host {
+			return fmt.Errorf("tls.acme: slots: %s and %s have the key %q: each host needs its own", other, host, c.Slot(host))
+		}
+		of[c.Slot(host)] = host
+	}
+	return nil
 }
 
 func (c *Config) checkHost(host string) error {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -29,7 +30,10 @@ func acmeHosts(cfg *config.Config) []string {
 // notObtained are the hosts that only a certificate of the operator's can be for.
 func notObtained(cfg *config.Config) []string {
 	obtained := acmeHosts(cfg)
-	return slices.DeleteFunc(hostsOf(cfg), func(host string) bool { return slices.Contains(obtained, host) })
+	return slices.DeleteFunc(hostsOf(cfg), func(host string) bool {
+		_, parent, _ := strings.Cut(host, ".")
+		return slices.Contains(obtained, host) || slices.Contains(obtained, "*."+parent)
+	})
 }
 
 // openACME readies the certificates that are obtained. They are asked for once the doors are open: the authority comes

@@ -7,7 +7,21 @@ import (
 	"time"
 
 	"sallyport/certs"
+	"sallyport/certs/acme"
+	"sallyport/gateway/config"
+	"sallyport/gateway/route"
 )
+
+// A host below a wildcard that is obtained needs no certificate of the operator's.
+func TestHostsBelowAWildcardAreObtained(t *testing.T) {
+	cfg := &config.Config{Domain: "corp.test", TLS: certs.Config{ACME: &acme.Config{Hosts: []string{"*.corp.test"}}}}
+	for _, host := range []string{"wiki.corp.test", "a.b.corp.test"} {
+		cfg.Apps = append(cfg.Apps, route.App{Host: host})
+	}
+	if got := notObtained(cfg); len(got) != 1 || got[0] != "a.b.corp.test" {
+		t.Errorf("not obtained: %q, want a.b.corp.test alone", got)
+	}
+}
 
 // A certificate is warned of at 30, 14, 7 days and 1 day, then daily; never twice within a day, and anew once it is replaced.
 func TestExpiringCertificatesAreWarnedOf(t *testing.T) {

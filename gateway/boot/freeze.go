@@ -151,6 +151,9 @@ func (f *frozen) checkParts() error {
 	_, certificates := certs.CheckFiles(f.config.TLS)
 	_, err := certs.LoadClientAuthorities(f.config.TLS.ClientCertificates, nil, time.Now())
 	errs = append(errs, err)
+	if obtained := f.config.TLS.ACME; obtained != nil {
+		errs = append(errs, obtained.CheckFiles(acmeHosts(f.config)))
+	}
 	errs = append(errs, f.snapshot.Connect(nil, gateway.Behind{Own: f.config.Own(), ClientCertificate: checkClientCertificate}), certificates, checkSpool(f.config.Spool), checkSinks(f.config))
 	f.snapshot.Retire(&gateway.Snapshot{})
 	return errors.Join(errs...)
