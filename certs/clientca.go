@@ -45,7 +45,8 @@ func (c ClientCertificates) Check() error {
 		return errors.New("authorities is missing: nobody could issue a certificate that counts")
 	}
 	if c.DeviceFrom != "" && c.DeviceFrom != deviceFromName {
-		if u, err := url.Parse(c.DeviceFrom); err != nil || !u.IsAbs() {
+		// What certificates hold is compared as net/url writes it: another spelling would be the beginning of none.
+		if u, err := url.Parse(c.DeviceFrom); err != nil || !u.IsAbs() || u.String() != c.DeviceFrom {
 			return fmt.Errorf("device_from: %q is neither common_name nor, as in urn:device:, the beginning of a URI", c.DeviceFrom)
 		}
 	}

@@ -271,7 +271,8 @@ func TestEveryBadFileOfClientAuthoritiesIsNamed(t *testing.T) {
 	}
 	for _, cfg := range []certs.ClientCertificates{
 		{Authorities: []string{"/nowhere/ca.pem"}}, {Revocation: []string{"/nowhere/x.crl"}}, {DeviceFrom: "common_name"}, {SignIn: true},
-		{Authorities: []string{t.TempDir()}}, {Authorities: []string{"x"}, DeviceFrom: "device"}} {
+		{Authorities: []string{t.TempDir()}}, {Authorities: []string{"x"}, DeviceFrom: "device"},
+		{Authorities: []string{clienttest.Write(t, t.TempDir(), "ca.pem", clienttest.PEM(clienttest.NewAuthority(t, "devices")))}, DeviceFrom: "URN:device:"}} {
 		if a, err := certs.LoadClientAuthorities(cfg, nil, time.Now()); err == nil || a != nil {
 			t.Errorf("%+v: got %v", cfg, err)
 		}
