@@ -439,3 +439,13 @@ func TestWhatSettingsNameMustBeThere(t *testing.T) {
 		}
 	}
 }
+
+// An order whose request is damaged is not taken to the authority again and again.
+func TestDamagedRequestIsMadeAnew(t *testing.T) {
+	r := renewer(t, good(t.TempDir()), time.Now, new([]Event))
+	h := r.all()[0]
+	h.memory.Order = &order{Directory: r.cfg.Directory, Key: "k", CSR: []byte("damaged"), URL: "https://ca.example/order/1"}
+	if err := r.prepare(t.Context(), h); !errors.Is(err, keyring.ErrRefused) { // what this key process says to a new one
+		t.Errorf("got %v, want another key to be asked for", err)
+	}
+}

@@ -73,6 +73,9 @@ func (r *Renewer) follow(ctx context.Context, h *host, account rfc8555.Account) 
 	}
 	if o.Status == rfc8555.StatusReady {
 		if o, err = r.client.FinalizeOrder(ctx, account, o, h.memory.Order.CSR); err != nil {
+			if problem, ok := errors.AsType[rfc8555.Problem](err); ok && unfit(problem) {
+				h.memory.Order = nil // the authority would say so of this key each time
+			}
 			return nil, fmt.Errorf("finalizing the order: %w", err)
 		}
 	}
@@ -132,10 +135,18 @@ func gone(p rfc8555.Problem) bool {
 		p.Type == rfc8555.ProblemTypeMalformed
 }
 
+// unfit reports whether the authority certifies the key, or the request for it, never.
+func unfit(p rfc8555.Problem) bool {
+	return p.Type == rfc8555.ProblemTypeBadCSR || p.Type == rfc8555.ProblemTypeBadPublicKey
+}
+
 // prepare sees to a key and its request, on disk.
 func (r *Renewer) prepare(ctx context.Context, h *host) error {
 	if o := h.memory.Order; o != nil && o.Directory == r.cfg.Directory {
-		return nil
+		if _, err := x509.ParseCertificateRequest(o.CSR); err == nil {
+			return nil
+		}
+		r.log.Error("the request for a certificate cannot be read: another one is made", "host", h.name)
 	}
 	var key keyring.Key
 	var csr []byte
