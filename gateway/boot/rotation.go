@@ -65,17 +65,17 @@ func (r *rotating) SignJWT(ctx context.Context, signingInput []byte) ([]byte, er
 
 // tendKeys publishes keys as they are now and, until the gateway stops, whenever they change.
 func (a *assembly) tendKeys() error {
-	a.rotation.known = a.keys.Keys()
-	if err := a.publishKeys(); err != nil {
-		return err
-	}
 	changed := make(chan struct{}, 1)
-	a.keys.OnChange(func() {
+	a.keys.OnChange(func() { // before the first look, or what changes behind it would wait for the next change
 		select {
 		case changed <- struct{}{}:
 		default:
 		}
 	})
+	a.rotation.known = a.keys.Keys()
+	if err := a.publishKeys(); err != nil {
+		return err
+	}
 	a.group.Go(func() error {
 		a.restateSuccessions(a.ctx)
 		for {
