@@ -51,7 +51,7 @@ type Config struct {
 	PreferredChain string `yaml:"preferred_chain"`
 	// Account is the name in keyd.yaml of the account's key, which has purpose acme-account. Default acme-account.
 	Account string `yaml:"account" default:"acme-account"`
-	// Slots are the names in keyd.yaml of the hosts' keys, each with purpose tls-server and `managed: true`. Default: each
+	// Slots are the names in keyd.yaml of the hosts' keys, each host's own, with purpose tls-server and `managed: true`. Default: each
 	// is called like its host.
 	Slots map[string]string `yaml:"slots"`
 	// Retry is how long to wait after a first failure, from one second to one day. It doubles with each further one, up to
