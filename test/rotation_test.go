@@ -119,7 +119,8 @@ func TestKEY12RotationUnderLoadFailsNoRequest(t *testing.T) {
 	app := &cachingApp{now: time.Now, kids: map[string]int{}}
 	origin := httptest.NewServer(app)
 	t.Cleanup(origin.Close)
-	s := harness.New(t, strings.ReplaceAll(harness.Apps, "ORIGIN", origin.URL), "")
+	s := harness.New(t, strings.ReplaceAll(harness.Apps, "ORIGIN", origin.URL), // ada signs in as often as the machine is fast
+		"limits: { strangers: 10000/s burst 100000, sign_in: { address: 1000/s burst 100000, account: 1000/s burst 100000, total: 1000/s burst 100000 } }\n")
 	app.url, app.client = s.URL("auth", "/.sallyport/jwks.json"), &http.Client{Transport: s.Transport()}
 	rotatable(t, s, "{ announce: 5s, overlap: 6m }", "assertion")
 	startKeyd, socket := withOwnKeyd(t, s)
