@@ -9,6 +9,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -31,6 +32,7 @@ type totals struct {
 	passed, failed, skipped int
 	broken                  bool      // something failed that is not a test, such as a build
 	again                   []*failed // tests that a second run may excuse
+	slow                    []event   // tests of more than a few seconds
 }
 
 // failed is a test, not one of its parts, with everything it and they printed.
@@ -45,6 +47,7 @@ func main() {
 	t := read(os.Stdin)
 	unsteady := t.runAgain(os.Args[1:])
 	fmt.Printf("\nfinished in %s\n%d passed, %d failed, %d skipped\n", time.Since(start).Round(time.Second), t.passed, t.failed, t.skipped)
+	t.printSlowest()
 	for _, name := range unsteady {
 		fmt.Println("unsteady, passed alone:", name)
 	}
@@ -93,6 +96,9 @@ func (t *totals) count(e event, output []string, suite *failed) {
 	if e.Test == "" {
 		t.countPackage(e, output)
 		return
+	}
+	if e.Elapsed >= slow && e.Test == suite.test {
+		t.slow = append(t.slow, e)
 	}
 	switch e.Action {
 	case "pass":
@@ -157,6 +163,17 @@ func (t *totals) runAgain(command []string) (unsteady []string) {
 		unsteady = append(unsteady, name)
 	}
 	return unsteady
+}
+
+// slow is what a test may take before it is worth a line, in seconds.
+const slow = 10
+
+// printSlowest names the tests that a run waits for.
+func (t *totals) printSlowest() {
+	slices.SortFunc(t.slow, func(a, b event) int { return cmp.Compare(b.Elapsed, a.Elapsed) })
+	for _, e := range t.slow[:min(len(t.slow), 10)] {
+		fmt.Printf("slow  %7.1fs  %s %s\n", e.Elapsed, e.Package, e.Test)
+	}
 }
 
 func printAll(output []string) {
