@@ -289,6 +289,7 @@ func (r *Renewer) Revoke(ctx context.Context, name, reason string) error {
 	if err != nil {
 		return err
 	}
+	defer r.nudge() // once the host is free: Run passes by those that are worked on
 	h.working.Lock()
 	defer h.working.Unlock()
 	if h.chain == nil {
@@ -310,6 +311,5 @@ func (r *Renewer) Revoke(ctx context.Context, name, reason string) error {
 		return err
 	}
 	r.show(h)
-	r.nudge()
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/big"
 	"net/http"
@@ -447,5 +448,62 @@ func TestDamagedRequestIsMadeAnew(t *testing.T) {
 	h.memory.Order = &order{Directory: r.cfg.Directory, Key: "k", CSR: []byte("damaged"), URL: "https://ca.example/order/1"}
 	if err := r.prepare(t.Context(), h); !errors.Is(err, keyring.ErrRefused) { // what this key process says to a new one
 		t.Errorf("got %v, want another key to be asked for", err)
+	}
+}
+
+// accountKeys is a key process with an account's key, which signs nothing that anybody could verify.
+type accountKeys struct {
+	noKeys
+	key *ecdsa.PrivateKey
+}
+
+func (k accountKeys) List(context.Context) ([]keyring.Key, error) {
+	return []keyring.Key{{Name: "acme-account", ID: "account", Purpose: keyring.PurposeACME, Public: k.key.Public()}}, nil
+}
+
+func (k accountKeys) ACMEAccount(keyring.Key) crypto.Signer { return k }
+func (k accountKeys) Public() crypto.PublicKey              { return k.key.Public() }
+func (accountKeys) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	return make([]byte, 64), nil
+}
+
+// Who waits for something to do is woken when it can be done, and not while the host is still held.
+func TestRevocationWakesForAnotherCertificate(t *testing.T) {
+	var ca *httptest.Server
+	ca = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Replay-Nonce", "n")
+		if req.URL.Path == "/dir" {
+			w.Header().Set("Content-Type", "application/json")
+			fmt.Fprintf(w, `{"newNonce": "%[1]s/nonce", "newAccount": "%[1]s/account", "newOrder": "%[1]s/order", "revokeCert": "%[1]s/revoke"}`, ca.URL)
+		}
+	}))
+	defer ca.Close()
+	now, cfg := time.Now(), good(t.TempDir())
+	cfg.Directory = ca.URL + "/dir"
+	r := renewer(t, cfg, time.Now, new([]Event))
+	r.keys = accountKeys{key: newKey(t)}
+	if err := r.folder.store(accountFile, accountMemory{cfg.Directory, "account", ca.URL + "/account/1"}); err != nil {
+		t.Fatal(err)
+	}
+	h := r.all()[0]
+	h.chain = self(t, newKey(t), now.Add(-time.Hour), now.Add(90*day), h.name)
+	for range 300 { // it is a race
+		h.memory = memory{Directory: cfg.Directory, RenewAt: now.Add(60 * day), Advice: advice{Serial: serialOf(h.chain.leaf()), AskAgainAt: now.Add(day)}}
+		select { // of the time before
+		case <-r.wake:
+		default:
+		}
+		woken := make(chan int)
+		go func() {
+			<-r.wake
+			due, _ := r.due()
+			woken <- len(due)
+		}()
+		if err := r.Revoke(t.Context(), h.name, "superseded"); err != nil {
+			t.Fatal(err)
+		}
+		if n := <-woken; n != 1 {
+			t.Fatal("woken, there was nothing to do, and nobody wakes again")
+		}
 	}
 }
