@@ -33,6 +33,7 @@ type exchange struct {
 	todo    chan wire.Frame // to workers that are idle
 	workers int             // started so far; the reader's
 	working sync.WaitGroup
+	looking sync.Mutex // held while an answer that may be large is made and sent
 
 	writing  sync.Mutex
 	deadline time.Time // of writes
@@ -104,8 +105,19 @@ func (x *exchange) delegate(f wire.Frame) {
 // work answers f, and then whatever comes.
 func (x *exchange) work(f wire.Frame) {
 	for more := true; more; f, more = <-x.todo {
-		x.send(wire.AppendFrame(nil, x.answer(f)))
+		x.respond(f)
 	}
+}
+
+// respond answers f. Of what may be large there is one answer at a time: a peer that asks for many and reads none shall not
+// have keyd keep them all.
+func (x *exchange) respond(f wire.Frame) {
+	switch wire.Op(f.Kind) {
+	case wire.OpList, wire.OpStatus, wire.OpSigningLog:
+		x.looking.Lock()
+		defer x.looking.Unlock()
+	}
+	x.send(wire.AppendFrame(nil, x.answer(f)))
 }
 
 // send writes answers and returns their empty buffer. A peer that does not read them loses the connection.
