@@ -44,7 +44,7 @@ bench-audit: build ## the audit log and what auditors do with it; SALLYPORT_RECO
 bench-policy: ## decisions, and what reviewers do with policies; SALLYPORT_RECORDS=N for a smaller replay
 	test/run bench-policy
 
-soak: ## the full counts of the crash, power-cut and reload tests, and ten minutes of full load
+soak: ## the full counts of the crash, power-cut, reload and key tests, and ten minutes of full load
 	test/run soak
 
 clean:
