@@ -35,7 +35,13 @@ func tlsKey(name string, private crypto.Signer) keydtest.Key {
 // serve answers handshakes with the store's certificates and echoes, until the test ends. It returns its address.
 func serve(t testing.TB, get func(*tls.ClientHelloInfo) (*tls.Certificate, error)) string {
 	t.Helper()
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{GetCertificate: get, MinVersion: tls.VersionTLS13, SessionTicketsDisabled: true})
+	return serveAs(t, &tls.Config{GetCertificate: get, MinVersion: tls.VersionTLS13, SessionTicketsDisabled: true})
+}
+
+// serveAs is serve with any settings.
+func serveAs(t testing.TB, config *tls.Config) string {
+	t.Helper()
+	l, err := tls.Listen("tcp", "127.0.0.1:0", config)
 	if err != nil {
 		t.Fatal(err)
 	}

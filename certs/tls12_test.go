@@ -5,11 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os/exec"
 	"strings"
-	"sync"
 	"testing"
 
 	"sallyport/certs"
@@ -32,30 +30,9 @@ func oldKeys(t testing.TB) []keydtest.Key {
 // serveOld answers handshakes as the gateway does, and echoes. It returns its address.
 func serveOld(t testing.TB, store *certs.Store) string {
 	t.Helper()
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	return serveAs(t, &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		return &tls.Config{GetCertificate: store.GetCertificate, MinVersion: store.MinVersion(hello), CipherSuites: certs.CipherSuites12(), SessionTicketsDisabled: true}, nil
 	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var conns sync.WaitGroup
-	conns.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			conns.Go(func() {
-				defer c.Close()
-				io.Copy(c, c)
-			})
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		conns.Wait()
-	})
-	return l.Addr().String()
 }
 
 func loadOld(t testing.TB, version string) (*keydtest.Setup, string) {

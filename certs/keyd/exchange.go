@@ -30,7 +30,7 @@ type exchange struct {
 	conn net.Conn
 	peer peer
 
-	todo    chan wire.Frame // to workers that are idle
+	handed  chan wire.Frame // to workers that are idle
 	workers int             // started so far; the reader's
 	working sync.WaitGroup
 	looking sync.Mutex // held while an answer that may be large is made and sent
@@ -46,7 +46,7 @@ func (x *exchange) run() error {
 		return err
 	}
 	x.conn.SetDeadline(time.Time{})
-	defer close(x.todo)
+	defer close(x.handed)
 	r := bufio.NewReader(x.conn)
 	var answers []byte
 	for {
@@ -91,11 +91,11 @@ func (x *exchange) isQuick(f wire.Frame) bool {
 // delegate hands f to a worker, a new one if none is idle. With all of them at work it waits.
 func (x *exchange) delegate(f wire.Frame) {
 	if x.workers == maxInFlight {
-		x.todo <- f
+		x.handed <- f
 		return
 	}
 	select {
-	case x.todo <- f:
+	case x.handed <- f:
 	default:
 		x.workers++
 		x.working.Go(func() { x.work(f) })
@@ -104,7 +104,7 @@ func (x *exchange) delegate(f wire.Frame) {
 
 // work answers f, and then whatever comes.
 func (x *exchange) work(f wire.Frame) {
-	for more := true; more; f, more = <-x.todo {
+	for more := true; more; f, more = <-x.handed {
 		x.respond(f)
 	}
 }

@@ -334,8 +334,9 @@ func waitListening(t *testing.T, cmd *exec.Cmd) {
 	}
 }
 
-func TestChildLeavesWithItsParent(t *testing.T) {
-	s := keydtest.Make(t, 0, nil, keys(t)...)
+// startChild starts a keyd that serves the other end of what it returns. Who calls it waits for the process.
+func startChild(t *testing.T, s *keydtest.Setup) (*exec.Cmd, *os.File) {
+	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -347,6 +348,12 @@ func TestChildLeavesWithItsParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	theirs.Close()
+	return cmd, ours
+}
+
+func TestChildLeavesWithItsParent(t *testing.T) {
+	s := keydtest.Make(t, 0, nil, keys(t)...)
+	cmd, ours := startChild(t, s)
 	if err := wire.Offer(ours); err != nil {
 		t.Fatal(err)
 	}

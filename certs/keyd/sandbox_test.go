@@ -458,21 +458,11 @@ func TestCallsExistOnBothArchitectures(t *testing.T) {
 // A child of a gateway is as confined as a keyd that listens.
 func TestChildIsConfined(t *testing.T) {
 	s := keydtest.Make(t, 0, nil, keys(t)...)
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ours, theirs := os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs")
-	cmd := exec.Command(keydtest.Binary(), "run", "--config", s.Config, "--fd", "3")
-	cmd.ExtraFiles = []*os.File{theirs}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	cmd, ours := startChild(t, s)
 	t.Cleanup(func() {
 		ours.Close()
 		cmd.Wait()
 	})
-	theirs.Close()
 	c, err := net.FileConn(ours)
 	if err != nil {
 		t.Fatal(err)

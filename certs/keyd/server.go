@@ -72,7 +72,7 @@ func (s *server) serveConn(ctx context.Context, c net.Conn, p peer) error {
 		return errors.Join(errors.New("too many connections"), c.Close())
 	}
 	defer s.leave(p)
-	x := &exchange{server: s, conn: c, peer: p, todo: make(chan wire.Frame)}
+	x := &exchange{server: s, conn: c, peer: p, handed: make(chan wire.Frame)}
 	defer x.working.Wait()
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { c.Close() })()
