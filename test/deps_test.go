@@ -56,15 +56,20 @@ const picture = `
 	certs/keyd              < certs/internal/wire
 	certs/keyd/keydtest, certs/clienttest < nothing
 	authn/session           < authn
-	authn/session/sqlite    < authn/session
 	authn/session/sessiontest < authn/session
-	authn/token             < authn/session
-	authn/oidc              < authn/token
+	authn/remote, authn/jwks < nothing
+	authn/service           < authn
+	authn/token             < authn/session, authn/remote, authn/jwks
+	authn/personal          < authn/token
+	authn/session/sqlite    < authn/session, authn/personal
+	authn/oidc              < authn/token, authn/remote, authn/jwks
+	authn/recheck           < authn/oidc, authn/session
 
 	gateway/headers         < nothing
 	gateway/canon           < gateway/headers
 	gateway/ui              < nothing
 	gateway/units, gateway/compress < nothing
+	gateway/place           < nothing
 	gateway/listen          < gateway/units
 	gateway/shield, gateway/limit < gateway/units
 	gateway/cache           < gateway/units
@@ -75,11 +80,11 @@ const picture = `
 	gateway/route           < gateway/canon, gateway/cache, gateway/upstream, gateway/shield, gateway/limit, policy
 	gateway/signin          < authn/oidc, authn/session, audit
 	gateway/shadow          < policy/review
-	gateway/admin           < audit/report, authn/session, gateway/shadow
+	gateway/admin           < audit/report, authn/session, authn/personal, gateway/shadow
 	gateway                 < gateway/canon, gateway/listen, gateway/headers, gateway/route, gateway/upstream, gateway/cache, gateway/spool,
-	                          gateway/compress, gateway/signin, gateway/ui, gateway/admin, gateway/shadow, policy/review/explain, policy, audit, certs, certs/keyring, authn/session, authn/token
-	gateway/config          < gateway/route, gateway/admin, gateway/listen, gateway/spool, policy, audit, audit/sink, certs, certs/keyring, authn/session, authn/oidc
-	gateway/boot            < gateway, gateway/config, policy/bundle, policy/review/lint, policy/review/suite, authn/session/sqlite, audit/search/sqlite
+	                          gateway/compress, gateway/signin, gateway/ui, gateway/admin, gateway/shadow, policy/review/explain, policy, audit, certs, certs/keyring, gateway/place, authn/session, authn/token, authn/personal, authn/service
+	gateway/config          < gateway/route, gateway/admin, gateway/listen, gateway/spool, policy, audit, audit/sink, certs, certs/keyring, authn/session, authn/oidc, authn/personal, authn/service, gateway/place
+	gateway/boot            < gateway, gateway/config, authn/recheck, policy/bundle, policy/review/lint, policy/review/suite, authn/session/sqlite, audit/search/sqlite
 
 	cmd/sallyport           < gateway/boot, audit/verify, audit/report, policy/review/directory, policy/review/lint, policy/review/explain, policy/review/access, policy/review/diff, policy/review/corpus, audit/decisions
 	cmd/keyd                < certs/keyd

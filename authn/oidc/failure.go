@@ -42,6 +42,7 @@ const (
 	SubjectInvalid        Code = "subject_invalid"         // sub absent, oversized or not text
 	SubjectMismatch       Code = "subject_mismatch"        // userinfo or refresh speaks of somebody else
 	AuthTooOld            Code = "auth_too_old"            // auth_time absent or older than max_age allows
+	AssuranceUnmet        Code = "assurance_unmet"         // acr or amr fall short of what was demanded
 )
 
 // Failure is a sign-in that did not come to an end. Code may be recorded and shown; Err is for the log.

@@ -24,10 +24,23 @@ type Flow struct {
 	Nonce    string    `json:"nonce"`
 	Verifier string    `json:"verifier"` // PKCE (RFC 7636)
 	Started  time.Time `json:"started"`
+	Demand   Demand    `json:"demand,omitzero"`
 	// What follows is the caller's: where the browser returns to. Host is empty when it stays on the sign-in host.
 	ReturnHost string `json:"host,omitempty"`
 	ReturnPath string `json:"path,omitempty"`
 	Back       string `json:"back,omitempty"`
+}
+
+// Demand is what a sign-in must come to, beyond what the provider's configuration asks of everybody. It is sent to the
+// provider, and Finish fails with [AssuranceUnmet] or [AuthTooOld] if the answer falls short. The zero Demand asks for
+// nothing.
+type Demand struct {
+	MFA    bool     `json:"mfa,omitzero"`     // more than one factor, by the provider's configured meaning
+	ACR    []string `json:"acr,omitempty"`    // one of these classes (acr_values)
+	MaxAge int64    `json:"max_age,omitzero"` // seconds since the person proved themselves, at most
+	Fresh  bool     `json:"fresh,omitzero"`   // the person must prove themselves now, whatever the provider remembers
+	Silent bool     `json:"silent,omitzero"`  // the provider must not ask anything (prompt=none)
+	Login  string   `json:"login,omitzero"`   // login_hint: who is about to sign in
 }
 
 // NewFlow returns a flow with fresh secrets.
@@ -106,6 +119,11 @@ type Result struct {
 	Identity *authn.Identity
 	// RefreshToken is what Refresh needs next time; empty when the provider gave none.
 	RefreshToken string
+	// IDToken is the ID token as it came: the hint by which the provider knows what to sign out of. Empty on a refresh
+	// without one.
+	IDToken string
+	// Session is the provider's id of its own session (sid), empty when it names none.
+	Session string
 }
 
 // String hides the refresh token.

@@ -89,7 +89,7 @@ func (k *Keeper) SignIn(ctx context.Context, n NewSession) (handle string, s *Se
 		ID: rand.Text(), Identity: n.Identity, Version: 1, Created: now, Seen: now,
 		UserAgent: clip(n.UserAgent, maxUserAgent), Address: clip(n.Address, maxAddress),
 	}
-	e.Refresh = k.sealRefresh(e.ID, n.RefreshToken)
+	e.Refresh = k.sealRefresh(e.ID, n.Secrets.RefreshToken)
 	handle, hash := k.newHandle()
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()

@@ -117,7 +117,7 @@ func person(t interface {
 func signIn(t testing.TB, k *session.Keeper, name string) (string, *session.Session) {
 	t.Helper()
 	handle, s, err := k.SignIn(t.Context(), session.NewSession{
-		Identity: person(t, name, "staff"), RefreshToken: "refresh-" + name, UserAgent: "Browser/1.0", Address: "192.0.2.1",
+		Identity: person(t, name, "staff"), Secrets: session.Secrets{RefreshToken: "refresh-" + name}, UserAgent: "Browser/1.0", Address: "192.0.2.1",
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -161,7 +161,7 @@ func host(t *rapid.T) string { return rapid.SampledFrom([]string{wiki, payroll})
 
 func (w *world) SignIn(t *rapid.T) {
 	name := rapid.SampledFrom([]string{"ada", "bob"}).Draw(t, "person")
-	handle, s, err := w.k.SignIn(t.Context(), session.NewSession{Identity: person(t, name), RefreshToken: "1", UserAgent: "ua"})
+	handle, s, err := w.k.SignIn(t.Context(), session.NewSession{Identity: person(t, name), Secrets: session.Secrets{RefreshToken: "1"}, UserAgent: "ua"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ package session
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"sallyport/authn"
@@ -56,6 +57,35 @@ type Config struct {
 	// MaxPerPerson is how many sessions one person may have, in all browsers together. A sign-in beyond it ends the oldest.
 	// Default 100; 0 is no limit.
 	MaxPerPerson int `yaml:"max_per_person" default:"100"`
+
+	// Reauthenticate is how long ago people may have proved themselves to their provider; then they are sent there again and
+	// must do so anew, even while they are busy. Apps may ask for less. Default: no limit but absolute.
+	Reauthenticate time.Duration `yaml:"reauthenticate"`
+
+	// Recheck is how often the provider is asked about the person of a session in use: groups and other claims follow it,
+	// and the session of an account that is disabled ends within this time. 0 never asks. Default 15m.
+	Recheck time.Duration `yaml:"recheck" default:"15m"`
+
+	// RecheckInBrowser takes the place of recheck for sessions whose provider gave no refresh token: browsers pass by the
+	// provider again, which asks nothing of people it still knows. 0 believes such a session until it ends. Default 1h.
+	RecheckInBrowser time.Duration `yaml:"recheck_in_browser" default:"1h"`
+
+	// Grace is how much longer than recheck a session is believed while its provider cannot be reached. Default 1h.
+	Grace time.Duration `yaml:"grace" default:"1h"`
+
+	// Bind ties sessions to what was seen at sign-in: a request with a session's cookie that differs ends the session.
+	Bind Bind `yaml:"bind"`
+}
+
+// Bind says what must stay as it was when a session began. Each may be used with the others.
+type Bind struct {
+	// ClientCertificate: the certificate that the browser showed at sign-in, or a newer one for the same subject of the same
+	// authority. Sessions that began without one stay without. Default false.
+	ClientCertificate bool `yaml:"client_certificate"`
+	// UserAgent: the family of the browser and the kind of its system, whatever their versions. Default false.
+	UserAgent bool `yaml:"user_agent"`
+	// Network: the named network that the browser was in or, outside of all, its /24 or, of IPv6, its /48. Default false.
+	Network bool `yaml:"network"`
 }
 
 // Check refuses limits that no one can mean.
@@ -68,6 +98,16 @@ func (c *Config) Check() error {
 	}
 	if c.MaxPerPerson < 0 {
 		return fmt.Errorf("max_per_person: %d is negative", c.MaxPerPerson)
+	}
+	for name, d := range map[string]time.Duration{
+		"reauthenticate": c.Reauthenticate, "recheck": c.Recheck, "recheck_in_browser": c.RecheckInBrowser,
+	} {
+		if d != 0 && d < time.Second {
+			return fmt.Errorf("%s: %v is shorter than a second", name, d)
+		}
+	}
+	if c.Grace < 0 {
+		return fmt.Errorf("grace: %v is negative", c.Grace)
 	}
 	return nil
 }
@@ -87,6 +127,11 @@ type Session struct {
 	UserAgent string // of the browser at sign-in, cut to 256 bytes
 	Address   string // of the browser at sign-in
 
+	ProviderSession string    // the provider's own id of its session (sid); "" when it names none
+	Bound           Bound     // what the browser was at sign-in
+	Checked         time.Time // when the provider last spoke of the person: sign-in or refresh
+	Refreshable     bool      // there is a refresh token
+
 	Version int64 // 1 at sign-in, one more with each change of Identity
 
 	derived *derived // see Derived
@@ -94,11 +139,36 @@ type Session struct {
 
 // NewSession is what a finished sign-in brings.
 type NewSession struct {
-	Identity     *authn.Identity
-	RefreshToken string // of the provider; "" when there is none. Stored sealed.
-	UserAgent    string
-	Address      string
+	Identity        *authn.Identity
+	Secrets         Secrets // stored sealed
+	ProviderSession string
+	UserAgent       string
+	Address         string
+	Bound           Bound
 }
+
+// Bound is what a session can be bound to, as it was at sign-in; empty where nothing was seen.
+type Bound struct {
+	Certificate string `json:"certificate,omitzero"` // issuer and subject of the client's certificate
+	UserAgent   string `json:"user_agent,omitzero"`  // family and system
+	Network     string `json:"network,omitzero"`     // the named network or the prefix
+	Country     string `json:"country,omitzero"`     // ISO 3166-1 alpha-2; never bound to, but a change is recorded
+}
+
+// Secrets are what the provider handed over with a sign-in. They print as [redacted].
+type Secrets struct {
+	RefreshToken string `json:"refresh_token,omitzero"`
+	IDToken      string `json:"id_token,omitzero"` // the hint for signing out at the provider
+}
+
+// String keeps the secrets out of messages.
+func (Secrets) String() string { return "[redacted]" }
+
+// GoString keeps the secrets out of %#v.
+func (Secrets) GoString() string { return "[redacted]" }
+
+// LogValue keeps the secrets out of logs.
+func (Secrets) LogValue() slog.Value { return slog.StringValue("[redacted]") }
 
 // Filter selects sessions; the fields that are set must all hold. The zero Filter lists everything and revokes nothing.
 type Filter struct {

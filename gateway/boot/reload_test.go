@@ -15,7 +15,7 @@ import (
 // Every key of the configuration either needs a restart, and is refused by its own name, or takes effect on a reload. A
 // new key has to be put on one side.
 func TestEveryKeyIsReloadedOrRefusedByName(t *testing.T) {
-	reloaded := map[string]bool{"other_domains": true, "hsts": true, "session": true, "identity": true, "apps": true, "tls": true, "policy": true, "spool": true, "reauthorize": true, "sinks": true, "limits": true, "shield": true}
+	reloaded := map[string]bool{"other_domains": true, "hsts": true, "session": true, "identity": true, "apps": true, "tls": true, "policy": true, "spool": true, "reauthorize": true, "sinks": true, "limits": true, "shield": true, "networks": true, "geoip": true}
 	shape := reflect.TypeFor[config.Config]()
 	for i := range shape.NumField() {
 		name := shape.Field(i).Tag.Get("yaml")
@@ -52,6 +52,9 @@ func alter(t *testing.T, v reflect.Value) {
 		v.SetUint(1)
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+	case reflect.Map:
+		v.Set(reflect.MakeMap(v.Type()))
+		v.SetMapIndex(reflect.Zero(v.Type().Key()), reflect.Zero(v.Type().Elem()))
 	case reflect.Struct:
 		alter(t, v.Field(0))
 	default:

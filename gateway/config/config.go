@@ -22,7 +22,10 @@ import (
 	"sallyport/audit"
 	"sallyport/audit/sink"
 	"sallyport/authn/oidc"
+	"sallyport/authn/personal"
+	"sallyport/authn/service"
 	"sallyport/authn/session"
+	"sallyport/authn/token"
 	"sallyport/certs"
 	"sallyport/certs/acme"
 	"sallyport/certs/keyring"
@@ -31,6 +34,7 @@ import (
 	"sallyport/gateway/canon"
 	"sallyport/gateway/limit"
 	"sallyport/gateway/listen"
+	"sallyport/gateway/place"
 	"sallyport/gateway/route"
 	"sallyport/gateway/shield"
 	"sallyport/gateway/spool"
@@ -75,6 +79,11 @@ type Config struct {
 	Limits Limits `yaml:"limits"`
 	// Shield is what inspection of requests may cost; each app says whether it wants it.
 	Shield shield.Config `yaml:"shield"`
+	// Networks gives names to address ranges, such as {office: [192.0.2.0/24]}, for policies (input.context.client.zone) and
+	// for sessions that are bound to their network. Of overlapping ranges the longest prefix counts. Default: none.
+	Networks place.Networks `yaml:"networks"`
+	// GeoIP says in which country an address is, for policies (input.context.client.country).
+	GeoIP place.GeoIP `yaml:"geoip"`
 	// Reauthorize is how often an exchange that is still open is decided again, from one second to one hour; a policy can
 	// ask for less. Changes of session and policy count at once. Default 30s.
 	Reauthorize time.Duration `yaml:"reauthorize" default:"30s"`
@@ -96,6 +105,13 @@ type Config struct {
 type Identity struct {
 	// Providers are the OpenID providers at which people sign in. Required as soon as an app's access names people.
 	Providers []oidc.Config `yaml:"providers"`
+	// Issuers are whose signed tokens programs may show in place of a sign-in: GitHub, GitLab, Kubernetes or an OpenID
+	// provider. Default: none.
+	Issuers []token.Issuer `yaml:"issuers"`
+	// Services are programs that prove themselves by a client certificate, for apps with client_certs. Default: none.
+	Services []service.Account `yaml:"services"`
+	// PersonalTokens let people make tokens for programs of their own, in the portal.
+	PersonalTokens personal.Config `yaml:"personal_tokens"`
 }
 
 // Limits bound what clients can ask of the gateway.

@@ -59,6 +59,11 @@ type App struct {
 	Retry upstream.Retry `yaml:"retry"`
 	// Access says who may open the app: one rule or a list of which the first match decides. Absent or empty: nobody.
 	Access policy.Access `yaml:"access" config:"single"`
+	// Providers are the names of the identity providers whose people the app is for, in the order to offer them. People of
+	// others are refused, whatever rules and packages say. Default: all.
+	Providers []string `yaml:"providers" config:"single"`
+	// Session is how fresh people's sign-in must be for the app, where it must be fresher than for others.
+	Session Session `yaml:"session"`
 	// Authorization says to whom the Authorization header belongs: "app" forwards it untouched beside a session,
 	// "gateway" reads it as a gateway token and never forwards it. Default "app".
 	Authorization Authorization `yaml:"authorization" default:"app" enum:"app,gateway"`
@@ -122,6 +127,27 @@ type App struct {
 	Owner string `yaml:"owner"`
 	// Sensitivity is a word policies can ask for, such as high. Default: none.
 	Sensitivity string `yaml:"sensitivity"`
+}
+
+// Session says how fresh a sign-in must be; whoever's is not is sent to sign in again, and returns. Absent: as session says
+// for all apps.
+type Session struct {
+	// Idle is how long people may have been away, from all apps.
+	Idle time.Duration `yaml:"idle"`
+	// Absolute is how long ago they may have signed in, however busy they were since.
+	Absolute time.Duration `yaml:"absolute"`
+	// Reauthenticate is how long ago they may have proved themselves to their provider.
+	Reauthenticate time.Duration `yaml:"reauthenticate"`
+}
+
+// Check refuses limits that no one can mean.
+func (s Session) Check() error {
+	for name, d := range map[string]time.Duration{"idle": s.Idle, "absolute": s.Absolute, "reauthenticate": s.Reauthenticate} {
+		if d != 0 && d < time.Minute {
+			return fmt.Errorf("session: %s: %v is shorter than a minute", name, d)
+		}
+	}
+	return nil
 }
 
 // Timeouts bound how long the gateway waits for an app, and for the client.

@@ -98,7 +98,7 @@ func (h *Handler) welcome(w http.ResponseWriter, r *http.Request, f *oidc.Flow, 
 		}
 	}
 	handle, s, err := h.sessions.SignIn(r.Context(), session.NewSession{
-		Identity: result.Identity, RefreshToken: result.RefreshToken, UserAgent: r.UserAgent(), Address: address(r),
+		Identity: result.Identity, Secrets: session.Secrets{RefreshToken: result.RefreshToken, IDToken: result.IDToken}, ProviderSession: result.Session, UserAgent: r.UserAgent(), Address: address(r),
 	})
 	if err != nil {
 		return h.sessionsDown(err)

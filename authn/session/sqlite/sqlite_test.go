@@ -64,7 +64,7 @@ func signIn(t testing.TB, k *session.Keeper) (string, *session.Session) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	handle, s, err := k.SignIn(t.Context(), session.NewSession{Identity: id, RefreshToken: "very-secret-refresh-token"})
+	handle, s, err := k.SignIn(t.Context(), session.NewSession{Identity: id, Secrets: session.Secrets{RefreshToken: "very-secret-refresh-token"}})
 	if err != nil {
 		t.Fatal(err)
 	}
