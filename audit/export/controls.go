@@ -89,6 +89,11 @@ func (w *ocsfEvent) entityManagement() {
 		w.word("name", "access")
 		w.int("type_id", 2)
 		w.word("type", "User")
+	case "token_created", "token_revoked":
+		w.text("uid", peek.Member(w.detail, "id"))
+		w.word("name", "personal token")
+		w.int("type_id", other)
+		w.word("type", "Token")
 	default:
 		w.text("uid", peek.Member(w.detail, "id"))
 		w.word("name", "sessions")

@@ -86,6 +86,7 @@ type Event struct {
 func Events() []Event {
 	all := requestEvents()
 	all = append(all, signInEvents()...)
+	all = append(all, sessionEvents()...)
 	all = append(all, operatorEvents()...)
 	return append(append(all, gatewayEvents()...), logEvents()...)
 }
@@ -108,6 +109,24 @@ func signInEvents() []Event {
 		{audit.TypeControl, "sign_out", Authentication, 2, "Logoff", Informational, Success, "Signed out everywhere", detail},
 		{audit.TypeControl, "sign_out_app", Authentication, 2, "Logoff", Informational, Success, "Signed out of an app", detail},
 		{audit.TypeControl, "sign_in_app", AuthorizeSession, 1, "Assign Privileges", Informational, Success, "Session carried to an app", detail},
+		{audit.TypeControl, "provider_signed_out", Authentication, 2, "Logoff", Informational, Success, "Signed out at the provider", append(detail, "sid", "subject", "jti", "count")},
+	}
+}
+
+// sessionEvents are what happens to sessions between sign-in and sign-out, and to what people make for their programs.
+func sessionEvents() []Event {
+	session := []string{"provider", "host", "address", "user_agent", "acr", "amr", "mfa", "reason", "changed", "was", "is"}
+	token := []string{"id", "name", "owner", "apps", "methods", "expires", "why"}
+	form := []string{"host", "path", "bytes", "form"}
+	return []Event{
+		{audit.TypeControl, "session_renewed", AuthorizeSession, 1, "Assign Privileges", Informational, Success, "What the provider says of a person changed", session},
+		{audit.TypeControl, "session_raised", Authentication, 1, "Logon", Informational, Success, "Proved themselves again within a session", session},
+		{audit.TypeControl, "session_ended", Authentication, 2, "Logoff", Low, Success, "Session ended by the gateway", session},
+		{audit.TypeControl, "session_anomaly", EntityManagement, other, "Observe", Medium, Unknown, "A session's client changed", session},
+		{audit.TypeControl, "token_created", EntityManagement, 1, "Create", Low, Success, "Personal token made", token},
+		{audit.TypeControl, "token_revoked", EntityManagement, 11, "Deactivate", Low, Success, "Personal token revoked", token},
+		{audit.TypeControl, "form_kept", EntityManagement, 1, "Create", Informational, Success, "Form of an ended session kept", form},
+		{audit.TypeControl, "form_resent", EntityManagement, other, "Send", Informational, Success, "Kept form sent again", form},
 	}
 }
 
