@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/netip"
 	"net/url"
 	"os"
 	"regexp"
@@ -14,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/net/idna"
+
+	"sallyport/authn/remote"
 )
 
 // Config is one OpenID provider at which people sign in.
@@ -145,7 +145,7 @@ func (c Config) Check() error {
 	case c.TrustEmail && len(c.EmailDomains) == 0:
 		return errors.New("trust_email needs email_domains: for which addresses may this provider vouch?")
 	}
-	if err := c.checkConnect(issuer); err != nil {
+	if err := remote.CheckConnect(c.Connect, issuer); err != nil {
 		return err
 	}
 	for _, domain := range c.EmailDomains {
@@ -157,30 +157,11 @@ func (c Config) Check() error {
 }
 
 func (c Config) issuerURL() (*url.URL, error) {
-	u, err := url.Parse(c.Issuer)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("issuer %q is no URL", c.Issuer)
-	case u.Host == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || u.Opaque != "":
-		return nil, fmt.Errorf("issuer %q: want https://host/path and nothing after it", c.Issuer)
-	case u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname()):
-		return u, nil
+	u, err := remote.ParseBase(c.Issuer)
+	if err != nil {
+		return nil, fmt.Errorf("issuer %w", err)
 	}
-	return nil, fmt.Errorf("issuer %q: want https://; http:// is for loopback only", c.Issuer)
-}
-
-func (c Config) checkConnect(issuer *url.URL) error {
-	if c.Connect == "" {
-		return nil
-	}
-	host, port, err := net.SplitHostPort(connectAddress(c.Connect, issuer))
-	if err != nil || host == "" || port == "" || strings.ContainsAny(c.Connect, "/@ ") {
-		return fmt.Errorf("connect %q: want host or host:port", c.Connect)
-	}
-	if issuer.Scheme == "http" && !isLoopback(host) {
-		return fmt.Errorf("connect %q: an http:// issuer is reached on loopback only", c.Connect)
-	}
-	return nil
+	return u, nil
 }
 
 func (c Config) checkClientAuth() error {
@@ -229,16 +210,6 @@ func (c Config) secret() (Secret, error) {
 		return "", fmt.Errorf("client_secret_file %s: want 1 to %d bytes", c.ClientSecretFile, maxSecret)
 	}
 	return Secret(secret), nil
-}
-
-// isLoopback tells hosts that no network is needed for. Names below .localhost are not among them: their meaning depends
-// on the resolver.
-func isLoopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Unmap().IsLoopback()
 }
 
 // SignsAssertions tells whether the provider needs the key of purpose oidc-client.

@@ -1,7 +1,6 @@
 package oidc
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/url"
@@ -9,6 +8,8 @@ import (
 
 	gooidc "github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
+
+	"sallyport/authn/remote"
 )
 
 // Code says why a sign-in failed. Codes are fixed words for records, metrics and pages: they never hold anything that a
@@ -116,13 +117,16 @@ func callFailure(doing string, err error) *Failure {
 		return fail(DiscoveryMismatch, "%s: configured issuer %s, provider says it is %s",
 			doing, excerpt(mismatch.Provided), excerpt(mismatch.Discovered))
 	}
+	if failure, ok := errors.AsType[*Failure](err); ok {
+		return failure
+	}
+	if refused, ok := errors.AsType[*remote.Error](err); ok && refused.Kind != remote.Busy {
+		return fail(ProviderInvalidAnswer, "%s: %w", doing, refused)
+	}
 	if call, ok := errors.AsType[*url.Error](err); ok {
-		if failure, ok := errors.AsType[*Failure](call.Err); ok {
-			return failure
-		}
 		return fail(ProviderUnreachable, "%s: %w", doing, call.Err)
 	}
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+	if remote.Unreachable(err) {
 		return fail(ProviderUnreachable, "%s: %w", doing, err)
 	}
 	return fail(ProviderInvalidAnswer, "%s: %s", doing, excerpt(err.Error()))

@@ -19,7 +19,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +26,7 @@ import (
 	gooidc "github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
 
+	"sallyport/authn/remote"
 	"sallyport/authn/token"
 )
 
@@ -43,6 +43,7 @@ type Options struct {
 // Provider is one OpenID provider. Its methods may be called at once from many goroutines.
 type Provider struct {
 	cfg         Config
+	issuer      *url.URL
 	redirectURL string
 	secret      Secret
 	client      *http.Client
@@ -89,12 +90,12 @@ func New(cfg Config, opts Options) (*Provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("provider %q: %w", cfg.Name, err)
 	}
-	client, err := newHTTPClient(cfg, issuer)
+	client, err := remote.NewClient(remote.Config{Base: issuer, Connect: cfg.Connect, CA: cfg.CA})
 	if err != nil {
 		return nil, fmt.Errorf("provider %q: %w", cfg.Name, err)
 	}
 	p := &Provider{
-		cfg: cfg, redirectURL: opts.RedirectURL, secret: secret, client: client,
+		cfg: cfg, issuer: issuer, redirectURL: opts.RedirectURL, secret: secret, client: client,
 		log: opts.Log, now: opts.Now, pace: defaultPace, wake: make(chan struct{}, 1), tried: make(chan struct{}),
 	}
 	if p.log == nil {
@@ -227,7 +228,7 @@ func (p *Provider) Discover(ctx context.Context) error {
 }
 
 func (p *Provider) discover(ctx context.Context) (*discovered, *Failure) {
-	ctx, cancel := context.WithTimeout(gooidc.ClientContext(ctx, p.client), callTimeout)
+	ctx, cancel := context.WithTimeout(gooidc.ClientContext(ctx, p.client), remote.CallTimeout)
 	defer cancel()
 	provider, err := gooidc.NewProvider(ctx, p.cfg.Issuer) // OpenID Connect Discovery §4.3: the issuer matches exactly
 	if err != nil {
@@ -272,7 +273,7 @@ func (p *Provider) examine(meta metadata) ([]string, *Failure) {
 		endpoints = append(endpoints, struct{ name, url string }{"userinfo_endpoint", meta.UserinfoEndpoint})
 	}
 	for _, e := range endpoints {
-		if !p.allowedEndpoint(e.url) {
+		if !remote.AllowedEndpoint(e.url, p.issuer) {
 			return nil, fail(DiscoveryInvalid, "%s %s: want an https:// URL", e.name, excerpt(e.url))
 		}
 	}
@@ -291,16 +292,6 @@ var asymmetric = map[string]bool{
 	gooidc.RS256: true, gooidc.RS384: true, gooidc.RS512: true,
 	gooidc.ES256: true, gooidc.ES384: true, gooidc.ES512: true,
 	gooidc.PS256: true, gooidc.PS384: true, gooidc.PS512: true, gooidc.EdDSA: true,
-}
-
-// allowedEndpoint accepts https, and http on loopback where the issuer is there too.
-func (p *Provider) allowedEndpoint(endpoint string) bool {
-	u, err := url.Parse(endpoint)
-	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" {
-		return false
-	}
-	return u.Scheme == "https" ||
-		u.Scheme == "http" && strings.HasPrefix(p.cfg.Issuer, "http://") && isLoopback(u.Hostname())
 }
 
 func (p *Provider) oauthConfig(meta metadata) *oauth2.Config {
