@@ -1,14 +1,9 @@
 package oidcpeer
 
 import (
-	"bufio"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
-	"io"
 	"net/url"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -16,72 +11,10 @@ import (
 	"sallyport/authn/oidc"
 )
 
-// nodeProvider is oidc-provider in a process of its own.
-type nodeProvider struct {
-	Issuer string
-	stdin  io.Closer
-	cmd    *exec.Cmd
-}
-
-// startNode starts the provider on a port; 0 takes a free one.
-func startNode(t *testing.T, port int, key assertionKey, claimsInIDToken bool) *nodeProvider {
+// startNode starts the provider as it is shipped, on a port; 0 takes a free one.
+func startNode(t *testing.T, port int, key assertionKey, claimsInIDToken bool) *Peer {
 	t.Helper()
-	node, err := exec.LookPath("node")
-	if err != nil {
-		t.Fatal("node is not installed: run `make test`, which installs what the tests need")
-	}
-	if _, err := os.Stat("node_modules/oidc-provider"); err != nil {
-		t.Fatal("oidc-provider is not installed: run `make test`, which installs what the tests need")
-	}
-	cmd := exec.Command(node, "provider.mjs")
-	var errors strings.Builder
-	cmd.Stderr = &errors
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	n := &nodeProvider{stdin: stdin, cmd: cmd}
-	t.Cleanup(n.Stop)
-	if err := json.NewEncoder(stdin).Encode(map[string]any{
-		"port": port, "redirect_uri": redirectURL, "client_key": publicJWK(t, key), "claims_in_id_token": claimsInIDToken,
-	}); err != nil {
-		t.Fatal(err)
-	}
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	if err == nil {
-		err = json.Unmarshal([]byte(line), n)
-	}
-	if err != nil {
-		n.Stop()
-		t.Fatalf("starting oidc-provider: %v\n%s", err, errors.String())
-	}
-	return n
-}
-
-// Stop ends the process and waits for it.
-func (n *nodeProvider) Stop() {
-	n.stdin.Close()
-	n.cmd.Wait() // its exit status tells nothing: it ends because its input did
-}
-
-func (n *nodeProvider) port(t *testing.T) int {
-	t.Helper()
-	u, err := url.Parse(n.Issuer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var port int
-	if err := json.Unmarshal([]byte(u.Port()), &port); err != nil {
-		t.Fatal(err)
-	}
-	return port
+	return Start(t, Options{Port: port, RedirectURI: redirectURL, ClientKey: publicJWK(t, key), ClaimsInIDToken: claimsInIDToken})
 }
 
 func publicJWK(t *testing.T, key assertionKey) map[string]string {
@@ -195,7 +128,7 @@ func TestOIDCProviderRestartsWithAnotherKey(t *testing.T) {
 	before := signIn(t, p, fillDevelopment("alice"))
 	f := p.NewFlow()
 	cb := visit(t, p, f, fillDevelopment("alice"))
-	port := peer.port(t)
+	port := peer.Port(t)
 	peer.Stop()
 
 	_, err := p.Finish(t.Context(), f, cb)

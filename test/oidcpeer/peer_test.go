@@ -1,5 +1,3 @@
-// Package oidcpeer holds Sallyport's sign-in against providers that others wrote: npm's oidc-provider, which is certified,
-// in a process of its own, and zitadel's in this one. Each is started, used, given new keys and started again.
 package oidcpeer
 
 import (
@@ -13,7 +11,6 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -113,8 +110,6 @@ func visit(t *testing.T, p *oidc.Provider, f *oidc.Flow, fill func(page string) 
 	t.Fatalf("the provider never came to an end; last at %s", at)
 	return oidc.Callback{}
 }
-
-var formAction = regexp.MustCompile(`(?i)<form[^>]*\baction="([^"]+)"`)
 
 // step opens a page, or sends a form there, and returns where to go next: the redirect's target, or the target of the form
 // on the page.
