@@ -124,7 +124,7 @@ const retryAfterSeconds = 5
 
 // startSignIn redirects to the identity provider, by way of the sign-in host.
 func (x *exchange) startSignIn() {
-	err := x.snap.SignIn.Start(x.w, x.r, x.req.Host, x.returnTarget())
+	err := x.snap.SignIn.Start(x.w, x.r, x.req.Host, x.returnTarget(), signin.Need{})
 	if err == nil {
 		return
 	}

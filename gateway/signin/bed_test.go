@@ -140,7 +140,7 @@ func (b *bed) route(w http.ResponseWriter, r *http.Request, host string) error {
 			return nil
 		}
 	}
-	return b.handler.Start(w, r, host, r.URL.RequestURI())
+	return b.handler.Start(w, r, host, r.URL.RequestURI(), signin.Need{})
 }
 
 // recorder keeps control records, or fails to.

@@ -13,6 +13,11 @@ const (
 	CodeConfirmSignOut   = "confirm_sign_out"  // sign-out was opened as a link: a button asks again
 	CodeSignedOut        = "signed_out"        // not a problem: the page after a sign-out
 	CodeChooseProvider   = "choose_provider"   // not a problem: there are several providers
+	CodeOtherProvider    = "provider"          // the session is from a provider that will not do here
+	CodeNoProvider       = "no_provider"       // no provider will do here
+	CodeManyTabs         = "many_tabs"         // many sign-ins began within seconds; one button goes on
+	CodeStepUpLoop       = "step_up_loop"      // the app asks for more, however often the person proves themselves
+	CodeStillSignedIn    = "still_signed_in"   // the page after a sign-out at the provider, in a browser with a session
 	CodeUnknownApp       = "unknown_app"       // start or return for a host without an app
 	CodeFlowMissing      = "flow_missing"      // callback in a browser that did not start it, or a bookmark, or cookies are off
 	CodeFlowExpired      = "flow_expired"      // more than ten minutes between start and callback
@@ -33,6 +38,19 @@ const (
 // Action is one thing to do: a link, or with Method "POST" a button that sends an empty form.
 type Action struct{ Label, URL, Method string }
 
+// EmailForm is a form with one visible field of the name "email". It needs no JavaScript.
+type EmailForm struct {
+	URL, Method string
+	Hidden      []Field
+	Value       string // an address that was given before; empty: none
+	Error       string // what is wrong with it; empty: nothing
+	// Origins are where the answer may send the browser: browsers hold a page's form-action against redirects too.
+	Origins []string
+}
+
+// Field is one hidden field of a form.
+type Field struct{ Name, Value string }
+
 // Problem is what a person is told where signing in or out does not simply go on. It holds no text of a browser or a
 // provider. Set-Cookie headers that are on the ResponseWriter when a method returns a Problem belong to its answer.
 type Problem struct {
@@ -42,9 +60,14 @@ type Problem struct {
 	Text   string // what happened, in a sentence or two
 	Advice string // what to do about it; may be empty
 	Action *Action
-	// Choices are set for CodeChooseProvider only: one link for each provider.
+	// Choices are set where there is a choice of providers: one link for each.
 	Choices []Action
-	// App is set for CodeSignedOut: the title of the app that was signed out of, empty for everywhere.
+	// Email, set with Choices only, is a form in which people say their address in place of choosing.
+	Email *EmailForm
+	// Current is set with CodeOtherProvider: the title of the provider that the session in this browser is from.
+	Current string
+	// App is the title of the app that the problem is about; for CodeSignedOut the app that was signed out of, empty for
+	// everywhere.
 	App string
 	Err error // for the log; may be nil
 }

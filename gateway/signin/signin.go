@@ -34,6 +34,18 @@ const (
 	CallbackPath = Prefix + "callback/" // and the provider's name
 	ReturnPath   = Prefix + "return"
 	SignOutPath  = Prefix + "signout"
+	// SignedOutPath is where a provider sends browsers after it signed them out, registered with it as
+	// post_logout_redirect_uri.
+	SignedOutPath = Prefix + "signedout"
+	// BackChannelPath and the provider's name is where a provider says that it signed somebody out, registered with it as
+	// backchannel_logout_uri.
+	BackChannelPath = Prefix + "backchannel/"
+	// ResendPath is where an app host offers to send a kept form. It is the one endpoint of an app host that a sign-in may
+	// return to.
+	ResendPath = Prefix + "resend"
+	// SessionsPath and TokensPath are pages of the portal, which a sign-in for the sign-in host may return to.
+	SessionsPath = Prefix + "sessions"
+	TokensPath   = Prefix + "tokens"
 )
 
 // Sessions keeps sessions and seals what browsers carry; [session.Keeper] does and states the errors.
@@ -76,6 +88,8 @@ type App struct {
 	Title  string // as people read it; empty: Name
 	Host   string
 	Origin string // https://host[:port]
+	// Providers are the names of the providers whose people the app is for, in the order to offer them; empty: all.
+	Providers []string
 }
 
 // Options are what a Handler needs. All but Log and Now are required.

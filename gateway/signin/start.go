@@ -13,7 +13,7 @@ import (
 
 // Start sends a navigation without a session to sign in and have it return to target, a path with or without a query on
 // host. On the sign-in host itself target is "/", the portal. Errors are [*Problem].
-func (h *Handler) Start(w http.ResponseWriter, r *http.Request, host, target string) error {
+func (h *Handler) Start(w http.ResponseWriter, r *http.Request, host, target string, need Need) error {
 	if host == h.authHost {
 		if h.looping(w, r) {
 			return h.loopProblem(h.toPortal())

@@ -9,7 +9,7 @@ import (
 const maxTarget = 2 << 10
 
 // Target returns rd when it is a path, with or without a query, on the host where it will be used, and "/" for everything
-// else: other hosts in any spelling, our own endpoints, and what browsers and servers might read in two ways. It is
+// else: other hosts in any spelling, our own endpoints but [ResendPath], and what browsers and servers might read in two ways. It is
 // decided on the parsed URL and the result is what was parsed, written anew.
 func Target(rd string) string {
 	if !strings.HasPrefix(rd, "/") || len(rd) > maxTarget || strings.ContainsFunc(rd, notInURL) {
@@ -19,7 +19,7 @@ func Target(rd string) string {
 	if err != nil || u.Scheme != "" || u.Host != "" || u.User != nil || u.Opaque != "" {
 		return "/"
 	}
-	if !plainPath(u.Path) || u.Path == strings.TrimSuffix(Prefix, "/") || strings.HasPrefix(u.Path, Prefix) {
+	if !plainPath(u.Path) || strings.HasPrefix(u.Path+"/", Prefix) && u.EscapedPath() != ResendPath {
 		return "/"
 	}
 	if u.RawQuery == "" {
