@@ -57,7 +57,8 @@ const picture = `
 	certs/keyd/keydtest, certs/clienttest < nothing
 	authn/session           < authn
 	authn/session/sessiontest < authn/session
-	authn/remote, authn/jwks < nothing
+	authn/remote            < nothing
+	authn/jwks              < authn/remote
 	authn/service           < authn
 	authn/token             < authn/session, authn/remote, authn/jwks
 	authn/personal          < authn/token
