@@ -1,18 +1,13 @@
 package gateway
 
 import (
-	"cmp"
-	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
 	"sallyport/audit"
-	"sallyport/authn/session"
 	"sallyport/gateway/signin"
-	"sallyport/gateway/ui"
 )
 
 // jwksPath is where apps find the key they verify X-Sallyport-Assertion with. Every other path below signin.Prefix that
@@ -38,14 +33,16 @@ func (x *exchange) own() func(*exchange) error {
 	if err := x.limitOwn(isAuth); err != nil {
 		return func(*exchange) error { return err }
 	}
-	if isAuth && x.req.Path != jwksPath && x.req.Path != clientJWKSPath {
+	if isAuth && !x.forPrograms() {
 		if err := x.demandCertificate(); err != nil {
 			return func(*exchange) error { return err }
 		}
 	}
 	switch {
 	case isAuth && x.req.Path == "/":
-		return (*exchange).servePortal
+		return (*exchange).serveApps
+	case isAuth && x.req.Path == signin.SessionsPath && x.server.portal.Sessions != nil:
+		return (*exchange).serveSessions
 	case isAuth && x.req.Path == jwksPath:
 		return func(x *exchange) error { return x.serveJWKS(x.server.assertions.JWKS()) }
 	case isAuth && x.req.Path == clientJWKSPath:
@@ -60,6 +57,11 @@ func (x *exchange) own() func(*exchange) error {
 	return func(*exchange) error { return notFound() }
 }
 
+// forPrograms reports whether a path of the sign-in host is for apps and identity providers, who show no certificate.
+func (x *exchange) forPrograms() bool {
+	return x.req.Path == jwksPath || x.req.Path == clientJWKSPath || strings.HasPrefix(x.req.Path, signin.BackChannelPath)
+}
+
 func notFound() *Refusal {
 	return &Refusal{Status: http.StatusNotFound, Effect: audit.Reject, Reason: "not_found", Public: "There is nothing at this address."}
 }
@@ -70,47 +72,6 @@ func (x *exchange) onlyGet() error {
 	}
 	x.w.Header().Set("Allow", "GET, HEAD")
 	return &Refusal{Status: http.StatusMethodNotAllowed, Effect: audit.Reject, Reason: "method_not_allowed", Public: "This address can only be read."}
-}
-
-// servePortal lists the apps that the person may open.
-func (x *exchange) servePortal() error {
-	if err := x.onlyGet(); err != nil {
-		return err
-	}
-	if handle, ok := x.req.Handle(); ok {
-		found, err := x.server.sessions.SignedIn(x.ctx, handle)
-		if err != nil && !errors.Is(err, session.ErrNoSession) {
-			return sessionsUnavailable(err)
-		}
-		x.session = found
-	}
-	if x.session == nil {
-		return x.snap.SignIn.Start(x.w, x.r, x.snap.AuthHost, "/")
-	}
-	x.conn.identified()
-	who := x.session.Identity
-	x.server.pages.Render(x.w, http.StatusOK, ui.Portal{Person: who.Name, Email: who.Email, Apps: x.tiles(),
-		SignOut: signin.SignOutPath, FormAction: x.snap.FormOrigins})
-	return nil
-}
-
-// tiles are the apps whose start page the policy would show to this person now. Nothing is opened by asking, so
-// nothing is recorded.
-func (x *exchange) tiles() []ui.AppTile {
-	var tiles []ui.AppTile
-	for _, app := range x.snap.Routes.Apps() {
-		in := x.inputFor(x.snap.apps[app.Name], app.StartPath())
-		in.Resource.Host = app.Host
-		if in.Bound() != nil {
-			continue
-		}
-		// Certificates are shown to the app's host, and not here.
-		if v := x.snap.Policy.Decide(x.ctx, in); v.Allow || deniedForCertificate(v) {
-			tiles = append(tiles, ui.AppTile{Name: app.DisplayName(), URL: x.snap.URL(app.Host, app.Path), Host: app.Host, Description: app.Description})
-		}
-	}
-	slices.SortFunc(tiles, func(a, b ui.AppTile) int { return cmp.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)) })
-	return tiles
 }
 
 // serveJWKS publishes public keys (RFC 7517).

@@ -41,6 +41,12 @@ type Sessions interface {
 	Open(purpose, sealed string) ([]byte, error)
 }
 
+// Control is the log of what the gateway does besides deciding. The record is durable when Record returns nil; after an
+// error what it records must not happen. It may be called at once from many goroutines.
+type Control interface {
+	Record(ctx context.Context, r *audit.Record) error
+}
+
 // Assertions vouches to an app for the person behind a session.
 type Assertions interface {
 	Assertion(ctx context.Context, s *session.Session, audience string) (string, error)
@@ -54,6 +60,8 @@ type Options struct {
 	Window     Counts
 	Sessions   Sessions
 	Assertions Assertions
+	Control    Control
+	Portal     Portal       // what people see and change of their own
 	Cache      *cache.Cache // nil: no app has one
 	Spool      *spool.Spooler
 	Shield     *shield.Shield     // nil: one with the default settings
@@ -75,6 +83,9 @@ type Server struct {
 	decisions   Decisions
 	sessions    Sessions
 	assertions  Assertions
+	control     Control
+	portal      Portal
+	crossSite   *http.CrossOriginProtection
 	cache       *cache.Cache
 	spool       *spool.Spooler
 	shield      *shield.Shield
@@ -107,7 +118,7 @@ type Server struct {
 // New builds a server that serves the given snapshot.
 func New(opts Options, first *Snapshot) *Server {
 	s := &Server{
-		decisions: opts.Decisions, sessions: opts.Sessions, assertions: opts.Assertions, cache: opts.Cache, spool: opts.Spool, shield: opts.Shield, buffers: newBufferPool(), clientKeys: opts.ClientKeys, keysLife: opts.KeysLife, pages: opts.Pages,
+		decisions: opts.Decisions, sessions: opts.Sessions, assertions: opts.Assertions, control: opts.Control, portal: opts.Portal, crossSite: http.NewCrossOriginProtection(), cache: opts.Cache, spool: opts.Spool, shield: opts.Shield, buffers: newBufferPool(), clientKeys: opts.ClientKeys, keysLife: opts.KeysLife, pages: opts.Pages,
 		metrics: newMetrics(opts.Metrics), log: opts.Log, now: opts.Now, streams: newStreams(),
 		swapped: make(chan struct{}, 1), answering: answering, whys: newWhys(), connecting: opts.Connecting, crowd: crowd{most: int64(opts.Connecting.Requests)}, awaited: newAwaited(opts.Connecting.Requests),
 	}

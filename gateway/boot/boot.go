@@ -219,7 +219,7 @@ func (a *assembly) build(ctx context.Context) (*listeners, error) {
 	window := audit.NewWindow(a.audit.Decisions())
 	a.group.Go(func() error { return window.Run(a.ctx) })
 	a.server = gateway.New(gateway.Options{
-		Decisions: a.opts.WrapDecisions(a.audit.Decisions()), Window: window, Sessions: a.sessions, Assertions: a.minter,
+		Decisions: a.opts.WrapDecisions(a.audit.Decisions()), Window: window, Sessions: a.sessions, Assertions: a.minter, Control: recorder{a.audit.Control()},
 		Cache: a.cache, Spool: a.spool, Shield: a.shield, Connecting: cfg.Limits.Connections, ClientKeys: func() []byte { return *a.rotation.clientKeys.Load() },
 		KeysLife: func() time.Duration { return time.Duration(a.rotation.keysLife.Load()) },
 		Pages:    ui.New(ui.Options{}), Metrics: a.metrics, Log: a.opts.Log, Now: a.opts.Now,

@@ -77,3 +77,12 @@ func origins(list []string) []string {
 	}
 	return kept
 }
+
+// plain is for values that forms send back and that programs read: those that we made are printable ASCII, and what is
+// not is none of them.
+func plain(value string) string {
+	if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return ""
+	}
+	return value
+}

@@ -61,7 +61,7 @@ func checkInert(t *testing.T, name, body string) {
 func TestScriptLinksAreDefused(t *testing.T) {
 	page := ui.Message{Title: "x", Actions: []ui.Action{{Label: "a", URL: "javascript:alert(1)"}, {Label: "b", URL: "JaVaScRiPt:alert(1)", Method: "POST"}, {Label: "c", URL: "data:text/html,x"}}}
 	checkInert(t, "message", render(t, page).Body.String())
-	tile := ui.Portal{Email: "a@b", Apps: []ui.AppTile{{Name: "x", URL: "javascript:alert(1)"}}, SignOut: "javascript:alert(1)"}
+	tile := ui.Portal{Frame: ui.Frame{Email: "a@b", SignOut: "javascript:alert(1)", Places: []ui.Place{{Label: "x", URL: "javascript:alert(1)"}}}, Apps: []ui.AppTile{{Name: "x", URL: "javascript:alert(1)"}}}
 	checkInert(t, "portal", render(t, tile).Body.String())
 }
 

@@ -2,18 +2,14 @@ package ui
 
 import "slices"
 
-// Page is what can be rendered: one of [Portal], [Denied], [SignedOut], [Unavailable] and [Message].
+// Page is what can be rendered: one of [Portal], [Devices], [Tokens], [Choose], [Denied], [SignedOut], [Unavailable] and
+// [Message].
 type Page interface{ sheet() sheet }
 
 // Portal lists the apps that a signed-in person may open.
 type Portal struct {
-	Person  string    // name as the identity provider gives it; empty: Email is shown in its place
-	Email   string    // may be empty
-	Apps    []AppTile // in the order to show
-	SignOut string    // URL the sign-out button posts to
-	// FormAction lists further origins that the answer to a sign-out may redirect to; browsers hold form-action against
-	// redirects too.
-	FormAction []string
+	Frame
+	Apps []AppTile // in the order to show
 }
 
 // AppTile is one app of the portal.
@@ -34,7 +30,7 @@ type Denied struct {
 	Reference    string   // the id to quote, which the audit log knows
 	Portal       string   // URL of the portal; empty: no such link
 	SignOut      string   // URL the sign-out button posts to, for people with several accounts; empty: no such button
-	FormAction   []string // as in [Portal]
+	FormAction   []string // as in [Frame]
 	Open         bool     // the person may use the app, and only this request was refused: no other account helps
 }
 
@@ -85,7 +81,11 @@ const (
 
 // sheet is what the templates read.
 type sheet struct {
-	Portal     *Portal // set on the portal, nil on every other page
+	Frame      *Frame   // set on the pages of a signed-in person; nil: a narrow page
+	Portal     *Portal  // one of these three is set with Frame
+	Devices    *Devices // …
+	Tokens     *Tokens  // …
+	Choose     *Choose  // set on the page that asks where to sign in
 	Tone       Tone
 	Label      string
 	Title      string
@@ -104,7 +104,7 @@ type fact struct {
 }
 
 func (p Portal) sheet() sheet {
-	return sheet{Portal: &p, Title: "Your apps", FormAction: p.FormAction}
+	return sheet{Frame: &p.Frame, Portal: &p, Title: "Your apps", FormAction: p.FormAction}
 }
 
 func (p Denied) sheet() sheet {

@@ -51,7 +51,7 @@ func New(opts Options) *Pages {
 	if p.product == "" {
 		p.product = "Sallyport"
 	}
-	funcs := template.FuncMap{"show": show, "initial": initial, "tint": tint}
+	funcs := template.FuncMap{"show": show, "plain": plain, "initial": initial, "tint": tint}
 	p.templates = template.Must(template.New("").Funcs(funcs).ParseFS(files, "templates/*.html"))
 	return p
 }

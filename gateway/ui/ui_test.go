@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -27,7 +28,7 @@ var (
 func pages() map[string]ui.Page {
 	return map[string]ui.Page{
 		"portal": ui.Portal{
-			Person: "Ines Okafor", Email: "ines@corp.example", SignOut: "/.sallyport/signout",
+			Frame: frame("/"),
 			Apps: []ui.AppTile{
 				{Name: "wiki", URL: "https://wiki.corp.example/", Host: "wiki.corp.example", Description: "Handbook, runbooks and meeting notes."},
 				{Name: "payroll", URL: "https://payroll.corp.example/", Host: "payroll.corp.example"},
@@ -35,7 +36,30 @@ func pages() map[string]ui.Page {
 				{Name: "grafana", URL: "https://grafana.corp.example/", Host: "grafana.corp.example"},
 			},
 		},
-		"portal-empty": ui.Portal{Email: "new@corp.example", SignOut: "/.sallyport/signout"},
+		"portal-empty": ui.Portal{Frame: ui.Frame{Email: "new@corp.example", SignOut: "/.sallyport/signout"}},
+		"devices": ui.Devices{Frame: frame("/.sallyport/sessions"), Notice: "That session has ended.", Action: "/.sallyport/sessions", Provider: "Corp",
+			Sessions: []ui.Device{
+				{ID: "s1", Here: true, Name: "Firefox on Linux", Address: "192.0.2.7", Place: "network office, country DE", Provider: "Corp",
+					Since: ui.MomentOf(now.Add(-3*time.Hour), now), Seen: ui.MomentOf(now, now), Apps: []ui.DeviceApp{{Name: "payroll", Host: "payroll.corp.example"}, {Name: "wiki", Host: "wiki.corp.example"}}},
+				{ID: "s2", Name: "Safari on iPhone", Address: "2001:db8::17", Provider: "Corp", Since: ui.MomentOf(now.Add(-50*time.Hour), now), Seen: ui.MomentOf(now.Add(-5*time.Minute), now)},
+				{ID: "s3", Name: "Chrome on Windows", Address: "198.51.100.20", Place: "country FR", Provider: "Partners", Since: ui.MomentOf(now.Add(-25*time.Hour), now), Seen: ui.MomentOf(now.Add(-time.Hour), now),
+					Apps: []ui.DeviceApp{{Name: "grafana", Host: "grafana.corp.example"}, {Name: "wiki", Host: "wiki.corp.example"}}},
+			}},
+		"devices-one": ui.Devices{Frame: frame("/.sallyport/sessions"), Action: "/.sallyport/sessions", Sessions: []ui.Device{{ID: "s1", Here: true, Name: "An unknown browser", Since: ui.MomentOf(now, now), Seen: ui.MomentOf(now, now)}}},
+		"tokens": ui.Tokens{Frame: frame("/.sallyport/tokens"), Action: "/.sallyport/tokens", Form: tokenForm(), List: []ui.Token{
+			{ID: "t1", Name: "nightly backup", Apps: []string{"wiki", "payroll"}, Methods: "read only", Created: ui.MomentOf(now.Add(-80*24*time.Hour), now), Used: ui.MomentOf(now.Add(-9*time.Hour), now), Expires: ui.MomentOf(now.Add(10*24*time.Hour), now), State: "works", Live: true},
+			{ID: "t2", Name: "git", Apps: []string{"wiki"}, Methods: "all", Created: ui.MomentOf(now.Add(-time.Hour), now), Expires: ui.MomentOf(now.Add(30*24*time.Hour), now), State: "works", Live: true},
+			{ID: "t3", Name: "old job", Apps: []string{"grafana"}, Methods: "GET, POST", Created: ui.MomentOf(now.Add(-100*24*time.Hour), now), Expires: ui.MomentOf(now.Add(-24*time.Hour), now), State: "expired"},
+		}},
+		"tokens-made": ui.Tokens{Frame: frame("/.sallyport/tokens"), Action: "/.sallyport/tokens", Confirm: "/.sallyport/tokens?confirm=1",
+			Made: ui.NewToken{Name: "git", Secret: "sallyport_pat_abcdefghijklmnopqrstuvwxyz234567", URL: "https://wiki.corp.example/"},
+			List: []ui.Token{{ID: "t2", Name: "git", Apps: []string{"wiki"}, Methods: "all", Created: ui.MomentOf(now, now), Expires: ui.MomentOf(now.Add(30*24*time.Hour), now), State: "works", Live: true}}},
+		"tokens-wrong": ui.Tokens{Frame: frame("/.sallyport/tokens"), Action: "/.sallyport/tokens", Notice: "The token is revoked.", Form: wrongForm()},
+		"choose": ui.Choose{App: "Wiki", Email: ui.EmailForm{URL: "/.sallyport/start", Hidden: []ui.Field{{Name: "app", Value: "wiki.corp.example"}, {Name: "rd", Value: "/page?a=b"}}},
+			Providers: []ui.Action{{Label: "Corp", URL: "/.sallyport/start?provider=corp"}, {Label: "Partners", URL: "/.sallyport/start?provider=partners"}}, FormAction: []string{"https://login.corp.example"}},
+		"choose-unknown": ui.Choose{Email: ui.EmailForm{URL: "/.sallyport/start", Value: "ines@elsewhere.example", Problem: "Nobody here answers for addresses of elsewhere.example."},
+			Providers: []ui.Action{{Label: "Corp", URL: "/.sallyport/start?provider=corp"}}},
+		"choose-by-name": ui.Choose{Providers: []ui.Action{{Label: "Corp", URL: "/.sallyport/start?provider=corp"}, {Label: "Partners", URL: "/.sallyport/start?provider=partners"}}},
 		"denied": ui.Denied{
 			App: "payroll", Owner: "finance-it@corp.example", Method: "GET", Path: "/employees/17", Person: "ines@corp.example",
 			Reasons:   []string{"This app is open to the groups finance and audit. You are in: staff."},
@@ -49,13 +73,35 @@ func pages() map[string]ui.Page {
 		"denied-reasons":    ui.Denied{App: "payroll", Method: "POST", Path: "/run", Person: "kim@corp.example", Reasons: []string{"Payroll opens on weekdays from 08:00 to 18:00.", "A second factor is needed."}, Advice: []string{"Come back during opening hours."}, Reference: "019a1f9e-2c4b-7d51-9a55-0c5f3f6f8a12", Portal: "https://auth.corp.example/"},
 		"sign-in-problem":   ui.Message{Tone: ui.Problem, Label: "Sign-in", Title: "We could not sign you in", Text: "The identity provider could not be reached.", Advice: []string{"Try again in a moment."}, Reference: "019a1f9e-2c4b-7d51-9a55-0c5f3f6f8a13", Actions: []ui.Action{{Label: "Try again", URL: "https://wiki.corp.example/"}}, FormAction: []string{"https://login.corp.example"}},
 		"sign-out-question": ui.Message{Title: "Sign out?", Text: "You are still signed in.", Actions: []ui.Action{{Label: "Sign out", URL: "/.sallyport/signout", Method: "POST"}}},
-		"choose-provider":   ui.Message{Label: "Sign-in", Title: "Sign in", Text: "Choose where you have your account.", Actions: []ui.Action{{Label: "Corp", URL: "/.sallyport/start?provider=corp"}, {Label: "Partners", URL: "/.sallyport/start?provider=partners"}}},
 		"signed-out":        ui.SignedOut{SignIn: "https://auth.corp.example/"},
 		"signed-out-app":    ui.SignedOut{App: "wiki", SignIn: "https://wiki.corp.example/", Portal: "https://auth.corp.example/"},
 		"unavailable":       ui.Unavailable{App: "wiki", Reference: "019a1f9e-2c4b-7d51-9a55-0c5f3f6f8a14", Retry: "https://wiki.corp.example/page", Portal: "https://auth.corp.example/"},
 		"message":           ui.Message{Label: "Unknown address", Title: "There is nothing here", Text: "No app answers at this address.", Advice: []string{"Check the address for a typing mistake."}, Reference: "019a1f9e-2c4b-7d51-9a55-0c5f3f6f8a15", Actions: []ui.Action{{Label: "Your apps", URL: "https://auth.corp.example/"}}},
 		"framed":            ui.Message{Label: "Sign-in", Title: "Sign in to see this", Text: "This part of the page belongs to wiki, where you are not signed in.", Actions: []ui.Action{{Label: "Sign in", URL: "https://wiki.corp.example/"}}, Framed: true},
 	}
+}
+
+var now = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+
+func frame(here string) ui.Frame {
+	f := ui.Frame{Person: "Ines Okafor", Email: "ines@corp.example", SignOut: "/.sallyport/signout",
+		Places: []ui.Place{{Label: "Your apps", URL: "/"}, {Label: "Where you are signed in", URL: "/.sallyport/sessions"}, {Label: "Access tokens", URL: "/.sallyport/tokens"}}}
+	for i := range f.Places {
+		f.Places[i].Here = f.Places[i].URL == here
+	}
+	return f
+}
+
+func tokenForm() ui.TokenForm {
+	return ui.TokenForm{Methods: "read", Apps: []ui.Option{{Value: "payroll", Label: "Payroll"}, {Value: "wiki", Label: "Wiki"}},
+		Chosen:    []ui.Option{{Value: "GET", Label: "GET"}, {Value: "POST", Label: "POST"}, {Value: "DELETE", Label: "DELETE"}},
+		Lifetimes: []ui.Option{{Value: "7", Label: "7 days"}, {Value: "30", Label: "30 days", Chosen: true}, {Value: "90", Label: "90 days"}}}
+}
+
+func wrongForm() ui.TokenForm {
+	f := tokenForm()
+	f.Problem, f.Name, f.Methods, f.Apps[1].Chosen, f.Chosen[1].Chosen = "Choose at least one method.", "deploy", "chosen", true, true
+	return f
 }
 
 var (
