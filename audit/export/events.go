@@ -109,15 +109,16 @@ func signInEvents() []Event {
 		{audit.TypeControl, "sign_out", Authentication, 2, "Logoff", Informational, Success, "Signed out everywhere", detail},
 		{audit.TypeControl, "sign_out_app", Authentication, 2, "Logoff", Informational, Success, "Signed out of an app", detail},
 		{audit.TypeControl, "sign_in_app", AuthorizeSession, 1, "Assign Privileges", Informational, Success, "Session carried to an app", detail},
-		{audit.TypeControl, "provider_signed_out", Authentication, 2, "Logoff", Informational, Success, "Signed out at the provider", append(detail, "sid", "subject", "jti", "count")},
+		{audit.TypeControl, "provider_signed_out", Authentication, 2, "Logoff", Informational, Success, "Signed out at the provider", append(detail, "sid", "subject", "jti", "count", "sessions")},
+		{audit.TypeControl, "provider_sign_out_failed", Authentication, 2, "Logoff", Medium, Failure, "Sign-out that a provider asked for failed", detail},
 	}
 }
 
 // sessionEvents are what happens to sessions between sign-in and sign-out, and to what people make for their programs.
 func sessionEvents() []Event {
-	session := []string{"provider", "host", "address", "user_agent", "acr", "amr", "mfa", "reason", "changed", "was", "is"}
+	session := []string{"provider", "host", "address", "user_agent", "acr", "amr", "mfa", "kind", "reason", "added", "removed", "changed", "was", "is"}
 	token := []string{"id", "name", "owner", "apps", "methods", "expires", "why"}
-	form := []string{"host", "path", "bytes", "form"}
+	form := []string{"host", "method", "path", "bytes", "form", "kept_of"}
 	return []Event{
 		{audit.TypeControl, "session_renewed", AuthorizeSession, 1, "Assign Privileges", Informational, Success, "What the provider says of a person changed", session},
 		{audit.TypeControl, "session_raised", Authentication, 1, "Logon", Informational, Success, "Proved themselves again within a session", session},
