@@ -21,7 +21,7 @@ func (b *Bundle) App(name string) (*App, error) {
 		return nil, fmt.Errorf("the policy knows no app %q", name)
 	}
 	app := &App{Name: data.Name, Owner: data.Owner, Sensitivity: data.Sensitivity, Labels: data.Labels, Access: make(Access, len(data.Rules)),
-		ShieldThreshold: data.ShieldThreshold, CrossSite: data.CrossSite, ClientCert: data.ClientCert}
+		ShieldThreshold: data.ShieldThreshold, CrossSite: data.CrossSite, ClientCert: data.ClientCert, Providers: sortedNames(data.Providers)}
 	for i := range data.Rules {
 		r, err := data.Rules[i].rule()
 		if err != nil {

@@ -22,6 +22,7 @@ const (
 	maxGrants     = 1 << 10
 	maxSmall      = 4 << 10 // everything else together
 	maxCert       = 2 << 10 // of it, a certificate
+	maxToken      = 1 << 10 // of it, a token
 	maxWord       = 512     // each other string
 	maxCut        = 256     // each string that is cut
 )
@@ -113,7 +114,7 @@ func (in *Input) smallAtMost() (n int, known bool) {
 	switch p := s.ready(); {
 	case p != nil:
 		n = p.small
-	case s.Authn != nil || s.Session != nil || s.Device != nil || s.Cert != nil:
+	case s.Authn != nil || s.Session != nil || s.Token != nil || s.Device != nil || s.Cert != nil:
 		return 0, false
 	}
 	if t := c.TLS; t != nil {
@@ -125,6 +126,9 @@ func (in *Input) smallAtMost() (n int, known bool) {
 // Fits reports whether the certificate fits an input. It cannot be shortened without becoming another one.
 func (c *Cert) Fits() bool { return len(c.appendJSON(nil)) <= maxCert }
 
+// Fits reports whether the token fits an input. A scope cannot be shortened without becoming another one.
+func (t *Token) Fits() bool { return len(t.appendJSON(nil)) <= maxToken }
+
 // appendSmall appends the subject's small documents, to measure them.
 func (s *Subject) appendSmall(b []byte) []byte {
 	if s.Authn != nil {
@@ -132,6 +136,9 @@ func (s *Subject) appendSmall(b []byte) []byte {
 	}
 	if s.Session != nil {
 		b = s.Session.appendJSON(b)
+	}
+	if s.Token != nil {
+		b = s.Token.appendJSON(b)
 	}
 	if s.Device != nil {
 		b = s.Device.appendJSON(b)

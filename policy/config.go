@@ -133,6 +133,8 @@ type App struct {
 	CrossSite bool
 	// ClientCert demands a client certificate that counts, of everybody.
 	ClientCert bool
+	// Providers are the identity providers whose people the app is for; none: everybody's.
+	Providers []string
 }
 
 var appName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)

@@ -85,7 +85,7 @@ func (e *Engine) App(name string) (App, bool) {
 		return App{}, false
 	}
 	return App{Name: name, Owner: d.Owner, Sensitivity: d.Sensitivity, Labels: d.Labels,
-		ShieldThreshold: d.ShieldThreshold, CrossSite: d.CrossSite, ClientCert: d.ClientCert}, true
+		ShieldThreshold: d.ShieldThreshold, CrossSite: d.CrossSite, ClientCert: d.ClientCert, Providers: sortedNames(d.Providers)}, true
 }
 
 // Selectors are an app's access rules in their order.

@@ -27,6 +27,8 @@ type appData struct {
 	ShieldThreshold int  `json:"shield_threshold,omitzero"` // the score from which requests are refused
 	CrossSite       bool `json:"cross_site,omitzero"`       // pages of other sites may send requests that change something
 	ClientCert      bool `json:"client_cert,omitzero"`      // nobody passes without a client certificate
+
+	Providers map[string]bool `json:"providers,omitempty"` // whose people the app is for; none: everybody's
 }
 
 type ruleData struct {
@@ -86,6 +88,7 @@ func (a *App) data(own bool) appData {
 		ShieldThreshold: a.ShieldThreshold,
 		CrossSite:       a.CrossSite,
 		ClientCert:      a.ClientCert,
+		Providers:       setOf(a.Providers),
 	}
 	if d.Labels == nil {
 		d.Labels = map[string]string{}
@@ -213,6 +216,17 @@ func minutes(d time.Duration) string {
 }
 
 func sortedSet(ss []string) []string { return slices.Compact(slices.Sorted(slices.Values(ss))) }
+
+func setOf(ss []string) map[string]bool {
+	if len(ss) == 0 {
+		return nil
+	}
+	set := make(map[string]bool, len(ss))
+	for _, s := range ss {
+		set[s] = true
+	}
+	return set
+}
 
 func lowerSet(ss []string) map[string]bool {
 	set := make(map[string]bool, len(ss))

@@ -121,7 +121,8 @@ func (a *analyst) dependenciesLocked(ctx context.Context, app string, own bool) 
 	return d.fields.list(), nil
 }
 
-// always notes what is asked before an app's rules, whatever they are: no foreign page opens a WebSocket, in any app.
+// always notes what is asked before an app's rules, whatever they are: no foreign page opens a WebSocket and no token is
+// good for more than it was made for, in any app.
 func (d *dependencies) always(app json.RawMessage) error {
 	var has appData
 	if err := json.Unmarshal(app, &has); err != nil {
@@ -130,6 +131,10 @@ func (d *dependencies) always(app json.RawMessage) error {
 	d.fields[fieldActionName], d.fields[fieldCrossOrigin] = true, true
 	d.fields[fieldCrossSiteUnsafe] = !has.CrossSite
 	d.fields[fieldShield] = has.ShieldThreshold > 0
+	d.fields[fieldTokenApps], d.fields[fieldTokenMethods], d.fields[fieldMethod] = true, true, true
+	if len(has.Providers) > 0 {
+		d.fields[fieldSubjectType], d.fields[fieldAuthnProvider] = true, true
+	}
 	d.fields[fieldCert], d.fields[fieldCertProblem] = has.ClientCert, has.ClientCert
 	return nil
 }

@@ -27,6 +27,13 @@ const (
 	fieldSessionID
 	fieldSessionAge
 	fieldSessionIdle
+	fieldTokenID
+	fieldTokenKind
+	fieldTokenName
+	fieldTokenApps
+	fieldTokenMethods
+	fieldTokenScopes
+	fieldTokenExpires
 	fieldDevice
 	fieldCert
 	fieldCertProblem
@@ -83,6 +90,13 @@ var fieldPaths = [fields]string{
 	fieldSessionID:        "subject.session.id",
 	fieldSessionAge:       "subject.session.age_s",
 	fieldSessionIdle:      "subject.session.idle_s",
+	fieldTokenID:          "subject.token.id",
+	fieldTokenKind:        "subject.token.kind",
+	fieldTokenName:        "subject.token.name",
+	fieldTokenApps:        "subject.token.apps",
+	fieldTokenMethods:     "subject.token.methods",
+	fieldTokenScopes:      "subject.token.scopes",
+	fieldTokenExpires:     "subject.token.expires",
 	fieldDevice:           "subject.device",
 	fieldCert:             "subject.cert",
 	fieldCertProblem:      "subject.cert_problem",
@@ -198,6 +212,8 @@ func (in *Input) appendField(b []byte, f field) []byte {
 		return s.Authn.appendField(b, f)
 	case fieldSessionID, fieldSessionAge, fieldSessionIdle:
 		return s.Session.appendField(b, f)
+	case fieldTokenID, fieldTokenKind, fieldTokenName, fieldTokenApps, fieldTokenMethods, fieldTokenScopes, fieldTokenExpires:
+		return s.Token.appendField(b, f)
 	case fieldDevice:
 		if s.Device == nil {
 			return append(b, 0)
@@ -333,6 +349,30 @@ func (s *Session) appendField(b []byte, f field) []byte {
 		return appendMinutes(b, s.IdleS)
 	}
 	panic("BUG: session field without projection: " + fieldPaths[f])
+}
+
+func (t *Token) appendField(b []byte, f field) []byte {
+	if t == nil {
+		return append(b, 0)
+	}
+	b = append(b, 1)
+	switch f {
+	case fieldTokenID:
+		return appendText(b, t.ID)
+	case fieldTokenKind:
+		return appendText(b, t.Kind)
+	case fieldTokenName:
+		return appendText(b, t.Name)
+	case fieldTokenApps:
+		return appendTexts(b, t.Apps)
+	case fieldTokenMethods:
+		return appendTexts(b, t.Methods)
+	case fieldTokenScopes:
+		return appendTexts(b, t.Scopes)
+	case fieldTokenExpires:
+		return appendText(b, t.Expires)
+	}
+	panic("BUG: token field without projection: " + fieldPaths[f])
 }
 
 func appendText(b []byte, s string) []byte {

@@ -30,6 +30,7 @@ type Subject struct {
 	Claims           map[string]any `json:"claims"`                // allow-listed claims, JSON values
 	Authn            *Authn         `json:"authn,omitzero"`        // absent for anonymous
 	Session          *Session       `json:"session,omitzero"`      // absent without a session
+	Token            *Token         `json:"token,omitzero"`        // absent unless the request came with one
 	Device           *Device        `json:"device,omitzero"`       // absent when nothing is known of the device
 	Cert             *Cert          `json:"cert,omitzero"`         // the client's certificate; absent without one
 	CertProblem      string         `json:"cert_problem,omitzero"` // why the one it showed does not count: expired, revoked, …
@@ -53,6 +54,26 @@ type Session struct {
 	ID    string `json:"id"`
 	AgeS  Age    `json:"age_s,omitzero"`
 	IdleS Age    `json:"idle_s,omitzero"`
+}
+
+// Kinds of Token.
+const (
+	TokenPersonal = "personal" // made by a person in the portal, whom it stands for
+	TokenIssued   = "issued"   // signed by a configured issuer, who names its bearer
+)
+
+// AnyScope in Token.Apps or Token.Methods stands for all there are.
+const AnyScope = "*"
+
+// Token is what a program showed in place of a sign-in. What Apps and Methods do not name, it is not good for.
+type Token struct {
+	ID      string   `json:"id"` // its public name; tells nothing about the token
+	Kind    string   `json:"kind"`
+	Name    string   `json:"name"`    // as its owner named it, or the issuer's name
+	Apps    []string `json:"apps"`    // names of apps, or "*"
+	Methods []string `json:"methods"` // HTTP methods, or "*"; GET includes HEAD
+	Scopes  []string `json:"scopes"`  // of an issued token: RFC 6749 §3.3
+	Expires string   `json:"expires"` // RFC 3339, UTC
 }
 
 // Device is what is known of the device; a nil fact is not known.

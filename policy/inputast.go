@@ -31,7 +31,7 @@ func (s *Subject) newTerm() *ast.Term {
 	for i := range s.Grants {
 		grants[i] = s.Grants[i].term(t)
 	}
-	o := object(13).
+	o := object(14).
 		add(keys.type_, t.str(s.Type)).
 		known(t, keys.id, s.ID).
 		known(t, keys.email, s.Email).
@@ -44,6 +44,9 @@ func (s *Subject) newTerm() *ast.Term {
 	}
 	if s.Session != nil {
 		o = o.add(keys.session, s.Session.term(t))
+	}
+	if s.Token != nil {
+		o = o.add(keys.token, s.Token.term(t))
 	}
 	if s.Device != nil {
 		o = o.add(keys.device, s.Device.term(t))
@@ -70,6 +73,17 @@ func (s *Session) term(t *slab) *ast.Term {
 		add(keys.id, t.str(s.ID)).
 		age(t, keys.ageS, s.AgeS).
 		age(t, keys.idleS, s.IdleS).done(t)
+}
+
+func (k *Token) term(t *slab) *ast.Term {
+	return object(7).
+		add(keys.id, t.str(k.ID)).
+		add(keys.kind, t.str(k.Kind)).
+		add(keys.name, t.str(k.Name)).
+		add(keys.apps, t.strs(k.Apps)).
+		add(keys.methods, t.strs(k.Methods)).
+		add(keys.scopes, t.strs(k.Scopes)).
+		add(keys.expires, t.str(k.Expires)).done(t)
 }
 
 func (d *Device) term(t *slab) *ast.Term {
@@ -391,6 +405,7 @@ var keys = struct {
 	contentType, contentLength, userAgent, origin, fetchSite, crossOrigin           *ast.Term
 	crossSiteUnsafe, headers                                                        *ast.Term
 	score, rules, body, timeout                                                     *ast.Term
+	token, kind, apps, methods, scopes                                              *ast.Term
 }{
 	key("subject"), key("action"), key("resource"), key("context"),
 	key("type"), key("id"), key("email"), key("email_verified"), key("groups"), key("groups_incomplete"), key("claims"), key("authn"),
@@ -404,6 +419,7 @@ var keys = struct {
 	key("content_type"), key("content_length"), key("user_agent"), key("origin"), key("fetch_site"), key("cross_origin"),
 	key("cross_site_unsafe"), key("headers"),
 	key("score"), key("rules"), key("body"), key("timeout"),
+	key("token"), key("kind"), key("apps"), key("methods"), key("scopes"),
 }
 
 func key(name string) *ast.Term { return ast.StringTerm(name) }

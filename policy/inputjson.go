@@ -45,6 +45,9 @@ func (s *Subject) appendJSON(b []byte) []byte {
 	if s.Session != nil {
 		b = s.Session.appendJSON(append(b, `,"session":`...))
 	}
+	if s.Token != nil {
+		b = s.Token.appendJSON(append(b, `,"token":`...))
+	}
 	if s.Device != nil {
 		b = s.Device.appendJSON(append(b, `,"device":`...))
 	}
@@ -76,6 +79,17 @@ func (s *Session) appendJSON(b []byte) []byte {
 	b = appendString(append(b, `{"id":`...), s.ID)
 	b = appendAge(b, `,"age_s":`, s.AgeS)
 	b = appendAge(b, `,"idle_s":`, s.IdleS)
+	return append(b, '}')
+}
+
+func (t *Token) appendJSON(b []byte) []byte {
+	b = appendString(append(b, `{"id":`...), t.ID)
+	b = appendString(append(b, `,"kind":`...), t.Kind)
+	b = appendString(append(b, `,"name":`...), t.Name)
+	b = appendStrings(append(b, `,"apps":`...), t.Apps)
+	b = appendStrings(append(b, `,"methods":`...), t.Methods)
+	b = appendStrings(append(b, `,"scopes":`...), t.Scopes)
+	b = appendString(append(b, `,"expires":`...), t.Expires)
 	return append(b, '}')
 }
 

@@ -60,6 +60,10 @@ func (s *Subject) parse(p *inputParser) {
 		s.Session = new(Session)
 		s.Session.parse(p)
 	}
+	if p.open(`"token":`) {
+		s.Token = new(Token)
+		s.Token.parse(p)
+	}
 	if p.open(`"device":`) {
 		s.Device = new(Device)
 		s.Device.parse(p)
@@ -87,6 +91,17 @@ func (s *Session) parse(p *inputParser) {
 	s.ID = p.string(`"id":`)
 	s.AgeS = p.age(`"age_s":`)
 	s.IdleS = p.age(`"idle_s":`)
+	p.close()
+}
+
+func (t *Token) parse(p *inputParser) {
+	t.ID = p.string(`"id":`)
+	t.Kind = p.string(`"kind":`)
+	t.Name = p.string(`"name":`)
+	t.Apps = p.strings(`"apps":`)
+	t.Methods = p.strings(`"methods":`)
+	t.Scopes = p.strings(`"scopes":`)
+	t.Expires = p.string(`"expires":`)
 	p.close()
 }
 

@@ -50,7 +50,7 @@ func (s *Subject) ready() *prepared {
 // is reports whether two subjects consist of the same values, lists and documents, the same ones in memory.
 func (s *Subject) is(o *Subject) bool {
 	return s.Type == o.Type && s.ID == o.ID && s.Email == o.Email && s.EmailVerified == o.EmailVerified &&
-		s.GroupsIncomplete == o.GroupsIncomplete && s.Authn == o.Authn && s.Session == o.Session && s.Device == o.Device &&
+		s.GroupsIncomplete == o.GroupsIncomplete && s.Authn == o.Authn && s.Session == o.Session && s.Token == o.Token && s.Device == o.Device &&
 		s.Cert == o.Cert && s.CertProblem == o.CertProblem && sameList(s.Groups, o.Groups) && sameList(s.Grants, o.Grants) &&
 		reflect.ValueOf(s.Claims).Pointer() == reflect.ValueOf(o.Claims).Pointer()
 }

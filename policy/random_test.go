@@ -68,6 +68,7 @@ func randomSubject(r *rand.Rand) Subject {
 		Claims:      pick(r, nil, map[string]any{"department": "research", "level": json.Number("3")}, map[string]any{"roles": []any{"x", nil, true}}),
 		Authn:       &Authn{Provider: pick(r, "corp", "other"), ACR: pick(r, "", "gold", "silver"), AMR: some(r, "pwd", "otp"), MFA: r.IntN(2) == 0},
 		Session:     pick(r, nil, &Session{ID: pick(r, "s-1", "s-2"), AgeS: AgeOf(time.Duration(r.IntN(3)) * time.Minute)}),
+		Token:       pick(r, nil, nil, &Token{ID: "t-1", Kind: TokenPersonal, Name: "build", Apps: pick(r, []string{AnyScope}, some(r, "app-01", "wiki")), Methods: pick(r, []string{AnyScope}, some(r, "GET", "POST")), Expires: "2030-01-01T00:00:00Z"}),
 		Device:      pick(r, nil, &Device{}, &Device{ID: "d", Compliant: new(r.IntN(2) == 0)}),
 		Cert:        pick(r, nil, &Cert{Fingerprint: "f", NotAfter: "2030-01-01T00:00:00Z"}),
 		CertProblem: pick(r, "", "", "expired", "revoked"),

@@ -23,6 +23,17 @@ decision := denial("cross_origin", "", say.cross_origin(input.resource.id), say.
 	app.client_cert
 	not input.subject.cert
 	allowed
+} else := denial("provider", "", say.provider(input.resource.id, app.providers), say.provider_admin(app.providers)) if {
+	# Whose people an app is for no package of it can widen. Programs are nobody's people: rules name them or do not.
+	app.providers
+	input.subject.type == "user"
+	not app.providers[input.subject.authn.provider]
+	allowed
+} else := denial("token_scope", "", say.token_scope(input.resource.id, input.action.method), say.token_scope_admin(input.subject.token)) if {
+	# A token is good for what it was made for, whatever its bearer may do besides.
+	input.subject.token
+	not covered
+	allowed
 } else := denial("cross_site", "", say.cross_site(input.resource.id), say.cross_site_admin) if {
 	# A request that the app would have to defend itself from is refused if it would else be allowed: whoever is refused
 	# anyway, or has yet to sign in, hears of that and no more. No app package can allow it either; the app's cross_site and
@@ -63,6 +74,19 @@ allowed if {
 	decided.allow
 	not steps_up(decided)
 }
+
+# covered: the token that was shown is good for the app and the method.
+covered if {
+	some name in {"*", input.resource.id}
+	name in input.subject.token.apps
+	some method in covering
+	method in input.subject.token.methods
+}
+
+# What may be read may be asked about (RFC 9110 §9.3.2).
+covering := {"*", "GET", "HEAD"} if {
+	input.action.method == "HEAD"
+} else := {"*", input.action.method}
 
 steps_up(decided) if {
 	some obligation in decided.obligations

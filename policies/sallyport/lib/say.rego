@@ -41,6 +41,22 @@ client_certificate_admin := sprintf("client_certs of the app is required, and th
 	input.subject.cert_problem
 } else := "client_certs of the app is required, and the client showed no certificate"
 
+provider(app, providers) := sprintf("%s is for people who sign in with %s, and you signed in with %s.", [
+	app,
+	concat(" or ", sort(object.keys(providers))),
+	signed_in_with,
+])
+
+signed_in_with := input.subject.authn.provider
+
+signed_in_with := "none" if not input.subject.authn.provider
+
+provider_admin(providers) := sprintf("providers of the app are %s", [concat(", ", sort(object.keys(providers)))])
+
+token_scope(app, method) := sprintf("The token is not good for %s requests to %s.", [method, app])
+
+token_scope_admin(token) := sprintf("the token is for methods %s of apps %s", [concat(", ", token.methods), concat(", ", token.apps)])
+
 cross_site(app) := sprintf("A page of another site sent this request to %s. Open %s yourself and do it there.", [app, app])
 
 cross_site_admin := "a page of another origin sent a request that may change something; cross_site admits such requests to the app"

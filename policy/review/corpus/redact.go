@@ -100,7 +100,7 @@ func (r *redactor) redact(in *policy.Input) *policy.Input {
 func (r *redactor) subject(in *policy.Subject) policy.Subject {
 	out := policy.Subject{
 		Type: in.Type, ID: r.id(in.ID), Email: r.email(in.Email), EmailVerified: in.EmailVerified,
-		Groups: in.Groups, GroupsIncomplete: in.GroupsIncomplete, Authn: in.Authn, Session: in.Session, Device: in.Device, Cert: in.Cert, CertProblem: in.CertProblem,
+		Groups: in.Groups, GroupsIncomplete: in.GroupsIncomplete, Authn: in.Authn, Session: in.Session, Token: in.Token, Device: in.Device, Cert: in.Cert, CertProblem: in.CertProblem,
 	}
 	if in.Claims != nil {
 		out.Claims = make(map[string]any, len(in.Claims))
@@ -112,6 +112,11 @@ func (r *redactor) subject(in *policy.Subject) policy.Subject {
 		session := *in.Session
 		session.ID = r.name("s", session.ID)
 		out.Session = &session
+	}
+	if in.Token != nil {
+		token := *in.Token
+		token.ID, token.Name = r.name("t", token.ID), r.name("t", token.Name)
+		out.Token = &token
 	}
 	if in.Device != nil {
 		device := *in.Device

@@ -228,6 +228,10 @@ type guard struct {
 var guards = []guard{
 	{"client_certificate", "the app demands a client certificate (client_certs), whatever its rules say",
 		func(app *policy.App) bool { return app.ClientCert }},
+	{"provider", "the app is for people of other identity providers (providers), whatever its rules say",
+		func(app *policy.App) bool { return len(app.Providers) > 0 }},
+	{"token_scope", "the token is not good for this app or method, whatever the app's rules say",
+		func(*policy.App) bool { return true }},
 	{"cross_site", "the app admits no request of another site's page that may change something (cross_site), whatever its rules say",
 		func(app *policy.App) bool { return !app.CrossSite }},
 	{"shield", "the app refuses what inspection finds hostile (shield.threshold), whatever its rules say",

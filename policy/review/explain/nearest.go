@@ -183,6 +183,10 @@ func (s *Subject) proposals(ctx context.Context, in *policy.Input, v *policy.Ver
 		return [][]Change{{fromOwnPage()}}
 	case g.code == "client_certificate":
 		return [][]Change{{showCertificate()}}
+	case g.code == "provider":
+		return s.otherProviders()
+	case g.code == "token_scope":
+		return [][]Change{{otherToken(in)}}
 	default:
 		return nil // nobody chooses what inspection finds
 	}
@@ -218,6 +222,32 @@ func fromOwnPage() Change {
 func showCertificate() Change {
 	return Change{Field: "subject.cert", To: "a client certificate", Text: "show a client certificate of the gateway's authorities", weight: weightDevice,
 		apply: func(in *policy.Input) { in.Subject.Cert, in.Subject.CertProblem = new(policy.Cert), "" }}
+}
+
+// otherProviders are signing in with each of those that the app is for.
+func (s *Subject) otherProviders() (list [][]Change) {
+	for _, name := range s.app.Providers {
+		list = append(list, []Change{{Field: "subject.authn.provider", To: name, Text: "sign in with " + name, weight: weightSignIn,
+			apply: func(in *policy.Input) {
+				if in.Subject.Authn == nil {
+					in.Subject.Authn = new(policy.Authn)
+				}
+				authn := *in.Subject.Authn
+				authn.Provider = name
+				in.Subject.Authn = &authn
+			}}})
+	}
+	return list
+}
+
+// otherToken is showing a token that was made for the app and the method.
+func otherToken(in *policy.Input) Change {
+	return Change{Field: "subject.token", To: in.Action.Method + " " + in.Resource.ID, Text: "use a token for " + in.Action.Method + " requests to " + in.Resource.ID,
+		weight: weightDevice, apply: func(in *policy.Input) {
+			token := *in.Subject.Token
+			token.Apps, token.Methods = []string{in.Resource.ID}, []string{in.Action.Method}
+			in.Subject.Token = &token
+		}}
 }
 
 // signIn is becoming somebody, of whom nothing is known but that a provider vouches for them.

@@ -254,12 +254,17 @@ func (w *With) person(p *directory.Person, now time.Time) policy.Subject {
 	if w.ACR != "" {
 		s.Authn.ACR = w.ACR
 	}
+	if w.Token != nil {
+		s.Token, s.Session = w.Token, nil
+	}
 	if len(w.AMR) > 0 {
 		s.Authn.AMR = w.AMR
 	}
 	if ago := time.Duration(w.SignedIn); ago > 0 {
 		s.Authn.AgeS, s.Authn.Time = policy.AgeOf(ago), now.Add(-ago).UTC().Format(time.RFC3339)
-		s.Session.AgeS = policy.AgeOf(ago)
+		if s.Session != nil {
+			s.Session.AgeS = policy.AgeOf(ago)
+		}
 	}
 	if w.Device != nil {
 		s.Device = w.Device
@@ -289,6 +294,9 @@ func (w With) or(d With) With {
 	}
 	if w.Cert == nil && w.CertProblem == "" {
 		w.Cert, w.CertProblem = d.Cert, d.CertProblem
+	}
+	if w.Token == nil {
+		w.Token = d.Token
 	}
 	if w.Headers == nil {
 		w.Headers = d.Headers

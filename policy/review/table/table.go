@@ -79,6 +79,7 @@ type With struct {
 	SignedIn    Duration          `yaml:"signed_in"` // ago. Default 1m
 	Device      *policy.Device    `yaml:"device"`
 	Cert        *policy.Cert      `yaml:"cert"`         // the client's certificate. Default: it shows none
+	Token       *policy.Token     `yaml:"token"`        // what a program shows in place of a sign-in. Default: none
 	CertProblem string            `yaml:"cert_problem"` // or why the one that it shows does not count
 	Claims      map[string]any    `yaml:"claims"`
 	Headers     map[string]string `yaml:"headers"` // of policy.headers
