@@ -43,7 +43,7 @@ func TestDerivedLastsAsLongAsTheVersion(t *testing.T) {
 			t.Errorf("one version was derived from %d times in ten", made)
 		}
 		before := made
-		if _, err := k.Renew(t.Context(), s.ID, 1, person(t, "ada", "audit"), ""); err != nil {
+		if _, err := k.Renew(t.Context(), s.ID, 1, session.Renewal{Identity: person(t, "ada", "audit")}); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()

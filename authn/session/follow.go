@@ -165,7 +165,7 @@ func (k *Keeper) expireAll(ctx context.Context, m Match) error {
 func (k *Keeper) expireBatch(ctx context.Context, m Match) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	gone, err := k.store.Delete(ctx, m, Expired, sweepBatch)
+	gone, err := k.store.Expire(ctx, m, k.now(), sweepBatch)
 	if err != nil {
 		return 0, fmt.Errorf("removing expired sessions: %w", err)
 	}

@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 	"unicode"
-
-	"sallyport/authn"
 )
 
 const (
@@ -86,10 +84,12 @@ func (k *Keeper) SignIn(ctx context.Context, n NewSession) (handle string, s *Se
 	}
 	now := k.now().UTC().Round(0)
 	e := Entry{
-		ID: rand.Text(), Identity: n.Identity, Version: 1, Created: now, Seen: now,
-		UserAgent: clip(n.UserAgent, maxUserAgent), Address: clip(n.Address, maxAddress),
+		ID: rand.Text(), Identity: n.Identity, Version: 1, Created: now, Seen: now, Checked: now, Raised: now,
+		UserAgent: clip(n.UserAgent, maxUserAgent), Address: clip(n.Address, maxAddress), Bound: n.Bound.clip(),
 	}
-	e.Refresh = k.sealRefresh(e.ID, n.Secrets.RefreshToken)
+	if err := k.enclose(&e, n.Secrets, n.ProviderSession); err != nil {
+		return "", nil, err
+	}
 	handle, hash := k.newHandle()
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -115,13 +115,30 @@ func (k *Keeper) SignOutHost(ctx context.Context, host, handle string) (*Session
 	if err != nil {
 		return nil, err
 	}
+	return s, k.Leave(ctx, s.ID, host)
+}
+
+// Leave is SignOutHost for whoever knows the session and not its handle there. ErrNoSession when it has none.
+func (k *Keeper) Leave(ctx context.Context, sessionID, host string) error {
+	if sessionID == "" || host == "" {
+		return ErrNoSession
+	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	if err := k.store.Detach(ctx, s.ID, host, SignedOut); err != nil {
-		return nil, unavailable("signing out of a host", err)
+	if err := k.store.Detach(ctx, sessionID, host, SignedOut); err != nil {
+		return unavailable("signing out of a host", err)
 	}
-	k.cache.drop(s.ID)
-	return s, nil
+	k.cache.drop(sessionID)
+	return nil
+}
+
+// Hosts returns the app hosts that a living session has handles on, sorted.
+func (k *Keeper) Hosts(ctx context.Context, sessionID string) ([]string, error) {
+	e, err := k.entry(ctx, sessionID)
+	if err != nil {
+		return nil, err
+	}
+	return e.Hosts, nil
 }
 
 // List returns the living sessions that match, in order of id; Seen is exact to a minute. The zero Filter lists all.
@@ -134,9 +151,9 @@ func (k *Keeper) List(ctx context.Context, f Filter) ([]Session, error) {
 			return nil, err
 		}
 		for _, e := range page {
+			k.catchUp(&e)
 			s := e.session()
-			s.Seen = k.seen(e)
-			if !limits.expired(now, s.Created, s.Seen) {
+			if !limits.expired(now, s.Created, s.Seen) && now.Sub(s.Seen) >= f.IdleFor {
 				found = append(found, *s)
 			}
 		}
@@ -165,50 +182,45 @@ func (k *Keeper) Surplus(ctx context.Context, person string) ([]Session, error) 
 // finds them; other processes follow within two seconds. After an error the sessions returned have ended and others
 // may not have. A zero Filter is ErrEmptyFilter.
 func (k *Keeper) Revoke(ctx context.Context, f Filter) ([]Session, error) {
-	if f == (Filter{}) {
+	return k.End(ctx, f, Revoked)
+}
+
+// End is Revoke for another reason, which those who listen by OnEnd are told.
+func (k *Keeper) End(ctx context.Context, f Filter, reason string) ([]Session, error) {
+	if f.empty() {
 		return nil, ErrEmptyFilter
 	}
-	return k.end(ctx, f.match(k.now()), Revoked)
+	if f.IdleFor > 0 { // what this process knows of last uses must count
+		if err := k.flush(ctx); err != nil {
+			return nil, unavailable("ending sessions", err)
+		}
+	}
+	return k.end(ctx, f.match(k.now()), reason)
 }
 
-// RefreshToken returns the provider's refresh token of a session, "" when there is none, and the session's version,
-// which Renew wants back.
-func (k *Keeper) RefreshToken(ctx context.Context, sessionID string) (token string, version int64, err error) {
-	e, err := k.entry(ctx, sessionID)
+// Count returns how many sessions are stored. Some of them may have reached a limit in the last minutes.
+func (k *Keeper) Count(ctx context.Context) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	n, err := k.store.Count(ctx)
 	if err != nil {
-		return "", 0, err
+		return 0, unavailable("counting sessions", err)
 	}
-	if e.Refresh == nil {
-		return "", e.Version, nil
-	}
-	plain, err := k.Open(refreshPurpose(e.ID), string(e.Refresh))
-	if err != nil {
-		return "", 0, fmt.Errorf("session: refresh token: %w", err)
-	}
-	return string(plain), e.Version, nil
+	return n, nil
 }
 
-// Renew gives a session a new identity (of the same person) and refresh token, if its version is still the given one:
-// of several renewals that began with one refresh token, one is kept and the others get ErrConflict. Requests see the
-// new identity at once in this process and within two seconds in others.
-func (k *Keeper) Renew(ctx context.Context, sessionID string, version int64, id *authn.Identity, refreshToken string) (*Session, error) {
+// Current returns a living session as it is stored now, for those who waited for somebody else's renewal.
+func (k *Keeper) Current(ctx context.Context, sessionID string) (*Session, error) {
 	e, err := k.entry(ctx, sessionID)
 	if err != nil {
 		return nil, err
 	}
-	if id == nil || id.ID() != e.Identity.ID() {
-		return nil, errors.New("session: renewal for another identity")
-	}
-	e.Identity, e.Version = id, version+1
-	e.Refresh = k.sealRefresh(e.ID, refreshToken)
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	if err := k.store.Renew(ctx, e); err != nil {
-		return nil, unavailable("renewing a session", err)
-	}
-	k.cache.drop(e.ID)
+	k.catchUp(&e)
 	return e.session(), nil
 }
+
+// Limits returns the limits in force.
+func (k *Keeper) Limits() Config { return *k.limits.Load() }
 
 // Spend remembers an id until the given time and returns true the first time, false ever after: in all processes on
 // the store, durably. An id that is spent a minute after its time is refused with an error, since it may have been
@@ -281,40 +293,46 @@ func (k *Keeper) entry(ctx context.Context, id string) (Entry, error) {
 	return page[0], nil
 }
 
+// catchUp adds to what is stored what is not yet written.
+func (k *Keeper) catchUp(e *Entry) {
+	seen := k.seen(*e)
+	e.Away = max(e.Away, seen.Sub(e.Seen))
+	e.Seen = seen
+}
+
 // seen is when a session was last seen: here, if it is in memory, or as stored.
 func (k *Keeper) seen(e Entry) time.Time {
 	return k.cache.seen(e.ID, k.touches.latest(e.ID, e.Seen))
 }
 
-// sealRefresh binds the token to its session, so that it cannot be moved to another row.
-func (k *Keeper) sealRefresh(id, token string) []byte {
-	if token == "" {
-		return nil
-	}
-	return []byte(k.Seal(refreshPurpose(id), []byte(token)))
-}
-
-func refreshPurpose(id string) string { return "session refresh token " + id }
-
 func (e *Entry) session() *Session {
 	return &Session{
-		ID: e.ID, Identity: e.Identity, Created: e.Created, Seen: e.Seen,
-		UserAgent: e.UserAgent, Address: e.Address, Version: e.Version, derived: new(derived),
+		ID: e.ID, Identity: e.Identity, Created: e.Created, Seen: e.Seen, UserAgent: e.UserAgent, Address: e.Address,
+		ProviderSession: e.ProviderSession, Bound: e.Bound, Checked: e.Checked, Refreshable: e.Refreshable,
+		Raised: e.Raised, Away: e.Away, Version: e.Version, Hosts: e.Hosts, derived: new(derived),
 	}
 }
 
 func (f *Filter) match(now time.Time) Match {
-	m := Match{ID: f.ID, Subject: f.Subject, Email: f.Email, Provider: f.Provider, Host: f.Host}
+	m := Match{
+		ID: f.ID, Except: f.Except, Subject: f.Subject, Email: f.Email, Provider: f.Provider, ProviderSession: f.ProviderSession,
+		Host: f.Host, UserAgent: clip(f.UserAgent, maxUserAgent),
+	}
 	if f.OlderThan > 0 {
 		m.CreatedBefore = now.Add(-f.OlderThan)
+	}
+	if f.IdleFor > 0 {
+		m.SeenBefore = now.Add(-f.IdleFor)
 	}
 	return m
 }
 
 // unavailable says what failed, and keeps apart what the store knows from what it cannot do.
 func unavailable(doing string, err error) error {
-	if errors.Is(err, ErrNoSession) || errors.Is(err, ErrConflict) {
-		return err
+	for _, known := range []error{ErrNoSession, ErrConflict, ErrNoForm, ErrFormRefused, ErrNoPerson} {
+		if errors.Is(err, known) {
+			return err
+		}
 	}
 	return fmt.Errorf("%w: %s: %w", ErrUnavailable, doing, err)
 }

@@ -405,7 +405,7 @@ func TestSeenIsKnownBeforeItIsWritten(t *testing.T) {
 		handle := child(t, k, s.ID, wiki)
 		time.Sleep(limits.Idle - time.Second)
 		expectIn(t, k, wiki, handle, s.ID)
-		if _, err := k.Renew(t.Context(), s.ID, 1, s.Identity, ""); err != nil { // which drops it from memory
+		if _, err := k.Renew(t.Context(), s.ID, 1, session.Renewal{Identity: s.Identity}); err != nil { // which drops it from memory
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Second)
@@ -620,15 +620,15 @@ func TestRenewalIsSeenAndOnlyOneWins(t *testing.T) {
 		handle := child(t, k, s.ID, wiki)
 		expectIn(t, k, wiki, handle, s.ID)
 		expectIn(t, other, wiki, handle, s.ID)
-		token, version, err := k.RefreshToken(t.Context(), s.ID)
-		if err != nil || token != "refresh-ada" || version != 1 {
-			t.Fatalf("RefreshToken = %q, %d, %v", token, version, err)
+		secrets, version, err := k.Secrets(t.Context(), s.ID)
+		if err != nil || secrets.RefreshToken != "refresh-ada" || version != 1 {
+			t.Fatalf("Secrets = %q, %d, %v", secrets.RefreshToken, version, err)
 		}
 		var kept atomic.Int64
 		var wg sync.WaitGroup
 		for i := range 20 {
 			wg.Go(func() {
-				_, err := k.Renew(t.Context(), s.ID, version, person(t, "ada", "audit"), fmt.Sprint("next-", i))
+				_, err := k.Renew(t.Context(), s.ID, version, session.Renewal{Identity: person(t, "ada", "audit"), Secrets: session.Secrets{RefreshToken: fmt.Sprint("next-", i)}})
 				if err == nil {
 					kept.Add(1)
 				} else if !errors.Is(err, session.ErrConflict) {
@@ -647,7 +647,7 @@ func TestRenewalIsSeenAndOnlyOneWins(t *testing.T) {
 		if got := expectIn(t, other, wiki, handle, s.ID); got.Version != 2 {
 			t.Errorf("two seconds after a renewal elsewhere Lookup = version %d", got.Version)
 		}
-		if _, err := k.Renew(t.Context(), s.ID, 2, person(t, "mallory"), ""); err == nil {
+		if _, err := k.Renew(t.Context(), s.ID, 2, session.Renewal{Identity: person(t, "mallory")}); err == nil {
 			t.Error("a session was renewed for somebody else")
 		}
 	})

@@ -80,7 +80,8 @@ func (k *Keeper) lookupStored(ctx context.Context, host, handle string, hash Has
 	if err != nil {
 		return nil, unavailable("reading a session", err)
 	}
-	e.Seen = k.touches.latest(e.ID, e.Seen)
+	seen := k.touches.latest(e.ID, e.Seen)
+	e.Away, e.Seen = max(e.Away, seen.Sub(e.Seen)), seen
 	l, s := k.cache.add(mark, hash, at, e.session())
 	if at != host || !k.use(l, s) { // on another host it does not count as seen
 		return nil, ErrNoSession
@@ -116,6 +117,7 @@ func (k *Keeper) use(l *live, s *Session) bool {
 		k.touches.add(l.id, now)
 		later := *s
 		later.Seen = now.UTC().Round(0)
+		later.Away = max(s.Away, later.Seen.Sub(s.Seen))
 		l.session.CompareAndSwap(s, &later)
 	}
 	return true

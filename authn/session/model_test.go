@@ -279,18 +279,18 @@ func (w *world) Revoke(t *rapid.T) {
 
 func (w *world) Renew(t *rapid.T) {
 	id := pick(t, w.sessions, w.made)
-	token, version, err := w.k.RefreshToken(t.Context(), id)
-	if !w.judge(t, "RefreshToken", id, err) {
+	secrets, version, err := w.k.Secrets(t.Context(), id)
+	if !w.judge(t, "Secrets", id, err) {
 		return
 	}
 	s := w.sessions[id]
-	if version != s.version || token != fmt.Sprint(s.version) {
-		t.Fatalf("RefreshToken = %q of version %d, want version %d", token, version, s.version)
+	if version != s.version || secrets.RefreshToken != fmt.Sprint(s.version) {
+		t.Fatalf("Secrets = %q of version %d, want version %d", secrets.RefreshToken, version, s.version)
 	}
-	if _, err := w.k.Renew(t.Context(), id, version-1, person(t, s.person), "old"); !errors.Is(err, session.ErrConflict) {
+	if _, err := w.k.Renew(t.Context(), id, version-1, session.Renewal{Identity: person(t, s.person), Secrets: session.Secrets{RefreshToken: "old"}}); !errors.Is(err, session.ErrConflict) {
 		t.Fatalf("Renew of an old version: %v", err)
 	}
-	if _, err := w.k.Renew(t.Context(), id, version, person(t, s.person), fmt.Sprint(version+1)); err != nil {
+	if _, err := w.k.Renew(t.Context(), id, version, session.Renewal{Identity: person(t, s.person), Secrets: session.Secrets{RefreshToken: fmt.Sprint(version + 1)}}); err != nil {
 		t.Fatal(err)
 	}
 	s.version++

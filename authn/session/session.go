@@ -28,8 +28,16 @@ var (
 	// ErrUnavailable: the store cannot be read, written or followed. Nobody may be let in meanwhile.
 	ErrUnavailable = errors.New("session store unavailable")
 
-	// ErrConflict: the session has changed since the version that an update was based on.
+	// ErrConflict: the session has changed since the version that an update was based on, or has kept its one form.
 	ErrConflict = errors.New("session was changed meanwhile")
+
+	// ErrNoForm: a kept form that is unknown, was taken before or is older than FormTime.
+	ErrNoForm = errors.New("no such form")
+	// ErrFormRefused: a form that is too large, or one too many: MaxForms are kept.
+	ErrFormRefused = errors.New("form cannot be kept")
+
+	// ErrNoPerson: nobody of this name ever signed in, or not for PersonTime.
+	ErrNoPerson = errors.New("no such person")
 
 	// ErrCodeInvalid: a hand-off code that is not ours, or is for another host or another browser.
 	ErrCodeInvalid = errors.New("hand-off code is not valid here")
@@ -132,7 +140,12 @@ type Session struct {
 	Checked         time.Time // when the provider last spoke of the person: sign-in or refresh
 	Refreshable     bool      // there is a refresh token
 
-	Version int64 // 1 at sign-in, one more with each change of Identity
+	Raised time.Time     // when the person last passed by the provider in this browser: sign-in or Raise
+	Away   time.Duration // the longest pause between requests since then, to the minute and never too short by more
+
+	Version int64 // 1 at sign-in, one more with each renewal
+
+	Hosts []string // the app hosts that the session has handles on, sorted; only List fills it in
 
 	derived *derived // see Derived
 }
@@ -170,27 +183,62 @@ func (Secrets) GoString() string { return "[redacted]" }
 // LogValue keeps the secrets out of logs.
 func (Secrets) LogValue() slog.Value { return slog.StringValue("[redacted]") }
 
+// Renewal is what a provider said of a session's person after the sign-in.
+type Renewal struct {
+	Identity        *authn.Identity // of the same person
+	Secrets         Secrets         // the refresh token is replaced as given; an ID token only by another one
+	ProviderSession string          // "" keeps the old one
+	At              time.Time       // when the provider was asked; the zero time is now
+}
+
 // Filter selects sessions; the fields that are set must all hold. The zero Filter lists everything and revokes nothing.
 type Filter struct {
-	ID        string        // the session with this public id
-	Subject   string        // sessions of this identity: provider|subject
-	Email     string        // sessions of this e-mail address, whatever its case
-	Provider  string        // sessions signed in with this provider
-	Host      string        // sessions with a child handle on this app host; revoking ends the whole session
-	OlderThan time.Duration // sessions that signed in at least this long ago
-	All       bool          // every session: must be said to revoke without any other field
+	ID              string        // the session with this public id
+	Except          string        // not the session with this public id; alone it selects nothing
+	Subject         string        // sessions of this identity: provider|subject
+	Email           string        // sessions of this e-mail address, whatever its case
+	Provider        string        // sessions signed in with this provider
+	ProviderSession string        // sessions of this session of the provider's (sid); providers may use equal ones
+	Host            string        // sessions with a child handle on this app host; revoking ends the whole session
+	UserAgent       string        // sessions of exactly this browser
+	OlderThan       time.Duration // sessions that signed in at least this long ago
+	IdleFor         time.Duration // sessions not seen for at least this long, to the minute
+	All             bool          // every session: must be said to revoke without any other field
+}
+
+func (f Filter) empty() bool {
+	f.Except = ""
+	return f == Filter{}
 }
 
 // The reasons for which a session ends.
 const (
-	Revoked   = "session_revoked" // an operator or a provider ended it
-	SignedOut = "signed_out"      // the person ended it
-	Expired   = "expired"         // idle or absolute limit
+	Revoked           = "session_revoked"     // an operator ended it
+	SignedOut         = "signed_out"          // the person ended it
+	Expired           = "expired"             // idle or absolute limit
+	ProviderSignedOut = "provider_signed_out" // the provider ended its own session
+	AccountDisabled   = "account_disabled"    // the provider knows the person no more
+	BindingBroken     = "session_binding"     // its cookie came from somewhere else than Config.Bind allows
+	Replaced          = "replaced"            // its browser signed in anew, or the person in too many
 )
 
 // Ended tells that a session, or its part on one host, is over.
 type Ended struct {
 	SessionID string
 	Host      string // the one app host on which it ended; "" everywhere
-	Reason    string // Revoked, SignedOut or Expired
+	Reason    string // Revoked, SignedOut, Expired, …
+}
+
+// Past is what is left of a session that expired less than PastTime ago.
+type Past struct {
+	SessionID string
+	Subject   string    // provider|subject
+	Ended     time.Time // when it reached its limit
+}
+
+// Person is somebody who signed in, as last confirmed by their provider.
+type Person struct {
+	Identity  *authn.Identity
+	Confirmed time.Time // when the provider last spoke of them
+	Disabled  bool      // the provider has refused to speak of them since
 }

@@ -82,7 +82,8 @@ func sealingKeyIsMadeOnce(t testing.TB, open func() session.Store) {
 func getReturnsWhatWasPut(t testing.TB, open func() session.Store) {
 	a, b := open(), open()
 	want := Entry(1)
-	want.Refresh = []byte("sealed\x00")
+	want.Secrets, want.Refreshable, want.ProviderSession = []byte("sealed\x00"), true, "sid"
+	want.Bound = session.Bound{Certificate: "CN=ada", Network: "office"}
 	put(t, a, want, hash(1))
 	for _, s := range []session.Store{a, b} {
 		got, host, err := s.Get(t.Context(), hash(1))
@@ -171,7 +172,8 @@ func renewComparesVersions(t testing.TB, open func() session.Store) {
 	put(t, s, Entry(1), hash(1))
 	want := Entry(1)
 	want.Identity = identity(1, "other@example.test", "audit")
-	want.Refresh, want.Version = []byte("two"), 2
+	want.Secrets, want.Refreshable, want.ProviderSession, want.Version = []byte("two"), true, "sid 2", 2
+	want.Checked = noon.Add(time.Minute)
 	if err := s.Renew(t.Context(), want); err != nil {
 		t.Fatalf("Renew: %v", err)
 	}
@@ -196,14 +198,14 @@ func ofManyRenewalsOneWins(t testing.TB, open func() session.Store) {
 	put(t, stores[0], Entry(1), hash(1))
 	won := race(20, func(i int) bool {
 		e := Entry(1)
-		e.Version, e.Refresh = 2, fmt.Append(nil, i)
+		e.Version, e.Secrets = 2, fmt.Append(nil, i)
 		err := stores[i%2].Renew(t.Context(), e)
 		if err != nil && !errors.Is(err, session.ErrConflict) {
 			t.Errorf("Renew: %v", err)
 		}
 		return err == nil
 	})
-	if len(won) != 1 || string(present(t, stores[0], hash(1)).Refresh) != fmt.Sprint(won[0]) {
+	if len(won) != 1 || string(present(t, stores[0], hash(1)).Secrets) != fmt.Sprint(won[0]) {
 		t.Fatalf("renewals %v of one version won, want one, and its token kept", won)
 	}
 }
@@ -457,7 +459,7 @@ func watchResumesWithoutLoss(t testing.TB, open func() session.Store) {
 func Entry(n int) session.Entry {
 	return session.Entry{
 		ID: fmt.Sprintf("SESSION%06d", n), Identity: identity(n, fmt.Sprintf("person%d@example.test", n), "staff", "wiki"),
-		UserAgent: "Browser/1.0 (ünïcode)", Address: "2001:db8::1", Created: noon, Seen: noon, Version: 1,
+		UserAgent: "Browser/1.0 (ünïcode)", Address: "2001:db8::1", Created: noon, Seen: noon, Checked: noon, Raised: noon, Version: 1,
 	}
 }
 

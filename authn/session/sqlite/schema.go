@@ -70,6 +70,66 @@ var migrations = []string{
 		reason     TEXT NOT NULL
 	) STRICT;
 	`,
+	`
+	-- secrets holds what the provider handed over, sealed; what schema 1 sealed is a refresh token alone.
+	ALTER TABLE session RENAME COLUMN refresh TO secrets;
+	ALTER TABLE session ADD COLUMN refreshable      INTEGER NOT NULL DEFAULT 0;
+	ALTER TABLE session ADD COLUMN provider_session TEXT    NOT NULL DEFAULT '';
+	ALTER TABLE session ADD COLUMN bound            TEXT    NOT NULL DEFAULT '{}';
+	ALTER TABLE session ADD COLUMN checked          INTEGER NOT NULL DEFAULT 0;
+	ALTER TABLE session ADD COLUMN raised           INTEGER NOT NULL DEFAULT 0;
+	ALTER TABLE session ADD COLUMN away             INTEGER NOT NULL DEFAULT 0; -- nanoseconds
+	UPDATE session SET refreshable = secrets IS NOT NULL, checked = created, raised = created;
+
+	-- Each with the id, by which lists are in order: a page of a person's sessions is read without sorting.
+	DROP INDEX session_subject;
+	DROP INDEX session_email;
+	CREATE INDEX session_subject          ON session (subject, id);
+	CREATE INDEX session_email            ON session (email, id);
+	CREATE INDEX session_provider         ON session (provider, id);
+	CREATE INDEX session_provider_session ON session (provider_session, id) WHERE provider_session <> '';
+	CREATE INDEX handle_host              ON handle (host, session) WHERE host <> '';
+
+	-- What is left of the handles of sessions that expired. n counts up, so that the newest can be told.
+	CREATE TABLE past (
+		n       INTEGER PRIMARY KEY AUTOINCREMENT,
+		hash    BLOB    NOT NULL UNIQUE,
+		host    TEXT    NOT NULL,
+		session TEXT    NOT NULL,
+		subject TEXT    NOT NULL,
+		created INTEGER NOT NULL,
+		seen    INTEGER NOT NULL,
+		until   INTEGER NOT NULL
+	) STRICT;
+	CREATE INDEX past_until ON past (until);
+
+	CREATE TABLE lease (
+		name   TEXT    PRIMARY KEY,
+		holder TEXT    NOT NULL,
+		until  INTEGER NOT NULL
+	) STRICT, WITHOUT ROWID;
+	CREATE INDEX lease_until ON lease (until);
+
+	-- sealed is NULL once the form was taken: the session keeps no second one.
+	CREATE TABLE form (
+		id      BLOB    PRIMARY KEY CHECK (length(id) = 32), -- SHA-256 of the id
+		session TEXT    NOT NULL UNIQUE,
+		sealed  BLOB,
+		until   INTEGER NOT NULL
+	) STRICT;
+	CREATE INDEX form_until ON form (until);
+	CREATE INDEX form_held  ON form (id) WHERE sealed IS NOT NULL;
+
+	-- disabled is when the provider refused to speak of the person, 0 if it never did.
+	CREATE TABLE person (
+		subject   TEXT    PRIMARY KEY,
+		identity  TEXT    NOT NULL,
+		confirmed INTEGER NOT NULL,
+		disabled  INTEGER NOT NULL DEFAULT 0
+	) STRICT;
+	CREATE INDEX person_confirmed ON person (confirmed);
+	INSERT INTO person (subject, identity, confirmed) SELECT subject, identity, max(created) FROM session GROUP BY subject;
+	`,
 }
 
 // migrate brings the database to the newest of the steps, one transaction for all. It changes nothing in a file that
