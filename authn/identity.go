@@ -47,6 +47,9 @@ type Identity struct {
 	// Provider is the name of the provider in the configuration, Subject the provider's own name for the identity.
 	Provider string `json:"provider"`
 	Subject  string `json:"subject"`
+	// Person is set when the configuration says that this account belongs to a person who is known by another one, as
+	// "provider|subject": it is who they are, while everything else here is what Provider says about Subject.
+	Person string `json:"person,omitempty"`
 
 	// Email counts only when EmailVerified: a provider that is allowed to vouch has checked that the mailbox is theirs.
 	Email         string `json:"email,omitempty"`
@@ -80,6 +83,11 @@ func New(id Identity) (*Identity, error) {
 	if err := checkName(id.Subject, maxSubject); err != nil {
 		return nil, fmt.Errorf("identity: bad subject: %w", err)
 	}
+	if id.Person != "" {
+		if err := checkName(id.Person, maxProvider+1+maxSubject); err != nil || !strings.Contains(id.Person, "|") {
+			return nil, errors.Join(fmt.Errorf("identity: bad person %q", id.Person), err)
+		}
+	}
 	id.Groups, id.GroupsIncomplete = normaliseGroups(id.Groups, id.GroupsIncomplete)
 	if len(id.Email) > maxEmail || checkName(id.Email, maxEmail) != nil {
 		id.Email, id.EmailVerified = "", false
@@ -103,8 +111,12 @@ func New(id Identity) (*Identity, error) {
 	return &id, nil
 }
 
-// ID is the identity's one name, provider + "|" + subject. Provider names hold no "|", so no two identities share it.
+// ID is the identity's one name, provider + "|" + subject, or the Person that it is linked to. Provider names hold no "|",
+// so no two accounts share it unless the configuration says so.
 func (id *Identity) ID() string {
+	if id.Person != "" {
+		return id.Person
+	}
 	return id.Provider + "|" + id.Subject
 }
 

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/net/idna"
 	"golang.org/x/oauth2"
 
 	"sallyport/authn"
@@ -23,10 +22,11 @@ func (p *Provider) result(said *statement, answer *oauth2.Token) (*Result, *Fail
 		ACR:      text(said.claims, "acr"),
 		AMR:      texts(said.claims["amr"]),
 		AuthTime: said.authTime,
+		Person:   p.among.People[said.subject],
 		Claims:   map[string]any{},
 	}
 	id.EmailVerified = p.vouches(said.claims, id.Email)
-	id.Groups, id.GroupsIncomplete = p.groups(said.claims)
+	id.Groups, id.GroupsIncomplete = said.groups, said.groupsIncomplete
 	for _, name := range names.Extra {
 		if value := lookup(said.claims, name); value != nil {
 			id.Claims[name] = value
@@ -39,11 +39,12 @@ func (p *Provider) result(said *statement, answer *oauth2.Token) (*Result, *Fail
 	if err != nil {
 		return nil, fail(SubjectInvalid, "%w", err)
 	}
-	return &Result{Identity: made, RefreshToken: answer.RefreshToken}, nil
+	return &Result{Identity: made, RefreshToken: answer.RefreshToken, IDToken: idTokenOf(answer), Session: said.session}, nil
 }
 
 // carryOver keeps how and when a person authenticated: a refresh is no authentication, and many providers leave these
-// claims out of its answer. Groups and addresses are never kept: not being named any more is how providers take them away.
+// claims out of its answer. It makes no authentication later than it was (OpenID Connect Core §12.2). Groups and addresses
+// are never kept: not being named any more is how providers take them away.
 func (s *statement) carryOver(id *authn.Identity) {
 	if s.before == nil {
 		return
@@ -54,7 +55,7 @@ func (s *statement) carryOver(id *authn.Identity) {
 	if len(id.AMR) == 0 {
 		id.AMR = s.before.AMR
 	}
-	if id.AuthTime.IsZero() {
+	if id.AuthTime.IsZero() || id.AuthTime.After(s.before.AuthTime) {
 		id.AuthTime = s.before.AuthTime
 	}
 }
@@ -63,24 +64,32 @@ func (s *statement) carryOver(id *authn.Identity) {
 // elsewhere (Entra ID above 200 groups: _claim_names, or hasgroups), or wrote them in a way we do not read. The place
 // that _claim_sources names is not asked: its URL comes out of a token.
 func (p *Provider) groups(claims map[string]any) (groups []string, incomplete bool) {
+	groups, unread := p.listed(claims)
+	return groups, unread || groupsElsewhere(claims, p.cfg.Claims.Groups)
+}
+
+// listed are the groups in the claim itself; unread says that there are some in it that we cannot name.
+func (p *Provider) listed(claims map[string]any) (groups []string, unread bool) {
 	name := p.cfg.Claims.Groups
 	if name == "" {
 		return nil, false
 	}
-	incomplete = groupsElsewhere(claims, name)
 	switch value := lookup(claims, name).(type) {
 	case nil:
-		return nil, incomplete
+		return nil, false
 	case string:
-		return []string{value}, incomplete
+		return []string{value}, false
 	case []any:
 		groups = texts(value)
-		return groups, incomplete || len(groups) != len(value)
+		return groups, len(groups) != len(value)
 	}
 	return nil, true
 }
 
 func groupsElsewhere(claims map[string]any, name string) bool {
+	if name == "" {
+		return false
+	}
 	elsewhere, _ := claims["_claim_names"].(map[string]any)
 	_, named := elsewhere[name]
 	_, usual := elsewhere["groups"]
@@ -95,17 +104,20 @@ func (p *Provider) vouches(claims map[string]any, email string) bool {
 		return false
 	}
 	domain := authn.EmailDomain(email)
-	if domain == "" {
-		return false
+	if len(p.cfg.EmailDomains) == 0 {
+		return domain != "" && !slices.Contains(p.among.Reserved, domain)
 	}
-	return len(p.cfg.EmailDomains) == 0 || slices.ContainsFunc(p.cfg.EmailDomains, func(d string) bool {
-		ascii, err := idna.Lookup.ToASCII(d)
-		return err == nil && ascii == domain
-	})
+	return p.Serves(email)
+}
+
+// Serves tells whether the provider is the one for an address: its domain is among the email_domains.
+func (p *Provider) Serves(email string) bool {
+	domain := authn.EmailDomain(email)
+	return domain != "" && slices.Contains(p.cfg.domains(), domain)
 }
 
 func (p *Provider) usedMFA(id *authn.Identity) bool {
-	return slices.Contains(p.cfg.MFA.ACR, id.ACR) && id.ACR != "" ||
+	return slices.Contains(p.cfg.MFA.ACR, id.ACR) ||
 		slices.ContainsFunc(id.AMR, func(method string) bool { return slices.Contains(p.cfg.MFA.AMR, method) })
 }
 

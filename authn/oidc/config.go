@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,9 +47,13 @@ type Config struct {
 	// AssertionAudience is what private_key_jwt names as its audience: "issuer", or "token_endpoint" for providers that
 	// insist on it (Entra ID does). Default "issuer".
 	AssertionAudience AssertionAudience `yaml:"assertion_audience" default:"issuer" enum:"issuer,token_endpoint"`
-	// Scopes are asked for at sign-in; openid is always among them. Add offline_access where the provider needs it to
-	// give out refresh tokens. Default: openid, profile, email.
+	// Scopes are asked for at sign-in; openid is always among them. Default: openid, profile, email.
 	Scopes []string `yaml:"scopes" default:"openid,profile,email"`
+	// OfflineAccess says whether the scope offline_access is asked for as well, by which providers such as Entra ID and
+	// Okta give out the refresh token that lets Sallyport look after a session in the background: "auto" asks for it where
+	// the provider lists it among its scopes, "never" does not, for providers such as Keycloak that give refresh tokens
+	// without it. Default "auto".
+	OfflineAccess OfflineAccess `yaml:"offline_access" default:"auto" enum:"auto,never"`
 	// MaxAge is how long ago people may have proved themselves to the provider, sent as max_age and checked against
 	// auth_time. Default: however long ago the provider accepts.
 	MaxAge time.Duration `yaml:"max_age"`
@@ -57,8 +62,15 @@ type Config struct {
 	Userinfo bool `yaml:"userinfo"`
 	// Claims says which claims carry what.
 	Claims Claims `yaml:"claims"`
+	// GroupsEndpoint is where a person's groups are asked for, with their access token, when the provider says that they
+	// are too many for an ID token, as Entra ID does above 200: https://graph.microsoft.com/v1.0/me/getMemberObjects, or a
+	// URL that answers with a list of texts, or with such a list as "groups" or "value". It must be https://. Default: such
+	// groups are not known, which policies are told (input.subject.groups_incomplete).
+	GroupsEndpoint string `yaml:"groups_endpoint"`
 	// EmailDomains are the domains for whose addresses this provider may vouch: an address elsewhere is never verified,
-	// whatever the provider says. Default: every domain; set it when there is more than one provider.
+	// whatever the provider says. Where people give their address first, those of these domains are sent to this provider.
+	// A domain that several providers list is vouched for by each of them. Default: every domain that no other provider
+	// lists.
 	EmailDomains []string `yaml:"email_domains" config:"single"`
 	// TrustEmail takes addresses as verified when the provider does not say whether they are, for company providers
 	// that manage all addresses themselves. Needs email_domains. Default false.
@@ -90,7 +102,19 @@ type MFA struct {
 	AMR []string `yaml:"amr" config:"single" default:"mfa"`
 	// ACR are authentication context classes. Default: none.
 	ACR []string `yaml:"acr" config:"single"`
+	// Request are the authentication context classes to ask the provider for (acr_values) when an app wants a second
+	// factor, the preferred one first. Default: those of acr.
+	Request []string `yaml:"request" config:"single"`
 }
+
+// OfflineAccess says whether offline_access is asked for.
+type OfflineAccess string
+
+// Asking automatically is the default.
+const (
+	OfflineAuto  OfflineAccess = "auto"
+	OfflineNever OfflineAccess = "never"
+)
 
 // ClientAuth is a client authentication method (OpenID Connect Core §9).
 type ClientAuth string
@@ -144,6 +168,10 @@ func (c Config) Check() error {
 		return fmt.Errorf("max_age %s is negative", c.MaxAge)
 	case c.TrustEmail && len(c.EmailDomains) == 0:
 		return errors.New("trust_email needs email_domains: for which addresses may this provider vouch?")
+	case c.GroupsEndpoint != "" && !remote.AllowedEndpoint(c.GroupsEndpoint, issuer):
+		return fmt.Errorf("groups_endpoint %q: want an https:// URL", c.GroupsEndpoint)
+	case c.OfflineAccess != "" && c.OfflineAccess != OfflineAuto && c.OfflineAccess != OfflineNever:
+		return fmt.Errorf("offline_access %q is unknown", c.OfflineAccess)
 	}
 	if err := remote.CheckConnect(c.Connect, issuer); err != nil {
 		return err
@@ -151,6 +179,11 @@ func (c Config) Check() error {
 	for _, domain := range c.EmailDomains {
 		if _, err := idna.Lookup.ToASCII(domain); err != nil || strings.ContainsAny(domain, "@*") {
 			return fmt.Errorf("email_domains: %q is no domain name", domain)
+		}
+	}
+	for _, class := range slices.Concat(c.MFA.ACR, c.MFA.Request) {
+		if class == "" || strings.ContainsAny(class, " \t\r\n") { // OpenID Connect Core §3.1.2.1: acr_values are parted by spaces
+			return fmt.Errorf("mfa: %q is no authentication context class", class)
 		}
 	}
 	return c.checkClientAuth()

@@ -24,6 +24,7 @@ const (
 	IssuerMissing         Code = "iss_missing"             // provider announces iss in answers and sent none (RFC 9207 §2.4)
 	IssuerMismatch        Code = "iss_mismatch"            // iss of another provider
 	AccessDenied          Code = "access_denied"           // the person or the provider declined
+	LoginRequired         Code = "login_required"          // the provider cannot answer without asking the person
 	ProviderError         Code = "provider_error"          // any other error that the provider reported
 	CodeMissing           Code = "code_missing"            // neither code nor error
 	CodeRejected          Code = "code_rejected"           // token endpoint refused the code or the verifier
@@ -35,7 +36,12 @@ const (
 	DiscoveryMismatch     Code = "issuer_mismatch"         // discovery names another issuer than configured
 	DiscoveryInvalid      Code = "discovery_invalid"       // discovery lacks or misplaces an endpoint
 	TokenMissing          Code = "id_token_missing"        // no id_token in the token answer
-	TokenInvalid          Code = "id_token_invalid"        // signature, algorithm, issuer, audience or form
+	TokenInvalid          Code = "id_token_invalid"        // form, or a claim that makes no sense
+	TokenAlgorithm        Code = "id_token_algorithm"      // none, symmetric or not one that the provider announces
+	TokenKey              Code = "id_token_unknown_key"    // no published key of that id and kind
+	TokenSignature        Code = "id_token_signature"      // not by the key that it names
+	TokenIssuer           Code = "id_token_wrong_issuer"   // iss of another provider
+	TokenAudience         Code = "id_token_wrong_audience" // aud without this client
 	TokenExpired          Code = "id_token_expired"        // exp in the past
 	TokenNotYet           Code = "id_token_not_yet_valid"  // iat or nbf in the future
 	TokenParty            Code = "id_token_wrong_party"    // azp of another client
@@ -44,6 +50,8 @@ const (
 	SubjectMismatch       Code = "subject_mismatch"        // userinfo or refresh speaks of somebody else
 	AuthTooOld            Code = "auth_too_old"            // auth_time absent or older than max_age allows
 	AssuranceUnmet        Code = "assurance_unmet"         // acr or amr fall short of what was demanded
+	LogoutInvalid         Code = "logout_token_invalid"    // form, type, event or identifier of a logout token
+	LogoutExpired         Code = "logout_token_expired"    // exp in the past
 )
 
 // Failure is a sign-in that did not come to an end. Code may be recorded and shown; Err is for the log.
@@ -51,7 +59,10 @@ type Failure struct {
 	Code Code
 	// Reported is the provider's own error code when it is one that the standards define, otherwise empty.
 	Reported string
-	Err      error
+	// Unsent tells of a refresh whose token the provider surely did not use up: the call did not get through to it, or it
+	// said no for another reason than the token.
+	Unsent bool
+	Err    error
 }
 
 // Error names the code and the cause.

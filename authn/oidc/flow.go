@@ -5,7 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"net/url"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,18 +29,6 @@ type Flow struct {
 	ReturnHost string `json:"host,omitempty"`
 	ReturnPath string `json:"path,omitempty"`
 	Back       string `json:"back,omitempty"`
-}
-
-// Demand is what a sign-in must come to, beyond what the provider's configuration asks of everybody. It is sent to the
-// provider, and Finish fails with [AssuranceUnmet] or [AuthTooOld] if the answer falls short. The zero Demand asks for
-// nothing.
-type Demand struct {
-	MFA    bool     `json:"mfa,omitzero"`     // more than one factor, by the provider's configured meaning
-	ACR    []string `json:"acr,omitempty"`    // one of these classes (acr_values)
-	MaxAge int64    `json:"max_age,omitzero"` // seconds since the person proved themselves, at most
-	Fresh  bool     `json:"fresh,omitzero"`   // the person must prove themselves now, whatever the provider remembers
-	Silent bool     `json:"silent,omitzero"`  // the provider must not ask anything (prompt=none)
-	Login  string   `json:"login,omitzero"`   // login_hint: who is about to sign in
 }
 
 // NewFlow returns a flow with fresh secrets.
@@ -77,12 +65,18 @@ func (p *Provider) AuthCodeURL(ctx context.Context, f *Flow) (string, error) {
 	if failure != nil {
 		return "", failure
 	}
-	options := []oauth2.AuthCodeOption{gooidc.Nonce(f.Nonce), oauth2.S256ChallengeOption(f.Verifier)}
-	if p.cfg.MaxAge > 0 {
-		seconds := max(int64(p.cfg.MaxAge/time.Second), 1)
-		options = append(options, oauth2.SetAuthURLParam("max_age", strconv.FormatInt(seconds, 10)))
+	request := *d.oauth
+	if p.asksOffline(d) {
+		request.Scopes = append(slices.Clone(request.Scopes), gooidc.ScopeOfflineAccess)
 	}
-	return d.oauth.AuthCodeURL(f.State, options...), nil
+	options := []oauth2.AuthCodeOption{gooidc.Nonce(f.Nonce), oauth2.S256ChallengeOption(f.Verifier)}
+	return request.AuthCodeURL(f.State, append(options, p.demands(f.Demand)...)...), nil
+}
+
+// asksOffline tells whether offline_access is to be asked for beside the configured scopes.
+func (p *Provider) asksOffline(d *discovered) bool {
+	return p.cfg.OfflineAccess != OfflineNever && d.offline && !p.noOffline.Load() &&
+		!slices.Contains(p.cfg.Scopes, gooidc.ScopeOfflineAccess)
 }
 
 // Callback is what a provider tells us through the browser.
@@ -124,10 +118,18 @@ type Result struct {
 	IDToken string
 	// Session is the provider's id of its own session (sid), empty when it names none.
 	Session string
+	// Unsaid tells of a refresh at which the provider gave new tokens and said nothing about the person: Identity is as it
+	// was. The account exists, whatever its groups.
+	Unsaid bool
 }
 
-// String hides the refresh token.
-func (r *Result) String() string { return "signed in as " + r.Identity.ID() }
+// String hides the tokens.
+func (r *Result) String() string {
+	if r.Identity == nil {
+		return "tokens without an identity"
+	}
+	return "signed in as " + r.Identity.ID()
+}
 
 // finishTimeout bounds everything that happens while a browser waits: token endpoint, keys and userinfo.
 const finishTimeout = 20 * time.Second
@@ -152,7 +154,7 @@ func (p *Provider) finish(ctx context.Context, f *Flow, cb Callback) (*Result, *
 	if failure := p.checkCallback(d, f, cb); failure != nil {
 		return nil, failure
 	}
-	answer, err := d.oauth.Exchange(p.callContext(ctx), cb.Code, oauth2.VerifierOption(f.Verifier))
+	answer, err := d.oauth.Exchange(p.tokenContext(ctx), cb.Code, oauth2.VerifierOption(f.Verifier))
 	if err != nil {
 		return nil, tokenFailure(err, CodeRejected)
 	}
@@ -163,13 +165,20 @@ func (p *Provider) finish(ctx context.Context, f *Flow, cb Callback) (*Result, *
 	if subtle.ConstantTimeCompare([]byte(said.nonce), []byte(f.Nonce)) != 1 { // OpenID Connect Core §3.1.3.7 (11)
 		return nil, fail(NonceMismatch, "nonce is not the one of this sign-in")
 	}
-	if failure := p.checkAge(said); failure != nil {
+	if failure := p.checkAge(f, said); failure != nil {
 		return nil, failure
 	}
-	if failure := p.addUserinfo(ctx, d, answer, said); failure != nil {
+	if failure := p.complete(ctx, d, answer, said); failure != nil {
 		return nil, failure
 	}
-	return p.result(said, answer)
+	result, failure := p.result(said, answer)
+	if failure != nil {
+		return nil, failure
+	}
+	if failure := f.Demand.metBy(result.Identity); failure != nil {
+		return nil, failure
+	}
+	return result, nil
 }
 
 // checkCallback holds the callback against the flow before anything is sent to the provider.
@@ -183,6 +192,11 @@ func (p *Provider) checkCallback(d *discovered, f *Flow, cb Callback) *Failure {
 		return fail(IssuerMissing, "provider announces iss and sent none")
 	case cb.Issuer != "" && cb.Issuer != p.cfg.Issuer: // RFC 9207 §2.4
 		return fail(IssuerMismatch, "answer of another issuer")
+	case f.Demand.Silent && needsPerson[cb.Error]:
+		return &Failure{Code: LoginRequired, Reported: cb.Error}
+	case cb.Error == "invalid_scope" && p.asksOffline(d):
+		p.noOffline.Store(true) // the next attempt asks for what is configured, and no more
+		return &Failure{Code: ProviderError, Reported: cb.Error}
 	case cb.Error == "access_denied":
 		return &Failure{Code: AccessDenied, Reported: cb.Error}
 	case cb.Error != "":
@@ -193,42 +207,12 @@ func (p *Provider) checkCallback(d *discovered, f *Flow, cb Callback) *Failure {
 	return nil
 }
 
-// Refresh asks what the provider says about a person today. It returns a [*Failure]: with [RefreshRejected] the provider
-// has withdrawn its consent, with [ProviderUnreachable] nothing is known. A provider that answers with tokens but says
-// nothing about the person leaves before as it was. The new refresh token replaces the old one even when they are equal.
-func (p *Provider) Refresh(ctx context.Context, before *authn.Identity, refreshToken string) (*Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, finishTimeout)
-	defer cancel()
-	result, failure := p.refresh(ctx, before, refreshToken)
-	if failure != nil {
-		return nil, p.noticed(failure)
-	}
-	return result, nil
-}
-
-func (p *Provider) refresh(ctx context.Context, before *authn.Identity, refreshToken string) (*Result, *Failure) {
-	d, failure := p.inUse(ctx)
-	if failure != nil {
-		return nil, failure
-	}
-	answer, err := d.oauth.TokenSource(p.callContext(ctx), &oauth2.Token{RefreshToken: refreshToken}).Token()
-	if err != nil {
-		return nil, tokenFailure(err, RefreshRejected)
-	}
-	if idTokenOf(answer) == "" && !p.cfg.Userinfo {
-		return &Result{Identity: before, RefreshToken: answer.RefreshToken}, nil
-	}
-	said, failure := p.readRefreshed(ctx, d, answer, before)
-	if failure != nil {
-		return nil, failure
-	}
-	if failure := p.addUserinfo(ctx, d, answer, said); failure != nil {
-		return nil, failure
-	}
-	return p.result(said, answer)
-}
-
-// callContext hands the bounded client to oauth2 and go-oidc.
+// callContext hands the bounded client to go-oidc.
 func (p *Provider) callContext(ctx context.Context) context.Context {
 	return gooidc.ClientContext(ctx, p.client)
+}
+
+// tokenContext hands the client that proves who we are to oauth2.
+func (p *Provider) tokenContext(ctx context.Context) context.Context {
+	return gooidc.ClientContext(ctx, p.tokenClient)
 }

@@ -26,6 +26,7 @@ import (
 	gooidc "github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
 
+	"sallyport/authn/jwks"
 	"sallyport/authn/remote"
 	"sallyport/authn/token"
 )
@@ -36,8 +37,10 @@ type Options struct {
 	RedirectURL string
 	// Assertion is the key of purpose oidc-client that signs client assertions. Needed for private_key_jwt only.
 	Assertion token.Signer
-	Log       *slog.Logger     // nil: nothing is logged
-	Now       func() time.Time // nil: time.Now
+	// Among is where this provider stands among the others: see [Stand].
+	Among Standing
+	Log   *slog.Logger     // nil: nothing is logged
+	Now   func() time.Time // nil: time.Now
 }
 
 // Provider is one OpenID provider. Its methods may be called at once from many goroutines.
@@ -46,7 +49,9 @@ type Provider struct {
 	issuer      *url.URL
 	redirectURL string
 	secret      Secret
-	client      *http.Client
+	client      *http.Client // for everything but the token endpoint
+	tokenClient *http.Client // proves who we are
+	among       Standing
 	log         *slog.Logger
 	now         func() time.Time
 	pace        pace
@@ -54,6 +59,8 @@ type Provider struct {
 
 	found atomic.Pointer[discovered] // nil until the provider was first reached
 	tried chan struct{}              // closed once the first look at the provider is over
+	// noOffline remembers that the provider refused offline_access to this client, though it lists it.
+	noOffline atomic.Bool
 
 	mu    sync.Mutex
 	fault *Failure  // why the provider cannot be used at the moment; nil when it can
@@ -70,11 +77,13 @@ var defaultPace = pace{first: time.Second, most: time.Minute, refresh: time.Hour
 
 // discovered is what the provider says about itself. It is replaced as a whole.
 type discovered struct {
-	provider   *gooidc.Provider
-	keys       gooidc.KeySet // fetched when first needed and when an unknown key id appears
+	keys       *jwks.Set
 	algorithms []string
 	oauth      *oauth2.Config
-	sendsIss   bool // RFC 9207: every answer names its issuer
+	userinfo   string // empty: none
+	endSession string // empty: none that may be used
+	offline    bool   // the scope offline_access is listed
+	sendsIss   bool   // RFC 9207: every answer names its issuer
 }
 
 // New returns a provider that has not been reached yet: see [Provider.Discover] and [Provider.Run].
@@ -95,8 +104,8 @@ func New(cfg Config, opts Options) (*Provider, error) {
 		return nil, fmt.Errorf("provider %q: %w", cfg.Name, err)
 	}
 	p := &Provider{
-		cfg: cfg, issuer: issuer, redirectURL: opts.RedirectURL, secret: secret, client: client,
-		log: opts.Log, now: opts.Now, pace: defaultPace, wake: make(chan struct{}, 1), tried: make(chan struct{}),
+		cfg: cfg, issuer: issuer, redirectURL: opts.RedirectURL, secret: secret, client: client, tokenClient: client,
+		among: opts.Among, log: opts.Log, now: opts.Now, pace: defaultPace, wake: make(chan struct{}, 1), tried: make(chan struct{}),
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
@@ -118,7 +127,8 @@ func (p *Provider) useAssertions(signer token.Signer) error {
 	if signer == nil {
 		return errors.New("client_auth private_key_jwt needs a key of purpose oidc-client")
 	}
-	p.client.Transport = &assertingTransport{
+	asserting := *p.client
+	asserting.Transport = &assertingTransport{
 		base: p.client.Transport, signer: signer, clientID: p.cfg.ClientID, now: p.now,
 		audience: func(tokenEndpoint string) string {
 			if p.cfg.AssertionAudience == AudienceTokenEndpoint {
@@ -127,11 +137,15 @@ func (p *Provider) useAssertions(signer token.Signer) error {
 			return p.cfg.Issuer
 		},
 	}
+	p.tokenClient = &asserting
 	return nil
 }
 
 // Name is the provider's name in the configuration.
 func (p *Provider) Name() string { return p.cfg.Name }
+
+// Issuer is the provider's issuer URL: what it gave out is of use there and nowhere else.
+func (p *Provider) Issuer() string { return p.cfg.Issuer }
 
 // Title is what people call the provider.
 func (p *Provider) Title() string {
@@ -234,64 +248,85 @@ func (p *Provider) discover(ctx context.Context) (*discovered, *Failure) {
 	if err != nil {
 		return nil, callFailure("discovering the provider", err)
 	}
-	var meta metadata
-	if err := provider.Claims(&meta); err != nil {
+	var document map[string]any
+	if err := provider.Claims(exact(&document)); err != nil {
 		return nil, fail(DiscoveryInvalid, "reading discovery: %s", excerpt(err.Error()))
+	}
+	meta := readMetadata(document)
+	if meta.issuer != p.cfg.Issuer {
+		return nil, fail(DiscoveryMismatch, "issuer is written in another case")
 	}
 	algorithms, failure := p.examine(meta)
 	if failure != nil {
 		return nil, failure
 	}
 	return &discovered{
-		provider:   provider,
-		keys:       gooidc.NewRemoteKeySet(gooidc.ClientContext(context.Background(), p.client), meta.JWKSURI),
+		keys:       p.keysAt(meta.keys),
 		algorithms: algorithms,
 		oauth:      p.oauthConfig(meta),
-		sendsIss:   meta.SendsIss,
+		userinfo:   meta.userinfo,
+		endSession: p.endSession(meta),
+		offline:    slices.Contains(meta.scopes, gooidc.ScopeOfflineAccess),
+		sendsIss:   meta.sendsIss,
 	}, nil
 }
 
-// metadata is what we read of OpenID Connect Discovery §3 and RFC 9207 §3.
+// keysAt returns the keys in use while they stay where they are. Keys from elsewhere start anew: what was found at the old
+// place says nothing about them.
+func (p *Provider) keysAt(url string) *jwks.Set {
+	if before := p.found.Load(); before != nil && before.keys.URL() == url {
+		return before.keys
+	}
+	return jwks.New(jwks.Config{Issuer: p.cfg.Issuer, URL: url, Client: p.client, Now: p.now, Log: p.log})
+}
+
+// metadata is what we read of OpenID Connect Discovery §3, RP-Initiated Logout §2.1 and RFC 9207 §3.
 type metadata struct {
-	AuthorizationEndpoint string   `json:"authorization_endpoint"`
-	TokenEndpoint         string   `json:"token_endpoint"`
-	JWKSURI               string   `json:"jwks_uri"`
-	UserinfoEndpoint      string   `json:"userinfo_endpoint"`
-	Algorithms            []string `json:"id_token_signing_alg_values_supported"`
-	SendsIss              bool     `json:"authorization_response_iss_parameter_supported"`
+	issuer, authorize, token, keys, userinfo, endSession string
+	algorithms, scopes                                   []string
+	sendsIss                                             bool
+}
+
+func readMetadata(document map[string]any) metadata {
+	sendsIss, _ := document["authorization_response_iss_parameter_supported"].(bool)
+	return metadata{
+		issuer:     text(document, "issuer"),
+		authorize:  text(document, "authorization_endpoint"),
+		token:      text(document, "token_endpoint"),
+		keys:       text(document, "jwks_uri"),
+		userinfo:   text(document, "userinfo_endpoint"),
+		endSession: text(document, "end_session_endpoint"),
+		algorithms: texts(document["id_token_signing_alg_values_supported"]),
+		scopes:     texts(document["scopes_supported"]),
+		sendsIss:   sendsIss,
+	}
 }
 
 // examine refuses endpoints in the clear and returns the algorithms that ID tokens may be signed with: those the provider
 // announces, less the symmetric ones and "none".
 func (p *Provider) examine(meta metadata) ([]string, *Failure) {
 	endpoints := []struct{ name, url string }{
-		{"authorization_endpoint", meta.AuthorizationEndpoint},
-		{"token_endpoint", meta.TokenEndpoint},
-		{"jwks_uri", meta.JWKSURI},
+		{"authorization_endpoint", meta.authorize},
+		{"token_endpoint", meta.token},
+		{"jwks_uri", meta.keys},
 	}
 	if p.cfg.Userinfo {
-		endpoints = append(endpoints, struct{ name, url string }{"userinfo_endpoint", meta.UserinfoEndpoint})
+		endpoints = append(endpoints, struct{ name, url string }{"userinfo_endpoint", meta.userinfo})
 	}
 	for _, e := range endpoints {
 		if !remote.AllowedEndpoint(e.url, p.issuer) {
 			return nil, fail(DiscoveryInvalid, "%s %s: want an https:// URL", e.name, excerpt(e.url))
 		}
 	}
-	if len(meta.Algorithms) == 0 {
+	if len(meta.algorithms) == 0 {
 		return []string{gooidc.RS256}, nil // OpenID Connect Core §2: the default
 	}
-	algorithms := slices.DeleteFunc(slices.Clone(meta.Algorithms), func(a string) bool { return !asymmetric[a] })
+	known := jwks.Algorithms()
+	algorithms := slices.DeleteFunc(slices.Clone(meta.algorithms), func(a string) bool { return !slices.Contains(known, a) })
 	if len(algorithms) == 0 {
 		return nil, fail(DiscoveryInvalid, "provider signs ID tokens with no algorithm that Sallyport accepts")
 	}
 	return algorithms, nil
-}
-
-// asymmetric are the algorithms by which a public key alone verifies.
-var asymmetric = map[string]bool{
-	gooidc.RS256: true, gooidc.RS384: true, gooidc.RS512: true,
-	gooidc.ES256: true, gooidc.ES384: true, gooidc.ES512: true,
-	gooidc.PS256: true, gooidc.PS384: true, gooidc.PS512: true, gooidc.EdDSA: true,
 }
 
 func (p *Provider) oauthConfig(meta metadata) *oauth2.Config {
@@ -304,7 +339,7 @@ func (p *Provider) oauthConfig(meta metadata) *oauth2.Config {
 		ClientSecret: string(p.secret),
 		RedirectURL:  p.redirectURL,
 		Scopes:       p.scopes(),
-		Endpoint:     oauth2.Endpoint{AuthURL: meta.AuthorizationEndpoint, TokenURL: meta.TokenEndpoint, AuthStyle: style},
+		Endpoint:     oauth2.Endpoint{AuthURL: meta.authorize, TokenURL: meta.token, AuthStyle: style},
 	}
 }
 

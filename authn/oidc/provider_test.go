@@ -284,6 +284,9 @@ func TestConfigurationMistakesAreNamed(t *testing.T) {
 	}
 	for want, change := range map[string]func(*Config){
 		"name":                func(c *Config) { c.Name = "Corp|x" },
+		"groups_endpoint":     func(c *Config) { c.GroupsEndpoint = "http://graph.example" },
+		"offline_access":      func(c *Config) { c.OfflineAccess = "sometimes" },
+		"context class":       func(c *Config) { c.MFA.ACR = []string{""} },
 		"https://":            func(c *Config) { c.Issuer = "http://login.example" },
 		"nothing after it":    func(c *Config) { c.Issuer = "https://login.example?x=1" },
 		"client_id":           func(c *Config) { c.ClientID = "" },

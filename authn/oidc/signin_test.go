@@ -107,12 +107,12 @@ func TestIDTokensThatAreNotForThisSignInAreRefused(t *testing.T) {
 	}{
 		{"OIDC-04 no nonce", claims(func(c jwt.MapClaims) { delete(c, "nonce") }), NonceMismatch},
 		{"OIDC-04 wrong nonce", claims(func(c jwt.MapClaims) { c["nonce"] = "other" }), NonceMismatch},
-		{"OIDC-04 nonce in other case", claims(func(c jwt.MapClaims) { c["Nonce"] = c["nonce"]; delete(c, "nonce") }), NonceMismatch},
-		{"issuer by a slash", claims(func(c jwt.MapClaims) { c["iss"] = idp.Issuer + "/" }), TokenInvalid},
-		{"no issuer", claims(func(c jwt.MapClaims) { delete(c, "iss") }), TokenInvalid},
-		{"other audience", claims(func(c jwt.MapClaims) { c["aud"] = "other" }), TokenInvalid},
-		{"audience by substring", claims(func(c jwt.MapClaims) { c["aud"] = "sallyport2" }), TokenInvalid},
-		{"no audience", claims(func(c jwt.MapClaims) { delete(c, "aud") }), TokenInvalid},
+		{"OIDC-04 nonce in other case", claims(func(c jwt.MapClaims) { c["Nonce"] = c["nonce"]; delete(c, "nonce") }), TokenInvalid},
+		{"issuer by a slash", claims(func(c jwt.MapClaims) { c["iss"] = idp.Issuer + "/" }), TokenIssuer},
+		{"no issuer", claims(func(c jwt.MapClaims) { delete(c, "iss") }), TokenIssuer},
+		{"other audience", claims(func(c jwt.MapClaims) { c["aud"] = "other" }), TokenAudience},
+		{"audience by substring", claims(func(c jwt.MapClaims) { c["aud"] = "sallyport2" }), TokenAudience},
+		{"no audience", claims(func(c jwt.MapClaims) { delete(c, "aud") }), TokenAudience},
 		{"several audiences without azp", claims(func(c jwt.MapClaims) { c["aud"] = []string{"sallyport", "other"} }), TokenParty},
 		{"azp of another client", claims(func(c jwt.MapClaims) { c["azp"] = "other" }), TokenParty},
 		{"azp that is no text", claims(func(c jwt.MapClaims) { c["azp"] = []string{"sallyport"} }), TokenParty},
@@ -123,40 +123,40 @@ func TestIDTokensThatAreNotForThisSignInAreRefused(t *testing.T) {
 		{"iat in the future", claims(func(c jwt.MapClaims) { c["iat"] = now.Add(2 * time.Minute).Unix() }), TokenNotYet},
 		{"nbf in the future", claims(func(c jwt.MapClaims) { c["nbf"] = now.Add(2 * time.Minute).Unix() }), TokenNotYet},
 		{"auth_time in the future", claims(func(c jwt.MapClaims) { c["auth_time"] = now.Add(time.Hour).Unix() }), TokenNotYet},
-		{"no sub", claims(func(c jwt.MapClaims) { delete(c, "sub") }), TokenInvalid},
+		{"no sub", claims(func(c jwt.MapClaims) { delete(c, "sub") }), SubjectInvalid},
 		{"empty sub", claims(func(c jwt.MapClaims) { c["sub"] = "" }), SubjectInvalid},
 		{"long sub", claims(func(c jwt.MapClaims) { c["sub"] = strings.Repeat("x", 256) }), SubjectInvalid},
 		{"sub in a spelling that folds to it", claims(func(c jwt.MapClaims) { c["\u017fub"] = "root" }), TokenInvalid},
 		{"at_hash of another token", claims(func(c jwt.MapClaims) { c["at_hash"] = "AAAAAAAAAAAAAAAAAAAAAA" }), TokenInvalid},
 		{"alg none", sign(func(c jwt.MapClaims) string {
 			return fakeidp.Sign(jwt.SigningMethodNone, kid, c, jwt.UnsafeAllowNoneSignatureType)
-		}), TokenInvalid},
+		}), TokenAlgorithm},
 		{"HS256 with the public key as PEM", sign(func(c jwt.MapClaims) string {
 			return fakeidp.Sign(jwt.SigningMethodHS256, kid, c, publicPEM)
-		}), TokenInvalid},
+		}), TokenAlgorithm},
 		{"HS256 with the public key as DER", sign(func(c jwt.MapClaims) string {
 			return fakeidp.Sign(jwt.SigningMethodHS256, kid, c, spki)
-		}), TokenInvalid},
+		}), TokenAlgorithm},
 		{"HS256 with the client secret", sign(func(c jwt.MapClaims) string {
 			return fakeidp.Sign(jwt.SigningMethodHS256, "", c, []byte(testClient.Secret))
-		}), TokenInvalid},
+		}), TokenAlgorithm},
 		{"unknown kid", sign(func(c jwt.MapClaims) string {
 			return fakeidp.Sign(jwt.SigningMethodES256, "unknown", c, otherKey)
-		}), TokenInvalid},
+		}), TokenKey},
 		{"known kid, other key", sign(func(c jwt.MapClaims) string {
 			return fakeidp.Sign(jwt.SigningMethodES256, kid, c, otherKey)
-		}), TokenInvalid},
+		}), TokenSignature},
 		{"no kid, other key", sign(func(c jwt.MapClaims) string {
 			return fakeidp.Sign(jwt.SigningMethodES256, "", c, otherKey)
-		}), TokenInvalid},
+		}), TokenSignature},
 		{"signature of zeros", sign(func(c jwt.MapClaims) string {
 			signed := fakeidp.Sign(jwt.SigningMethodES256, kid, c, key)
 			return signed[:strings.LastIndex(signed, ".")+1] + strings.Repeat("A", 86)
-		}), TokenInvalid},
+		}), TokenSignature},
 		{"no signature", sign(func(c jwt.MapClaims) string {
 			signed := fakeidp.Sign(jwt.SigningMethodES256, kid, c, key)
 			return signed[:strings.LastIndex(signed, ".")+1]
-		}), TokenInvalid},
+		}), TokenSignature},
 		{"not a JWT", sign(func(jwt.MapClaims) string { return "access-token-by-mistake" }), TokenInvalid},
 		{"100,000 dots", sign(func(jwt.MapClaims) string { return strings.Repeat(".", 100_000) }), TokenInvalid},
 		{"no id_token", fakeidp.Script{TokenBody: func(b map[string]any) { delete(b, "id_token") }}, TokenMissing},
@@ -403,7 +403,7 @@ func TestRotatedKeysAreFollowed(t *testing.T) {
 	}
 	idp.Do(fakeidp.Script{Sign: func(c jwt.MapClaims) string { return fakeidp.Sign(jwt.SigningMethodES256, oldKid, c, oldKey) }})
 	_, err := signIn(t, p)
-	wantCode(t, err, TokenInvalid)
+	wantCode(t, err, TokenKey)
 }
 
 // JWT-05, JWT-06: keys and addresses inside a token are never used.
@@ -424,7 +424,7 @@ func TestKeysNamedByATokenAreNotUsed(t *testing.T) {
 		return signed
 	}})
 	_, err := signIn(t, p)
-	wantCode(t, err, TokenInvalid)
+	wantCode(t, err, TokenKey)
 	if len(asked) != 0 {
 		t.Error("a URL out of a token was fetched")
 	}

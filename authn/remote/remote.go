@@ -53,8 +53,9 @@ const (
 // Error is an answer that the client refused. An answer that turns out too large while it is read ends in an
 // [*http.MaxBytesError] instead.
 type Error struct {
-	Kind Kind
-	Err  error
+	Kind   Kind
+	Status int // of the answer
+	Err    error
 }
 
 func (e *Error) Error() string { return e.Err.Error() }
@@ -254,11 +255,11 @@ func (t boundedTransport) CloseIdleConnections() {
 func acceptable(resp *http.Response) error {
 	switch coding := resp.Header.Get("Content-Encoding"); {
 	case resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests:
-		return &Error{Busy, fmt.Errorf("provider answered %d", resp.StatusCode)}
+		return &Error{Busy, resp.StatusCode, fmt.Errorf("provider answered %d", resp.StatusCode)}
 	case coding != "" && coding != "identity":
-		return &Error{Compressed, errors.New("answer is compressed, which was not asked for")}
+		return &Error{Compressed, resp.StatusCode, errors.New("answer is compressed, which was not asked for")}
 	case resp.ContentLength > MaxAnswer:
-		return &Error{TooLarge, fmt.Errorf("answer of %d bytes is too large", resp.ContentLength)}
+		return &Error{TooLarge, resp.StatusCode, fmt.Errorf("answer of %d bytes is too large", resp.ContentLength)}
 	}
 	return nil
 }
