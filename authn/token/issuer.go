@@ -5,7 +5,11 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
+
+	"sallyport/authn/jwks"
+	"sallyport/authn/remote"
 )
 
 // Issuer is one issuer of tokens that programs show (RFC 7519).
@@ -48,9 +52,19 @@ var issuerName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$`)
 
 // Check tells what in i cannot work.
 func (i Issuer) Check() error {
+	base, err := remote.ParseBase(i.Issuer)
+	known := jwks.Algorithms()
 	switch {
 	case !issuerName.MatchString(i.Name):
 		return fmt.Errorf("name %q: want lower-case letters, digits and hyphens, at most 32", i.Name)
+	case err != nil:
+		return fmt.Errorf("issuer: %w", err)
+	case i.JWKSURI != "" && !remote.AllowedEndpoint(i.JWKSURI, base):
+		return fmt.Errorf("jwks_uri %q: want https://", i.JWKSURI)
+	case remote.CheckConnect(i.Connect, base) != nil:
+		return remote.CheckConnect(i.Connect, base)
+	case len(i.Algorithms) == 0 || slices.ContainsFunc(i.Algorithms, func(alg string) bool { return !slices.Contains(known, alg) }):
+		return fmt.Errorf("algorithms %q: want some of %s", i.Algorithms, strings.Join(known, ", "))
 	case len(i.Audience) == 0 || slices.Contains(i.Audience, ""):
 		return errors.New("audience is missing")
 	case i.MaxAge <= 0:

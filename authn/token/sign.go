@@ -2,8 +2,9 @@
 // the claims that prove to an identity provider which client is asking.
 //
 // A [Minter] hands out assertions and remembers them for as long as they may be reused; [JWKS] is the document by which
-// apps check them. [Sign] turns any claims into a JWT signed by a key that lives in another process. The package
-// verifies nothing: tokens of others are read elsewhere.
+// apps check them. [Sign] turns any claims into a JWT signed by a key that lives in another process.
+//
+// A [Verifier] reads the tokens that programs show in place of a sign-in, of the issuers that the configuration names.
 package token
 
 import (
