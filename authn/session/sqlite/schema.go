@@ -130,6 +130,7 @@ var migrations = []string{
 	CREATE INDEX person_confirmed ON person (confirmed);
 	INSERT INTO person (subject, identity, confirmed) SELECT subject, identity, max(created) FROM session GROUP BY subject;
 	`,
+	personalSchema,
 }
 
 // migrate brings the database to the newest of the steps, one transaction for all. It changes nothing in a file that
