@@ -73,11 +73,11 @@ func (d *demo) run(ctx context.Context) (err error) {
 		stopServing()
 		err = errors.Join(err, servers.Wait())
 	}()
-	if err := d.startProvider(serving, servers, login); err != nil {
-		return err
-	}
 	client, err := d.client()
 	if err != nil {
+		return errors.Join(err, login.Close())
+	}
+	if err := d.startProvider(serving, servers, login, client); err != nil {
 		return err
 	}
 	if err := d.startApps(serving, servers, client); err != nil {
@@ -89,14 +89,15 @@ func (d *demo) run(ctx context.Context) (err error) {
 	return d.runGateway(ctx, serving, client)
 }
 
-// startProvider runs the identity provider on listener.
-func (d *demo) startProvider(ctx context.Context, servers *errgroup.Group, listener net.Listener) error {
+// startProvider runs the identity provider on listener. It reaches the gateway by client.
+func (d *demo) startProvider(ctx context.Context, servers *errgroup.Group, listener net.Listener, client *http.Client) error {
 	keys, err := os.ReadFile(d.folder.clientKeys())
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
 	handler, err := provider.New(provider.Options{Issuer: d.issuer, ClientID: clientID, ClientKeys: keys,
-		RedirectURL: d.origin("auth") + "/.sallyport/callback/demo", People: people()})
+		RedirectURL: d.origin("auth") + "/.sallyport/callback/demo", SignedOut: d.origin("auth") + "/.sallyport/signedout",
+		BackChannelURL: d.origin("auth") + "/.sallyport/backchannel/demo", BackChannel: client, Title: "Harbour ID", People: people()})
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}

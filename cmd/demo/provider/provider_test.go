@@ -24,6 +24,7 @@ import (
 )
 
 const redirectURL = "https://auth.sallyport.localhost:8443/.sallyport/callback/demo"
+const signedOut = "https://auth.sallyport.localhost:8443/.sallyport/signedout"
 
 var ines = provider.Person{Username: "ines", Password: "right", Name: "Ines Okafor", Email: "ines@harbour.example", Groups: []string{"staff"}}
 
@@ -70,10 +71,17 @@ func proof(t *testing.T, signer jose.Signer, issuer string) []oauth2.AuthCodeOpt
 // start serves a provider and returns its issuer, the gateway's key and a client that follows no redirect.
 func start(t *testing.T) (issuer string, key jose.Signer, browser *http.Client) {
 	t.Helper()
+	return startTelling(t, "", nil)
+}
+
+// startTelling is start for a gateway that hears of sign-outs.
+func startTelling(t *testing.T, backChannel string, gatewayHears *http.Client) (issuer string, key jose.Signer, browser *http.Client) {
+	t.Helper()
 	key, published := newKey(t)
 	server := httptest.NewUnstartedServer(nil)
 	issuer = "http://" + server.Listener.Addr().String()
-	handler, err := provider.New(provider.Options{Issuer: issuer, ClientID: "sallyport", ClientKeys: published, RedirectURL: redirectURL, People: []provider.Person{ines}})
+	handler, err := provider.New(provider.Options{Issuer: issuer, ClientID: "sallyport", ClientKeys: published, RedirectURL: redirectURL, SignedOut: signedOut,
+		People: []provider.Person{ines}, BackChannelURL: backChannel, BackChannel: gatewayHears})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +205,7 @@ func TestDiscoveryNamesWhatIsServed(t *testing.T) {
 			t.Errorf("%s names %v, which is not served", key, value)
 		}
 	}
-	for _, path := range []string{"/userinfo", "/oauth/introspect", "/revoke", "/end_session", "/device_authorization"} {
+	for _, path := range []string{"/userinfo", "/oauth/introspect", "/revoke", "/device_authorization"} {
 		if status := get(t, browser, issuer+path).StatusCode; status != http.StatusNotFound {
 			t.Errorf("%s = %d, want 404: it was cut", path, status)
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/rand"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,22 +28,50 @@ const (
 var (
 	errUnknownRequest = errors.New("this sign-in is not known, or too old")
 	errWrongPassword  = errors.New("that user name and password do not go together")
+	errWrongCode      = errors.New("that is not the code")
+	errDisabled       = errors.New("this account is disabled")
 	errCut            = errors.New("the demo's provider does not offer this")
 )
 
-// request is one sign-in under way; op.AuthRequest is its reading side. It is replaced, never changed.
+// request is one sign-in under way; op.AuthRequest is its reading side. It is replaced, never changed. One that was
+// finished lives on behind a refresh token.
 type request struct {
 	id      string
 	started time.Time
 	asked   oidc.AuthRequest
-	person  string // user name; empty until the password was right
-	proved  time.Time
+	proof   // who it is, once they have proved it
 	code    string
 }
 
-func (r *request) GetID() string                      { return r.id }
-func (r *request) GetACR() string                     { return "" }
-func (r *request) GetAMR() []string                   { return []string{"pwd"} } // RFC 8176 §2
+// proof is what a person has proved, and in which session of theirs.
+type proof struct {
+	person  string // user name; empty until the password was right
+	proved  time.Time
+	factors int
+	session string // sid
+}
+
+// The classes of authentication (acr), by the number of factors.
+const (
+	acrPassword = "1fa"
+	acrCode     = "2fa"
+)
+
+func (r *request) GetID() string { return r.id }
+func (r *request) GetACR() string {
+	if r.factors > 1 {
+		return acrCode
+	}
+	return acrPassword
+}
+
+// GetAMR names the methods: RFC 8176 §2.
+func (r *request) GetAMR() []string {
+	if r.factors > 1 {
+		return []string{"pwd", "otp", "mfa"}
+	}
+	return []string{"pwd"}
+}
 func (r *request) GetAudience() []string              { return []string{r.asked.ClientID} }
 func (r *request) GetAuthTime() time.Time             { return r.proved }
 func (r *request) GetClientID() string                { return r.asked.ClientID }
@@ -55,7 +82,26 @@ func (r *request) GetResponseMode() oidc.ResponseMode { return r.asked.ResponseM
 func (r *request) GetScopes() []string                { return r.asked.Scopes }
 func (r *request) GetState() string                   { return r.asked.State }
 func (r *request) GetSubject() string                 { return r.person }
-func (r *request) Done() bool                         { return r.person != "" }
+func (r *request) SetCurrentScopes(scopes []string)   { r.asked.Scopes = scopes }
+
+// Done reports whether the person has proved all that was asked for.
+func (r *request) Done() bool { return r.person != "" && r.factors >= r.wants() }
+
+// wants is the number of factors that were asked for.
+func (r *request) wants() int {
+	if slices.Contains(r.asked.ACRValues, acrCode) {
+		return 2
+	}
+	return 1
+}
+
+// admits reports whether what was proved earlier is new enough. The library turns prompt=login into a max_age of 0.
+func (r *request) admits(p proof) bool {
+	if p.person == "" || slices.Contains(r.asked.Prompt, oidc.PromptLogin) {
+		return false
+	}
+	return r.asked.MaxAge == nil || time.Since(p.proved) <= time.Duration(*r.asked.MaxAge)*time.Second
+}
 
 func (r *request) GetCodeChallenge() *oidc.CodeChallenge {
 	return &oidc.CodeChallenge{Challenge: r.asked.CodeChallenge, Method: r.asked.CodeChallengeMethod}
@@ -70,12 +116,17 @@ type store struct {
 
 	mu       sync.Mutex
 	requests map[string]*request
+	sessions map[string]proof    // by sid
+	grants   map[string]*request // by refresh token
+	spent    map[string]string   // refresh tokens that were used, and their sessions
+	disabled map[string]bool     // user names
 }
 
 var _ op.Storage = (*store)(nil)
 
 func newStore(opts Options, key *ecdsa.PrivateKey) (*store, error) {
-	s := &store{opts: opts, people: map[string]Person{}, key: signingKey{rand.Text(), key}, requests: map[string]*request{}}
+	s := &store{opts: opts, people: map[string]Person{}, key: signingKey{rand.Text(), key}, requests: map[string]*request{},
+		sessions: map[string]proof{}, grants: map[string]*request{}, spent: map[string]string{}, disabled: map[string]bool{}}
 	for _, p := range opts.People {
 		s.people[p.Username] = p
 	}
@@ -85,41 +136,20 @@ func newStore(opts Options, key *ecdsa.PrivateKey) (*store, error) {
 	return s, nil
 }
 
-// prove notes that the person of a sign-in gave the right password.
-func (s *store) prove(id, username, password string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r, ok := s.requests[id]
-	if !ok || time.Since(r.started) > requestLife {
-		return errUnknownRequest
-	}
-	p, ok := s.people[username]
-	if !ok || subtle.ConstantTimeCompare([]byte(p.Password), []byte(password)) != 1 {
-		return errWrongPassword
-	}
-	proved := *r
-	proved.person, proved.proved = username, time.Now()
-	s.requests[id] = &proved
-	return nil
-}
-
-// known tells whether a sign-in can still be finished.
-func (s *store) known(id string) bool {
-	_, err := s.AuthRequestByID(context.Background(), id)
-	return err == nil
-}
-
 // CreateAuthRequest insists on PKCE, which the library leaves to the client.
-func (s *store) CreateAuthRequest(_ context.Context, asked *oidc.AuthRequest, _ string) (op.AuthRequest, error) {
+func (s *store) CreateAuthRequest(ctx context.Context, asked *oidc.AuthRequest, _ string) (op.AuthRequest, error) {
 	if asked.CodeChallenge == "" || asked.CodeChallengeMethod != oidc.CodeChallengeMethodS256 {
 		return nil, oidc.ErrInvalidRequest().WithDescription("code_challenge with S256 is required")
-	}
-	if slices.Contains(asked.Prompt, oidc.PromptNone) {
-		return nil, oidc.ErrLoginRequired() // OpenID Connect Core §3.1.2.1: there is no session here to go on with
 	}
 	r := &request{id: rand.Text(), started: time.Now(), asked: *asked}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if slices.Contains(asked.Prompt, oidc.PromptNone) {
+		known := s.sessions[sessionOf(ctx)]
+		if r.proof = known; !r.admits(known) || !r.Done() {
+			return nil, oidc.ErrLoginRequired() // OpenID Connect Core §3.1.2.1: nobody may be asked anything
+		}
+	}
 	s.dropOldLocked()
 	s.requests[r.id] = r
 	return r, nil
@@ -201,6 +231,9 @@ func (s *store) SetUserinfoFromRequest(_ context.Context, info *oidc.UserInfo, r
 	info.Email = p.Email
 	info.EmailVerified = true
 	info.AppendClaims("groups", p.Groups)
+	if finished, ok := r.(*request); ok {
+		info.AppendClaims("sid", finished.session) // OpenID Connect Back-Channel Logout 1.0 §2.1
+	}
 	return nil
 }
 
@@ -245,13 +278,9 @@ func (s *store) Health(context.Context) error { return nil }
 
 // What follows belongs to endpoints that were cut.
 
-func (s *store) CreateAccessAndRefreshTokens(context.Context, op.TokenRequest, string) (string, string, time.Time, error) {
-	return "", "", time.Time{}, errCut
+func (s *store) TerminateSession(context.Context, string, string) error {
+	return errCut // replaced by TerminateSessionFromRequest
 }
-func (s *store) TokenRequestByRefreshToken(context.Context, string) (op.RefreshTokenRequest, error) {
-	return nil, errCut
-}
-func (s *store) TerminateSession(context.Context, string, string) error { return errCut }
 func (s *store) RevokeToken(context.Context, string, string, string) *oidc.Error {
 	return oidc.ErrInvalidRequest().WithParent(errCut)
 }
