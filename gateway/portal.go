@@ -27,12 +27,11 @@ type Portal struct {
 
 // OwnSessions finds and ends people's sessions; session.Keeper does and states the errors.
 type OwnSessions interface {
+	// List tells the app hosts on which each session was used.
 	List(ctx context.Context, f session.Filter) ([]session.Session, error)
 	End(ctx context.Context, f session.Filter, reason string) ([]session.Session, error)
 	// Leave ends what a session has on one app host.
 	Leave(ctx context.Context, sessionID, host string) error
-	// Hosts are the app hosts on which a session was used.
-	Hosts(ctx context.Context, sessionID string) ([]string, error)
 }
 
 // enterPortal finds out whose pages they are. A stranger is sent to sign in when they read, which false says; what they

@@ -63,11 +63,7 @@ func (x *exchange) showSessions() error {
 	page := ui.Devices{Frame: x.frame(signin.SessionsPath), Notice: sessionNotices[x.r.URL.Query().Get("done")], Action: signin.SessionsPath,
 		More: max(len(all)-maxDevices, 0)}
 	for _, s := range all[:min(len(all), maxDevices)] {
-		device, err := x.device(&s)
-		if err != nil {
-			return err
-		}
-		page.Sessions = append(page.Sessions, device)
+		page.Sessions = append(page.Sessions, x.device(&s))
 	}
 	x.server.pages.Render(x.w, http.StatusOK, page)
 	return nil
@@ -185,21 +181,17 @@ func (x *exchange) endSession(s *session.Session) error {
 }
 
 // device is a session as its person sees it.
-func (x *exchange) device(s *session.Session) (ui.Device, error) {
-	hosts, err := x.server.portal.Sessions.Hosts(x.ctx, s.ID)
-	if err != nil && !errors.Is(err, session.ErrNoSession) {
-		return ui.Device{}, sessionsUnavailable(err)
-	}
+func (x *exchange) device(s *session.Session) ui.Device {
 	d := ui.Device{ID: s.ID, Here: s.ID == x.session.ID, Name: browserName(s.UserAgent), Address: s.Address, Place: placeInWords(s),
 		Provider: s.Identity.Provider, Since: ui.MomentOf(s.Created, x.start), Seen: ui.MomentOf(s.Seen, x.start)}
 	if d.Here {
 		d.Seen = ui.MomentOf(x.start, x.start)
 	}
-	for _, host := range hosts {
+	for _, host := range s.Hosts {
 		if app := x.appAt(host); app != nil {
 			d.Apps = append(d.Apps, ui.DeviceApp{Name: app.DisplayName(), Host: host})
 		}
 	}
 	slices.SortFunc(d.Apps, func(a, b ui.DeviceApp) int { return compareNames(a.Name, b.Name) })
-	return d, nil
+	return d
 }

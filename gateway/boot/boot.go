@@ -91,6 +91,7 @@ type assembly struct {
 	keys     *keyring.Client
 	store    *sqlite.Store
 	sessions *session.Keeper
+	recheck  *rechecking
 	minter   *token.Minter
 	rotation rotation
 	cache    *cache.Cache // nil: no memory for one
@@ -207,6 +208,7 @@ func (a *assembly) build(ctx context.Context) (*listeners, error) {
 	if err := a.openSessions(ctx, cfg); err != nil {
 		return nil, err
 	}
+	a.openRecheck()
 	if err := a.openAssertions(ctx, cfg); err != nil {
 		return nil, err
 	}
@@ -219,7 +221,7 @@ func (a *assembly) build(ctx context.Context) (*listeners, error) {
 	window := audit.NewWindow(a.audit.Decisions())
 	a.group.Go(func() error { return window.Run(a.ctx) })
 	a.server = gateway.New(gateway.Options{
-		Decisions: a.opts.WrapDecisions(a.audit.Decisions()), Window: window, Sessions: a.sessions, Assertions: a.minter, Control: recorder{a.audit.Control()},
+		Decisions: a.opts.WrapDecisions(a.audit.Decisions()), Window: window, Sessions: a.sessions, Recheck: a.recheck, Assertions: a.minter, Control: recorder{a.audit.Control()}, Custody: a.sessions, Forms: a.sessions,
 		Cache: a.cache, Spool: a.spool, Shield: a.shield, Connecting: cfg.Limits.Connections, ClientKeys: func() []byte { return *a.rotation.clientKeys.Load() },
 		KeysLife: func() time.Duration { return time.Duration(a.rotation.keysLife.Load()) },
 		Pages:    ui.New(ui.Options{}), Metrics: a.metrics, Log: a.opts.Log, Now: a.opts.Now,
