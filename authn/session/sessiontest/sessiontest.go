@@ -45,6 +45,7 @@ var checks = []struct {
 	{"RenewComparesVersions", renewComparesVersions},
 	{"OfManyRenewalsOneWins", ofManyRenewalsOneWins},
 	{"ListMatches", listMatches},
+	{"DeleteMatchesLikeList", deleteMatchesLikeList},
 	{"ListPages", listPages},
 	{"TouchOnlyMovesForward", touchOnlyMovesForward},
 	{"DetachEndsOneHost", detachEndsOneHost},
@@ -56,6 +57,20 @@ var checks = []struct {
 	{"NewsOfEveryEndReachesEveryStore", newsOfEveryEndReachesEveryStore},
 	{"NewsIsCompleteAsOfItsTime", newsIsCompleteAsOfItsTime},
 	{"WatchResumesWithoutLoss", watchResumesWithoutLoss},
+	{"TouchRemembersTheLongestPause", touchRemembersTheLongestPause},
+	{"RaiseReplacesTheSignInHandle", raiseReplacesTheSignInHandle},
+	{"RaiseWantsTheHandleOfTheSession", raiseWantsTheHandleOfTheSession},
+	{"OfManyRaisesOneHandleLives", ofManyRaisesOneHandleLives},
+	{"ListNamesHosts", listNamesHosts},
+	{"CountCounts", countCounts},
+	{"ExpiredHandlesAreKnown", expiredHandlesAreKnown},
+	{"ExpireTakesAtMostLimit", expireTakesAtMostLimit},
+	{"OfManyClaimantsOneHolds", ofManyClaimantsOneHolds},
+	{"FormIsKeptOncePerSession", formIsKeptOncePerSession},
+	{"OfManyTakersOneGetsTheForm", ofManyTakersOneGetsTheForm},
+	{"FormsAreBounded", formsAreBounded},
+	{"PersonIsWhatWasLastConfirmed", personIsWhatWasLastConfirmed},
+	{"SweepForgetsEachInItsTime", sweepForgetsEachInItsTime},
 }
 
 // noon is when the sessions of the suite are made.
@@ -216,6 +231,7 @@ func listMatches(t testing.TB, open func() session.Store) {
 		e := Entry(i)
 		e.Created = noon.Add(time.Duration(i) * time.Hour)
 		e.Seen = e.Created.Add(time.Minute)
+		e.ProviderSession, e.UserAgent = fmt.Sprint("sid ", i/2), fmt.Sprint("Browser ", i)
 		put(t, s, e, hash(i))
 	}
 	attach(t, s, 2, "wiki.example", hash(10), 0)
@@ -226,6 +242,10 @@ func listMatches(t testing.TB, open func() session.Store) {
 	}{
 		{"everything", session.Match{}, []int{0, 1, 2, 3}},
 		{"id", session.Match{ID: Entry(1).ID}, []int{1}},
+		{"another id", session.Match{Except: Entry(1).ID}, []int{0, 2, 3}},
+		{"session of the provider", session.Match{ProviderSession: "sid 1"}, []int{2, 3}},
+		{"browser", session.Match{UserAgent: "Browser 3"}, []int{3}},
+		{"browser of another", session.Match{UserAgent: "Browser 3", Subject: Entry(2).Identity.ID()}, nil},
 		{"unknown id", session.Match{ID: "nobody"}, nil},
 		{"subject", session.Match{Subject: Entry(3).Identity.ID()}, []int{3}},
 		{"e-mail in another case", session.Match{Email: "PERSON1@example.test"}, []int{1}},
@@ -244,6 +264,39 @@ func listMatches(t testing.TB, open func() session.Store) {
 		if got := ids(list(t, s, c.m)); !slices.Equal(got, want) {
 			t.Fatalf("List by %s = %v, want %v", c.name, got, want)
 		}
+	}
+}
+
+// deleteMatchesLikeList ends what List names, for each way to select.
+func deleteMatchesLikeList(t testing.TB, open func() session.Store) {
+	s := open()
+	for i, m := range []session.Match{
+		{ID: Entry(0).ID}, {Subject: Entry(1).Identity.ID()}, {Email: "person2@example.test"}, {Provider: "corp", Except: Entry(3).ID},
+		{ProviderSession: "sid"}, {Host: "wiki.example"}, {UserAgent: "Browser 6"}, {CreatedBefore: noon.Add(-time.Hour)},
+		{SeenBefore: noon.Add(-time.Hour)},
+	} {
+		e := Entry(i)
+		if m.ProviderSession != "" {
+			e.ProviderSession = "sid"
+		}
+		if m.UserAgent != "" {
+			e.UserAgent = "Browser 6"
+		}
+		if !m.CreatedBefore.IsZero() {
+			e.Created = m.CreatedBefore
+		}
+		if !m.SeenBefore.IsZero() {
+			e.Seen = m.SeenBefore
+		}
+		put(t, s, e, hash(2*i))
+		if m.Host != "" {
+			attach(t, s, i, m.Host, hash(2*i+1), 0)
+		}
+		want := ids(list(t, s, m))
+		if got := ids(must(s.Delete(t.Context(), m, session.Revoked, 10))(t)); !slices.Equal(got, want) || len(got) == 0 {
+			t.Fatalf("Delete by %+v = %v, List %v", m, got, want)
+		}
+		put(t, s, Entry(100+i), hash(200+i)) // which the next must leave alone, or end as List says
 	}
 }
 

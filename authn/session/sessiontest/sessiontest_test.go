@@ -2,7 +2,9 @@ package sessiontest
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"strconv"
@@ -42,6 +44,19 @@ func TestSuiteNoticesBrokenStores(t *testing.T) {
 		{"news is dated after it was gathered", "NewsIsCompleteAsOfItsTime", func(m *Memory) session.Store { return optimist{m} }},
 		{"watching begins anew each time", "WatchResumesWithoutLoss", func(m *Memory) session.Store { return forgetful{m} }},
 		{"watching tells no beginning", "WatchBeginsWithThePresent", func(m *Memory) session.Store { return neverLost{m} }},
+		{"raising leaves the old handle alive", "RaiseReplacesTheSignInHandle", func(m *Memory) session.Store { return longLived{m} }},
+		{"raising ends the children", "RaiseReplacesTheSignInHandle", func(m *Memory) session.Store { return childless{m} }},
+		{"raising takes any handle", "RaiseWantsTheHandleOfTheSession", func(m *Memory) session.Store { return anyHandle{m} }},
+		{"raising looks before it writes", "OfManyRaisesOneHandleLives", func(m *Memory) session.Store { return slowRaise{m} }},
+		{"revoked sessions leave a trace", "ExpiredHandlesAreKnown", func(m *Memory) session.Store { return tracedDelete{m} }},
+		{"traces forget their host", "ExpiredHandlesAreKnown", func(m *Memory) session.Store { return hostlessTrace{m} }},
+		{"two hold one name", "OfManyClaimantsOneHolds", func(m *Memory) session.Store { return slowLease{m} }},
+		{"anybody releases", "OfManyClaimantsOneHolds", func(m *Memory) session.Store { return openRelease{m} }},
+		{"a form is given twice", "OfManyTakersOneGetsTheForm", func(m *Memory) session.Store { return slowTake{m} }},
+		{"a taken form makes room for another", "FormIsKeptOncePerSession", func(m *Memory) session.Store { return forgottenForm{m} }},
+		{"forms are kept without end", "FormsAreBounded", func(m *Memory) session.Store { return manyForms{m} }},
+		{"any word of a provider enables", "PersonIsWhatWasLastConfirmed", func(m *Memory) session.Store { return eager{m} }},
+		{"deleting ignores the exception", "DeleteMatchesLikeList", func(m *Memory) session.Store { return noException{m} }},
 		{"listing ignores the host", "ListMatches", func(m *Memory) session.Store { return anyHost{m} }},
 	} {
 		t.Run(c.mistake, func(t *testing.T) {
@@ -253,4 +268,137 @@ type anyHost struct{ *Memory }
 func (s anyHost) List(ctx context.Context, m session.Match, after string, limit int) ([]session.Entry, error) {
 	m.Host = ""
 	return s.Memory.List(ctx, m, after, limit)
+}
+
+type longLived struct{ *Memory }
+
+func (s longLived) Raise(ctx context.Context, e session.Entry, old session.Hash, parent session.Handle) error {
+	s.mu.Lock()
+	h := s.handles[old]
+	s.mu.Unlock()
+	err := s.Memory.Raise(ctx, e, old, parent)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.handles[old] = h
+	return err
+}
+
+type childless struct{ *Memory }
+
+func (s childless) Raise(ctx context.Context, e session.Entry, old session.Hash, parent session.Handle) error {
+	s.mu.Lock()
+	maps.DeleteFunc(s.handles, func(_ session.Hash, h memoryHandle) bool { return h.id == e.ID && h.Host != "" })
+	s.mu.Unlock()
+	return s.Memory.Raise(ctx, e, old, parent)
+}
+
+type anyHandle struct{ *Memory }
+
+func (s anyHandle) Raise(ctx context.Context, e session.Entry, old session.Hash, parent session.Handle) error {
+	s.mu.Lock()
+	s.handles[old] = memoryHandle{id: e.ID, Handle: session.Handle{Hash: old}}
+	s.mu.Unlock()
+	return s.Memory.Raise(ctx, e, old, parent)
+}
+
+type slowRaise struct{ *Memory }
+
+func (s slowRaise) Raise(ctx context.Context, e session.Entry, old session.Hash, parent session.Handle) error {
+	found, _, err := s.Get(ctx, old)
+	if err != nil {
+		return err
+	}
+	time.Sleep(time.Millisecond)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.handles, old)
+	s.handles[parent.Hash] = memoryHandle{id: found.ID, Handle: parent}
+	return nil
+}
+
+type tracedDelete struct{ *Memory }
+
+func (s tracedDelete) Delete(ctx context.Context, m session.Match, _ string, limit int) ([]session.Entry, error) {
+	return s.Expire(ctx, m, noon, limit)
+}
+
+type hostlessTrace struct{ *Memory }
+
+func (s hostlessTrace) Past(ctx context.Context, h session.Hash) (session.Trace, error) {
+	t, err := s.Memory.Past(ctx, h)
+	t.Host = ""
+	return t, err
+}
+
+type slowLease struct{ *Memory }
+
+func (s slowLease) Lease(_ context.Context, name, holder string, now, until time.Time) (bool, error) {
+	s.mu.Lock()
+	l, held := s.leases[name]
+	s.mu.Unlock()
+	time.Sleep(time.Millisecond)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leases[name] = memoryLease{holder, until}
+	return !held || l.holder == holder || !l.until.After(now), nil
+}
+
+type openRelease struct{ *Memory }
+
+func (s openRelease) Release(_ context.Context, name, _ string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.leases, name)
+	return nil
+}
+
+type slowTake struct{ *Memory }
+
+func (s slowTake) TakeForm(ctx context.Context, id session.Hash) (session.Form, error) {
+	f, err := s.Form(ctx, id)
+	time.Sleep(time.Millisecond)
+	s.Memory.TakeForm(ctx, id)
+	return f, err
+}
+
+type forgottenForm struct{ *Memory }
+
+func (s forgottenForm) TakeForm(ctx context.Context, id session.Hash) (session.Form, error) {
+	f, err := s.Memory.TakeForm(ctx, id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.forms, id)
+	return f, err
+}
+
+type manyForms struct{ *Memory }
+
+func (s manyForms) KeepForm(ctx context.Context, f session.Form) error {
+	err := s.Memory.KeepForm(ctx, f)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if errors.Is(err, session.ErrFormRefused) {
+		s.forms[f.ID] = f
+		return nil
+	}
+	return err
+}
+
+type eager struct{ *Memory }
+
+func (s eager) Renew(ctx context.Context, e session.Entry) error {
+	err := s.Memory.Renew(ctx, e)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.persons[e.Identity.ID()]
+	p.Disabled = false
+	s.persons[e.Identity.ID()] = p
+	return err
+}
+
+type noException struct{ *Memory }
+
+func (s noException) Delete(ctx context.Context, m session.Match, reason string, limit int) ([]session.Entry, error) {
+	m.Except = ""
+	return s.Memory.Delete(ctx, m, reason, limit)
 }
