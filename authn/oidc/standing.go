@@ -52,34 +52,49 @@ func Stand(providers []Config, links []Link) map[string]Standing {
 }
 
 // CheckLinks tells what in links cannot work among providers: unknown providers, accounts that are linked twice, and persons
-// that are themselves linked to another.
+// that are themselves linked to another. The error knows which field of identity.links it is about.
 func CheckLinks(links []Link, providers []Config) error {
 	person := map[string]bool{}
 	for i, l := range links {
 		if person[l.Person] {
-			return fmt.Errorf("links[%d].person: %q has a link already", i, l.Person)
+			return inLink(i, "person", fmt.Errorf("%q has a link already", l.Person))
 		}
 		person[l.Person] = true
 	}
 	linked := map[string]bool{}
 	for i, l := range links {
-		if len(l.Also) == 0 {
-			return fmt.Errorf("links[%d].also: which further accounts does %q have?", i, l.Person)
+		if err := checkAccount(l.Person, providers); err != nil {
+			return inLink(i, "person", err)
 		}
-		for _, account := range append([]string{l.Person}, l.Also...) {
-			if err := checkAccount(account, providers); err != nil {
-				return fmt.Errorf("links[%d]: %w", i, err)
-			}
+		if len(l.Also) == 0 {
+			return inLink(i, "also", fmt.Errorf("which further accounts does %q have?", l.Person))
 		}
 		for _, account := range l.Also {
+			if err := checkAccount(account, providers); err != nil {
+				return inLink(i, "also", err)
+			}
 			if linked[account] || person[account] {
-				return fmt.Errorf("links[%d].also: %q is in another link, or a person itself: one account is one person", i, account)
+				return inLink(i, "also", fmt.Errorf("%q is in another link, or a person itself: one account is one person", account))
 			}
 			linked[account] = true
 		}
 	}
 	return nil
 }
+
+// linkError is a mistake in one field of the links.
+type linkError struct {
+	error
+	field string
+}
+
+func inLink(i int, field string, err error) error {
+	return linkError{err, fmt.Sprintf("identity.links[%d].%s", i, field)}
+}
+
+// Field is where the mistake is, below the configuration.
+func (e linkError) Field() string { return e.field }
+func (e linkError) Unwrap() error { return e.error }
 
 func checkAccount(account string, providers []Config) error {
 	name, sub, found := strings.Cut(account, "|")

@@ -105,6 +105,9 @@ type Config struct {
 type Identity struct {
 	// Providers are the OpenID providers at which people sign in. Required as soon as an app's access names people.
 	Providers []oidc.Config `yaml:"providers"`
+	// Links join accounts at several providers into one person, each by provider and subject. Default: every account is a
+	// person of its own, whatever its e-mail address.
+	Links []oidc.Link `yaml:"links"`
 	// Issuers are whose signed tokens programs may show in place of a sign-in: GitHub, GitLab, Kubernetes or an OpenID
 	// provider. Default: none.
 	Issuers []token.Issuer `yaml:"issuers"`
@@ -240,6 +243,7 @@ func (c *Config) checkProviders() error {
 		}
 		first[p.Name] = i
 	}
+	errs = append(errs, oidc.CheckLinks(c.Identity.Links, c.Identity.Providers))
 	if len(c.Identity.Providers) == 0 && slices.ContainsFunc(c.Apps, asksWho) {
 		errs = append(errs, At("identity.providers", errors.New("nobody can sign in: an app's access names people, and there is no provider that could tell who they are")))
 	}
