@@ -21,6 +21,9 @@ import (
 // the host's apps wants it: which app a connection is for, nobody knows yet.
 func (s *Snapshot) AsksForCertificate(host string) bool {
 	host = strings.ToLower(host)
+	if s.Bind.ClientCertificate { // what sessions are bound to is looked at wherever they are used
+		return host == s.AuthHost || s.Routes.HasHost(host)
+	}
 	if host == s.AuthHost {
 		return s.SignInCertificate
 	}

@@ -31,6 +31,7 @@ type connection struct {
 	ip      string // of address, as the policy knows it
 	secured atomic.Pointer[policy.TLS]
 	shown   atomic.Pointer[shownCert] // what its client certificate came to when it was verified last
+	facts   atomic.Pointer[facts]     // of the client, as they were last
 	known   atomic.Bool               // a session was found on it
 	handled atomic.Int64              // requests that reached the handler; several at once in HTTP/2
 	guard   guard

@@ -74,3 +74,15 @@ var (
 	sameOriginFetch = []string{"same-origin"}
 	noSiteFetch     = []string{"none"}
 )
+
+// shareRefusal lets pages of other origins that the app admits read why they were refused, so that their scripts see a
+// status and not a network error. There is nothing of the app in it.
+func (x *exchange) shareRefusal(header http.Header) {
+	if x.app == nil || x.req == nil || !x.app.headers.Shares() {
+		return
+	}
+	x.app.headers.Share(header, x.req.Header["Origin"])
+	if header["Access-Control-Allow-Origin"] != nil {
+		header.Add("Access-Control-Expose-Headers", "WWW-Authenticate, Retry-After, X-Request-Id")
+	}
+}

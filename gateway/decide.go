@@ -40,7 +40,7 @@ func (x *exchange) inputFor(app *App, path string) *policy.Input {
 			Upgrade: q.Upgrade},
 		Resource: x.resource(app, path),
 		Context: policy.Context{
-			Client:  policy.Client{IP: x.conn.ip},
+			Client:  x.facts(x.snap).client,
 			TLS:     x.conn.tls(x.r.TLS),
 			Request: x.requestFacts(app),
 		},

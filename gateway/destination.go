@@ -12,17 +12,17 @@ import (
 	"sallyport/policy"
 )
 
-// place is a path as policy and app see it, and as it is written for the app; of none, both are empty.
-type place struct{ path, escaped string }
+// writing is a path as policy and app see it, and as it is written for the app; of none, both are empty.
+type writing struct{ path, escaped string }
 
 // destinationIn is the place that a COPY or MOVE to app writes to. It has to be the app's, too.
-func (s *Snapshot) destinationIn(app *App, q *canon.Request) (to place, ok bool) {
+func (s *Snapshot) destinationIn(app *App, q *canon.Request) (to writing, ok bool) {
 	if q.Destination == "" {
-		return place{}, true
+		return writing{}, true
 	}
 	found := s.Routes.Match(q.Host, q.Destination)
 	if found == nil || found.Name != app.Name || strings.HasPrefix(q.Destination+"/", signin.Prefix) {
-		return place{}, false
+		return writing{}, false
 	}
 	to.path, to.escaped, ok = q.StripDestination(app.StripPrefix)
 	return to, ok
@@ -37,7 +37,7 @@ func (x *exchange) elsewhere() error {
 // judge asks the policy about a request and, where that is allowed and writes to another place too, about a PUT there.
 // It returns the question that got the first no, or else the request itself, with the answer: what is recorded can be
 // recomputed either way. The error is a *policy.TooLargeError.
-func (s *Snapshot) judge(ctx context.Context, in *policy.Input, to place) (*policy.Input, *policy.Verdict, error) {
+func (s *Snapshot) judge(ctx context.Context, in *policy.Input, to writing) (*policy.Input, *policy.Verdict, error) {
 	if err := in.Bound(); err != nil {
 		return in, nil, err
 	}

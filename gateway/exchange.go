@@ -34,10 +34,11 @@ type exchange struct {
 	app         *App             // match
 	path        string           // match: the path as policy and app see it
 	escapedPath string           // match: the same, as it goes on the upstream's request line
-	destination place            // match: what COPY and MOVE write to
+	destination writing          // match: what COPY and MOVE write to
 	session     *session.Session // identify
 	handle      string           // identify: the cookie value the session was found by
 	body        *spool.Body      // inspect or forward: all of it
+	kept        *keptForm        // own: what is sent again in place of the request
 	findings    *policy.Shield   // inspect: nil where nothing was inspected
 	input       *policy.Input    // decide
 	verdict     *policy.Verdict

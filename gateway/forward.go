@@ -9,6 +9,7 @@ import (
 	"sallyport/audit"
 	"sallyport/gateway/canon"
 	"sallyport/gateway/headers"
+	"sallyport/gateway/signin"
 	"sallyport/gateway/ui"
 	"sallyport/gateway/upstream"
 )
@@ -163,6 +164,8 @@ func (x *exchange) interrupted() *Refusal {
 	switch {
 	case errors.Is(cause, ErrSessionRevoked), errors.Is(cause, ErrSignedOut), errors.Is(cause, ErrSessionExpired):
 		r.Status, r.SignIn, r.Public = http.StatusUnauthorized, true, "You are not signed in any more."
+	case errors.Is(cause, ErrStale):
+		r.Status, r.SignIn, r.Public, r.Need = http.StatusUnauthorized, true, "You signed in too long ago.", signin.Need{Fresh: true}
 	case errors.Is(cause, ErrPolicyChanged), errors.Is(cause, ErrReauthorize):
 		r.Status, r.Public = http.StatusForbidden, "The access policy does not allow this any more."
 	case errors.Is(cause, context.Canceled):

@@ -45,5 +45,9 @@ func (x *exchange) currentSession() (*session.Session, error) {
 	if x.session == nil {
 		return nil, nil
 	}
-	return x.server.sessions.Lookup(x.ctx, x.req.Host, x.handle)
+	found, err := x.server.sessions.Lookup(x.ctx, x.req.Host, x.handle)
+	if err != nil {
+		return nil, err
+	}
+	return x.recheckOpen(found)
 }

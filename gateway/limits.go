@@ -115,6 +115,9 @@ func (x *exchange) oblige() error {
 	if !x.verdict.Allow {
 		return nil
 	}
+	if err := x.obligeSession(); err != nil {
+		return err
+	}
 	for class, o := range x.verdict.RateLimits() {
 		rate := limit.Every(o.Requests, time.Duration(o.PerS)*time.Second)
 		account := personAccount{limit: limitPolicy, person: x.asker(), app: string(x.app.Name), name: class, rate: rate}

@@ -51,6 +51,10 @@ func (x *exchange) own() func(*exchange) error {
 		return func(x *exchange) error { return x.signIn().ServeAuth(x.w, x.r) }
 	case x.req.Path == signin.ReturnPath:
 		return func(x *exchange) error { return x.signIn().ServeReturn(x.w, x.r, x.req.Host) }
+	case x.req.Path == signin.ResendPath:
+		return (*exchange).serveResend
+	case x.req.Path == stepUpPath:
+		return (*exchange).serveStepUp
 	case x.req.Path == signin.SignOutPath:
 		return func(x *exchange) error { return x.snap.SignIn.SignOut(x.w, x.r, x.req.Host) }
 	}

@@ -15,6 +15,7 @@ type person struct {
 	told *headers.Prepared // what apps are told
 	// subject is what the policy is told, at the ages that it had last.
 	subject atomic.Pointer[policy.Subject]
+	noted   atomic.Uint32 // changes of the browser that are on record
 }
 
 func personOf(s *session.Session) *person {

@@ -90,6 +90,11 @@ func (x *exchange) verdictRefusal() error {
 	if x.session == nil {
 		return unauthenticated()
 	}
+	if x.verdict.Reason == policy.ReasonStepUp {
+		if refusal := x.stepUpRefusal(); refusal != nil {
+			return refusal
+		}
+	}
 	who := x.session.Identity
 	person := who.Email
 	if person == "" {

@@ -40,6 +40,7 @@ func (x *exchange) redecide() {
 	now := x.server.now()
 	in := new(*x.input)
 	in.Subject, in.Resource = subjectOf(current, x.certificate(snap, app, now), now), x.resource(app, path)
+	in.Context.Client = x.facts(snap).client
 	in.Context.SetTime(now, snap.Zone)
 	in, verdict, err := snap.judge(context.WithoutCancel(x.ctx), in, destination)
 	if err != nil {
@@ -52,6 +53,8 @@ func (x *exchange) redecide() {
 	}
 	x.decidedOn(snap, verdict, now)
 	switch {
+	case verdict.Allow && x.outlived(snap, app, current, verdict, now):
+		x.cancel(ErrStale)
 	case verdict.Allow:
 	case snap != x.snap:
 		x.cancel(ErrPolicyChanged)
@@ -75,6 +78,9 @@ func (x *exchange) decidedOn(snap *Snapshot, verdict *policy.Verdict, now time.T
 func lookupCause(err error) error {
 	if errors.Is(err, session.ErrNoSession) {
 		return ErrSessionRevoked
+	}
+	if errors.Is(err, ErrPassByProvider) {
+		return ErrReauthorize
 	}
 	return ErrSessionsUnavailable
 }

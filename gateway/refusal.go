@@ -25,6 +25,10 @@ type Refusal struct {
 	Close  bool   // the connection cannot be trusted any further, or its body is left unread
 	// SignIn sends a navigation to the sign-in in place of a page.
 	SignIn bool
+	// Need is what that sign-in must come to, where a session falls short of it.
+	Need signin.Need
+	// Token is what is wrong with a program's token, in the words of RFC 6750 §3.1, such as invalid_token. Empty: it had none.
+	Token string
 	// over is the limit that was reached, of a 429.
 	over *overLimit
 	// Page replaces the general message for people.
@@ -92,6 +96,7 @@ func (x *exchange) answer(refusal *Refusal) {
 	}
 	header.Set("X-Request-Id", x.id)
 	x.setTransportSecurity()
+	x.shareRefusal(header)
 	if refusal.Close || x.r.ContentLength != 0 && x.r.ProtoMajor == 1 {
 		header.Set("Connection", "close")
 	}
@@ -111,9 +116,9 @@ func (x *exchange) answer(refusal *Refusal) {
 	case x.req != nil && x.callsGRPC():
 		x.grpcRefusal(refusal)
 	case refusal.SignIn && navigation && !framed:
-		x.startSignIn()
+		x.startSignIn(refusal)
 	case page:
-		x.server.pages.Render(x.w, refusal.Status, x.page(refusal, framed))
+		x.server.pages.Render(x.w, refusal.Status, x.stillKept(x.page(refusal, framed)))
 	default:
 		x.writeJSON(refusal)
 	}
@@ -123,8 +128,8 @@ func (x *exchange) answer(refusal *Refusal) {
 const retryAfterSeconds = 5
 
 // startSignIn redirects to the identity provider, by way of the sign-in host.
-func (x *exchange) startSignIn() {
-	err := x.snap.SignIn.Start(x.w, x.r, x.req.Host, x.returnTarget(), signin.Need{})
+func (x *exchange) startSignIn(refusal *Refusal) {
+	err := x.snap.SignIn.Start(x.w, x.r, x.req.Host, x.returnTarget(), x.needed(refusal))
 	if err == nil {
 		return
 	}
@@ -148,10 +153,10 @@ func (x *exchange) page(refusal *Refusal, framed bool) ui.Page {
 			Actions: []ui.Action{{Label: "Open in a new tab", URL: x.returnTarget()}}}
 	}
 	if refusal.SignIn && x.req.Method != http.MethodGet && x.req.Method != http.MethodHead {
-		return ui.Message{Tone: ui.Problem, Label: "Sign-in", Title: "You are not signed in any more", Reference: x.id,
-			Text:    "Your session had ended, so what you sent was not passed on to the app.",
-			Advice:  []string{"Sign in, go back to the form and send it again."},
-			Actions: []ui.Action{{Label: "Sign in", URL: x.returnTarget()}}}
+		if x.session != nil && (refusal.asksForMore() || refusal.Need.Recheck) {
+			return x.morePage(refusal)
+		}
+		return x.endedPage()
 	}
 	if refusal.Page != nil {
 		return refusal.Page
@@ -163,9 +168,8 @@ func (x *exchange) page(refusal *Refusal, framed bool) ui.Page {
 // writeJSON is the refusal for a program.
 func (x *exchange) writeJSON(refusal *Refusal) {
 	header := x.w.Header()
-	if refusal.Status == http.StatusUnauthorized {
-		// RFC 9110 §11.6.1: a 401 names a challenge. The error attribute follows RFC 6750 §3.
-		header.Set("WWW-Authenticate", `Bearer realm="sallyport"`)
+	if refusal.Status == http.StatusUnauthorized || refusal.Token != "" {
+		header.Set("WWW-Authenticate", refusal.challenge())
 	}
 	header.Set("Content-Type", "application/json")
 	header.Set("Cache-Control", "no-store")

@@ -36,6 +36,12 @@ func (x *exchange) serve() error {
 	if err := x.limit(); err != nil { // per address, identity and app
 		return err
 	}
+	if err := x.recheck(); err != nil { // what the provider says of the person by now
+		return err
+	}
+	if err := x.fresh(); err != nil { // the session's own browser, and its sign-in not too long ago
+		return err
+	}
 	if err := x.join(); err != nil { // strangers are judged so many at once
 		return err
 	}
@@ -52,6 +58,9 @@ func (x *exchange) serve() error {
 		return err
 	}
 	if err := x.verdictRefusal(); err != nil {
+		return err
+	}
+	if err := x.sendKept(); err != nil { // a form that was kept is sent once
 		return err
 	}
 	return x.forward()

@@ -62,6 +62,9 @@ type Options struct {
 	Assertions Assertions
 	Control    Control
 	Portal     Portal       // what people see and change of their own
+	Recheck    Rechecker    // nil: providers are not asked again
+	Custody    Custody      // of sessions that are used elsewhere
+	Forms      Forms        // nil: none are kept
 	Cache      *cache.Cache // nil: no app has one
 	Spool      *spool.Spooler
 	Shield     *shield.Shield     // nil: one with the default settings
@@ -85,6 +88,9 @@ type Server struct {
 	assertions  Assertions
 	control     Control
 	portal      Portal
+	rechecker   Rechecker
+	custody     Custody
+	forms       Forms
 	crossSite   *http.CrossOriginProtection
 	cache       *cache.Cache
 	spool       *spool.Spooler
@@ -118,7 +124,7 @@ type Server struct {
 // New builds a server that serves the given snapshot.
 func New(opts Options, first *Snapshot) *Server {
 	s := &Server{
-		decisions: opts.Decisions, sessions: opts.Sessions, assertions: opts.Assertions, control: opts.Control, portal: opts.Portal, crossSite: http.NewCrossOriginProtection(), cache: opts.Cache, spool: opts.Spool, shield: opts.Shield, buffers: newBufferPool(), clientKeys: opts.ClientKeys, keysLife: opts.KeysLife, pages: opts.Pages,
+		decisions: opts.Decisions, sessions: opts.Sessions, assertions: opts.Assertions, control: opts.Control, portal: opts.Portal, rechecker: opts.Recheck, custody: opts.Custody, forms: opts.Forms, crossSite: http.NewCrossOriginProtection(), cache: opts.Cache, spool: opts.Spool, shield: opts.Shield, buffers: newBufferPool(), clientKeys: opts.ClientKeys, keysLife: opts.KeysLife, pages: opts.Pages,
 		metrics: newMetrics(opts.Metrics), log: opts.Log, now: opts.Now, streams: newStreams(),
 		swapped: make(chan struct{}, 1), answering: answering, whys: newWhys(), connecting: opts.Connecting, crowd: crowd{most: int64(opts.Connecting.Requests)}, awaited: newAwaited(opts.Connecting.Requests),
 	}

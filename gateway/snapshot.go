@@ -11,11 +11,13 @@ import (
 	"sync"
 	"time"
 
+	"sallyport/authn/session"
 	"sallyport/certs"
 	"sallyport/gateway/cache"
 	"sallyport/gateway/canon"
 	"sallyport/gateway/headers"
 	"sallyport/gateway/limit"
+	"sallyport/gateway/place"
 	"sallyport/gateway/route"
 	"sallyport/gateway/shield"
 	"sallyport/gateway/signin"
@@ -48,6 +50,12 @@ type Snapshot struct {
 	ClientAuthorities *certs.ClientAuthorities
 	// SignInCertificate demands one of everybody who signs in.
 	SignInCertificate bool
+	// Places says where clients are; nil: nobody knows.
+	Places *place.Places
+	// Bind is what a session's browser must stay.
+	Bind session.Bind
+	// Reauthenticate is how long ago people may have proved themselves to their provider, for all apps; 0 is no limit.
+	Reauthenticate time.Duration
 	// TransportSecurity is the max-age of Strict-Transport-Security; 0 sends none.
 	TransportSecurity time.Duration
 

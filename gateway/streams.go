@@ -20,6 +20,7 @@ var (
 	ErrSessionsUnavailable = errors.New("sessions_unavailable")
 	ErrPolicyChanged       = errors.New("policy_changed")
 	ErrReauthorize         = errors.New("reauthorize")
+	ErrStale               = errors.New(reasonStale) // the sign-in is too long ago for it
 	ErrAuditUnavailable    = errors.New("audit_unavailable")
 	ErrShutdown            = errors.New("shutdown")
 	ErrIdle                = errors.New("idle")           // nothing moved for the app's streams.idle

@@ -32,7 +32,7 @@ type Reason struct {
 const (
 	StepUp      = "step_up"     // sign in again: MFA, ACR, MaxAgeS
 	Headers     = "headers"     // set these request headers: Set
-	SessionTerm = "session"     // shorten the session: MaxAgeS, IdleS
+	SessionTerm = "session"     // shorten the session: to MaxAgeS since the sign-in, IdleS without a request
 	RateLimit   = "rate_limit"  // at most Requests in PerS seconds by one person, or one address of strangers, counted by Class
 	ReadOnly    = "readonly"    // only safe methods for the rest of the exchange
 	Reauthorize = "reauthorize" // decide again every EveryS, 1 to 86,400
@@ -111,6 +111,46 @@ func (v *Verdict) RateLimits() iter.Seq2[string, *Obligation] {
 			}
 		}
 	}
+}
+
+// SessionTerm is how old a sign-in and how long a pause the decision bears at most: the shortest that an obligation session
+// states, or 0 when none does.
+func (v *Verdict) SessionTerm() (maxAge, idle time.Duration) {
+	for i := range v.Decision.Obligations {
+		if o := &v.Decision.Obligations[i]; o.Type == SessionTerm {
+			maxAge, idle = shorter(maxAge, o.MaxAgeS), shorter(idle, o.IdleS)
+		}
+	}
+	return maxAge, idle
+}
+
+// StepUp is the sign-in that the decision asks for: all that its obligations step_up state. Of two lists of classes what
+// both have is left, and the first where that is nothing, which the other then refuses.
+func (v *Verdict) StepUp() (mfa bool, acr []string, maxAge time.Duration) {
+	for i := range v.Decision.Obligations {
+		o := &v.Decision.Obligations[i]
+		if o.Type != StepUp {
+			continue
+		}
+		mfa, maxAge = mfa || o.MFA, shorter(maxAge, o.MaxAgeS)
+		both := slices.DeleteFunc(slices.Clone(o.ACR), func(class string) bool { return !slices.Contains(acr, class) })
+		switch {
+		case acr == nil:
+			acr = o.ACR
+		case len(both) > 0:
+			acr = both
+		}
+	}
+	return mfa, acr, maxAge
+}
+
+// shorter is the shorter of a time and one in seconds; 0 is none.
+func shorter(d time.Duration, s int64) time.Duration {
+	other := time.Duration(s) * time.Second
+	if d == 0 || other != 0 && other < d {
+		return other
+	}
+	return d
 }
 
 // rule is the first that the reasons name.
@@ -303,6 +343,7 @@ const (
 	maxRequests = 1_000_000
 	maxPerS     = 24 * 60 * 60
 	maxClass    = 64 // bytes
+	maxTermS    = 366 * 24 * 60 * 60
 )
 
 // check refuses an obligation that could not be kept, or would demand nothing.
@@ -315,6 +356,11 @@ func (o *Obligation) check() error {
 			return in("class", fmt.Errorf("want at most %d bytes", maxClass))
 		}
 		return errors.Join(bounded("requests", o.Requests, maxRequests), bounded("per_s", o.PerS, maxPerS))
+	case SessionTerm:
+		if o.MaxAgeS == 0 && o.IdleS == 0 {
+			return errors.New("session: want max_age_s or idle_s")
+		}
+		return errors.Join(bounded("max_age_s", cmp.Or(o.MaxAgeS, 1), maxTermS), bounded("idle_s", cmp.Or(o.IdleS, 1), maxTermS))
 	}
 	return nil
 }

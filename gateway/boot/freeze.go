@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -80,7 +81,7 @@ func freeze(path string, choose choice) (*frozen, error) {
 	}
 	f.snapshot = &gateway.Snapshot{Routes: table, Policy: engine, Zone: zone, PolicyHeaders: cfg.Policy.Headers, AuthHost: cfg.AuthHost(), PublicPort: cfg.Port(),
 		Reauthorize: cfg.Reauthorize, Requests: cfg.Limits.Request, Limits: cfg.Limits.Config, TransportSecurity: cfg.HSTS, FormOrigins: []string{cfg.AuthOrigin()}}
-	return f, nil
+	return f, f.locate()
 }
 
 // ReviewPolicy returns the policy and apps of a configuration as reviewers have it: without secrets, certificates or the
@@ -241,7 +242,27 @@ func (f *frozen) app(host string) (signin.App, bool) {
 	if found != nil {
 		app.Name, app.Title = string(found.Name), found.DisplayName()
 	}
+	app.Providers = f.providersOn(host)
 	return app, true
+}
+
+// providersOn are the providers at which people of some app of a host sign in, in the order of its apps; nil: all of them.
+// Which of them one app takes, it says with each sign-in.
+func (f *frozen) providersOn(host string) (names []string) {
+	for _, app := range f.snapshot.Routes.Apps() {
+		if app.Host != host {
+			continue
+		}
+		if len(app.Providers) == 0 {
+			return nil
+		}
+		for _, name := range app.Providers {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
 }
 
 // providersFor returns the providers of a configuration, in its order: running ones whose settings did not change, new

@@ -106,7 +106,7 @@ func told(what string, problems policy.Problems) error {
 }
 
 // enforced are the obligations that the gateway carries out besides step_up.
-func enforced() []string { return []string{policy.RateLimit, policy.Reauthorize} }
+func enforced() []string { return []string{policy.RateLimit, policy.Reauthorize, policy.SessionTerm} }
 
 var errSmoke = errors.New("policy smoke test")
 

@@ -113,6 +113,7 @@ func needsRestart(old, next *config.Config) error {
 // activate makes a connected configuration the current one, and its providers the ones that run.
 func (a *assembly) activate(f *frozen) {
 	a.sessions.Configure(f.config.Session) // checked with the rest of the configuration
+	a.recheck.follow(f)
 	if err := a.spool.Configure(f.config.Spool); err != nil {
 		a.opts.Log.Error("the spool keeps its settings", "error", err) // its folder was usable a moment ago
 	}
@@ -172,6 +173,7 @@ func (f *frozen) watched() []string {
 	files = append(files, f.config.TLS.Certificates...)
 	files = append(files, f.config.TLS.ClientCertificates.Authorities...)
 	files = append(files, f.config.TLS.ClientCertificates.Revocation...)
+	files = append(files, databases(f.config)...)
 	for _, app := range f.config.Apps {
 		if app.Shield.Mode != shield.Off {
 			files = append(files, app.Shield.Rules...)
