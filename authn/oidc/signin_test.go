@@ -334,12 +334,17 @@ func TestRefreshFollowsWhatTheProviderSaysToday(t *testing.T) {
 		t.Errorf("got %+v: want groups of today, authentication of then", got)
 	}
 
+	idp.SetPerson(map[string]any{"sub": "mallory"})
+	refused, err := p.Refresh(t.Context(), before.Identity, after.RefreshToken)
+	wantCode(t, err, SubjectMismatch)
+	if refused == nil || refused.Identity != nil || refused.RefreshToken == "" || refused.RefreshToken == after.RefreshToken {
+		t.Fatalf("got %+v: want the new refresh token alone, for the old one is spent", refused)
+	}
+
 	_, err = p.Refresh(t.Context(), before.Identity, before.RefreshToken)
 	wantCode(t, err, RefreshRejected)
-
-	idp.SetPerson(map[string]any{"sub": "mallory"})
-	_, err = p.Refresh(t.Context(), before.Identity, after.RefreshToken)
-	wantCode(t, err, SubjectMismatch)
+	_, err = p.Refresh(t.Context(), before.Identity, refused.RefreshToken) // the provider saw a used one: all are dead
+	wantCode(t, err, RefreshRejected)
 }
 
 func TestRefreshWithoutIDTokenLeavesThePersonAsTheyWere(t *testing.T) {

@@ -1,13 +1,13 @@
 // Package fakeidp is an OpenID provider for tests that does everything right until a test tells it what to do wrong.
 //
 // It signs everybody in at once, without a page: the authorization endpoint redirects straight back. It holds clients to
-// the protocol (exact redirect URI, PKCE S256, codes used once, client authentication), so that a client's mistake fails
-// a test too.
+// the protocol (exact redirect URI, PKCE S256, codes and refresh tokens used once, client authentication), so that a client's
+// mistake fails a test too. It remembers browsers by a cookie, as providers do: a session has a sid, a time and a strength, which
+// max_age, prompt and acr_values ask for, and it ends at end_session.
 package fakeidp
 
 import (
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -31,6 +32,8 @@ import (
 type Client struct {
 	ID, Secret  string
 	RedirectURI string
+	// PostLogoutURI is where browsers may be sent after end_session, BackchannelURI where logout tokens go.
+	PostLogoutURI, BackchannelURI string
 	// Key verifies client assertions; without one the secret is asked for.
 	Key *ecdsa.PublicKey
 }
@@ -44,6 +47,7 @@ type Script struct {
 	TokenBody func(body map[string]any)                         // changes the token answer
 	Token     func(w http.ResponseWriter, r *http.Request) bool // answers in place of the token endpoint when it returns true
 	JWKS      func(w http.ResponseWriter, r *http.Request) bool
+	Groups    func(w http.ResponseWriter, r *http.Request) bool
 	Userinfo  func(claims map[string]any)
 	Down      bool // every connection is cut
 }
@@ -54,20 +58,27 @@ type Provider struct {
 	Issuer string // without a trailing slash
 	Client Client
 
-	mu       sync.Mutex
-	script   Script
-	key      *ecdsa.PrivateKey
-	kid      string
-	person   map[string]any
-	grants   map[string]grant // by code
-	refresh  map[string]grant // by refresh token
-	calls    map[string]int
-	lastForm url.Values
-	lastAuth string
+	mu        sync.Mutex
+	script    Script
+	keys      []*Key // published; the first signs
+	person    map[string]any
+	disabled  map[string]bool     // by sub
+	offered   map[string][]string // the amr of each acr that people can be asked for
+	many      []string            // groups that are too many for a token
+	sessions  map[string]*login   // by sid
+	grants    map[string]grant    // by code
+	refresh   map[string]*family  // by refresh token, used ones included
+	calls     map[string]int
+	lastForm  url.Values
+	lastAuth  string
+	lastQuery url.Values
 }
 
-// grant is what a code or a refresh token stands for.
-type grant struct{ redirectURI, challenge, nonce string }
+// grant is what a code stands for.
+type grant struct {
+	redirectURI, challenge, nonce string
+	login                         login
+}
 
 // Start runs a provider on http://127.0.0.1 until the test ends.
 func Start(t testing.TB, client Client) *Provider {
@@ -86,7 +97,8 @@ func start(t testing.TB, client Client, run func(*httptest.Server)) *Provider {
 		Client: client,
 		person: map[string]any{"sub": "alice-1", "email": "alice@corp.example", "email_verified": true, "name": "Alice",
 			"groups": []string{"staff", "wiki"}},
-		grants: map[string]grant{}, refresh: map[string]grant{}, calls: map[string]int{},
+		disabled: map[string]bool{}, sessions: map[string]*login{},
+		grants: map[string]grant{}, refresh: map[string]*family{}, calls: map[string]int{},
 	}
 	p.Rotate()
 	p.Server = httptest.NewUnstartedServer(p)
@@ -115,18 +127,8 @@ func (p *Provider) SetPerson(claims map[string]any) {
 	}
 }
 
-// Rotate replaces the signing key; the old one is no longer published.
-func (p *Provider) Rotate() {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		panic(err)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.key, p.kid = key, rand.Text()
-}
-
-// Calls is how often an endpoint was asked: "discovery", "authorize", "token", "jwks" or "userinfo".
+// Calls is how often an endpoint was asked: "discovery", "authorize", "token", "jwks", "userinfo", "end_session", "groups" or
+// "trap", an address that only tokens name; and how often the token endpoint was for a "code" or a "refresh".
 func (p *Provider) Calls(endpoint string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -140,24 +142,11 @@ func (p *Provider) LastToken() (url.Values, string) {
 	return p.lastForm, p.lastAuth
 }
 
-// Key is the current signing key and its id.
-func (p *Provider) Key() (*ecdsa.PrivateKey, string) {
+// LastAuthorize is the query of the latest authorization request.
+func (p *Provider) LastAuthorize() url.Values {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.key, p.kid
-}
-
-// Sign signs claims with a key and key id of the test's choice.
-func Sign(method jwt.SigningMethod, kid string, claims jwt.Claims, key any) string {
-	t := jwt.NewWithClaims(method, claims)
-	if kid != "" {
-		t.Header["kid"] = kid
-	}
-	signed, err := t.SignedString(key)
-	if err != nil {
-		panic(err)
-	}
-	return signed
+	return p.lastQuery
 }
 
 var endpoints = map[string]func(*Provider, Script, http.ResponseWriter, *http.Request){
@@ -166,6 +155,10 @@ var endpoints = map[string]func(*Provider, Script, http.ResponseWriter, *http.Re
 	"/token":                            (*Provider).token,
 	"/jwks":                             (*Provider).jwks,
 	"/userinfo":                         (*Provider).userinfo,
+	"/end_session":                      (*Provider).endSession,
+	"/groups":                           (*Provider).groups,
+	"/v1.0/me/getMemberObjects":         (*Provider).groups,
+	"/trap":                             (*Provider).trap,
 }
 
 func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -180,30 +173,40 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	p.count(r.URL.Path)
+	p.count(endpointName(r.URL.Path))
 	serve(p, script, w, r)
 }
 
-func (p *Provider) count(path string) {
+func (p *Provider) count(name string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	name := strings.Trim(path, "/")
-	if strings.HasPrefix(name, ".well-known") {
-		name = "discovery"
-	}
 	p.calls[name]++
+}
+
+func endpointName(path string) string {
+	switch {
+	case strings.HasPrefix(path, "/.well-known"):
+		return "discovery"
+	case strings.HasSuffix(path, "/getMemberObjects"):
+		return "groups"
+	}
+	return strings.Trim(path, "/")
 }
 
 func (p *Provider) discovery(s Script, w http.ResponseWriter, _ *http.Request) {
 	document := map[string]any{
-		"issuer":                                p.Issuer,
-		"authorization_endpoint":                p.Issuer + "/authorize",
-		"token_endpoint":                        p.Issuer + "/token",
-		"jwks_uri":                              p.Issuer + "/jwks",
-		"userinfo_endpoint":                     p.Issuer + "/userinfo",
-		"response_types_supported":              []string{"code"},
-		"subject_types_supported":               []string{"public"},
-		"id_token_signing_alg_values_supported": []string{"ES256", "HS256", "none"},
+		"issuer":                                         p.Issuer,
+		"authorization_endpoint":                         p.Issuer + "/authorize",
+		"token_endpoint":                                 p.Issuer + "/token",
+		"jwks_uri":                                       p.Issuer + "/jwks",
+		"userinfo_endpoint":                              p.Issuer + "/userinfo",
+		"end_session_endpoint":                           p.Issuer + "/end_session",
+		"response_types_supported":                       []string{"code"},
+		"subject_types_supported":                        []string{"public"},
+		"scopes_supported":                               []string{"openid", "profile", "email", "offline_access"},
+		"id_token_signing_alg_values_supported":          append(slices.Sorted(maps.Keys(methods)), "HS256", "none"),
+		"backchannel_logout_supported":                   true,
+		"backchannel_logout_session_supported":           true,
 		"authorization_response_iss_parameter_supported": true,
 	}
 	if s.Discovery != nil {
@@ -223,15 +226,28 @@ func (p *Provider) authorize(s Script, w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "want code flow with openid, PKCE S256, state and nonce", http.StatusBadRequest)
 		return
 	}
-	code := rand.Text()
-	p.mu.Lock()
-	p.grants[code] = grant{q.Get("redirect_uri"), q.Get("code_challenge"), q.Get("nonce")}
-	p.mu.Unlock()
-	answer := url.Values{"code": {code}, "state": {q.Get("state")}, "iss": {p.Issuer}}
+	answer := p.answer(w, r, q)
 	if s.Callback != nil {
 		s.Callback(answer)
 	}
 	http.Redirect(w, r, p.Client.RedirectURI+"?"+answer.Encode(), http.StatusFound)
+}
+
+// answer is what the browser takes back: a code, or why there is none.
+func (p *Provider) answer(w http.ResponseWriter, r *http.Request, q url.Values) url.Values {
+	answer := url.Values{"state": {q.Get("state")}, "iss": {p.Issuer}}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lastQuery = q
+	session, refusal := p.signInLocked(w, r, q)
+	if refusal != "" {
+		answer.Set("error", refusal)
+		return answer
+	}
+	code := rand.Text()
+	p.grants[code] = grant{q.Get("redirect_uri"), q.Get("code_challenge"), q.Get("nonce"), *session}
+	answer.Set("code", code)
+	return answer
 }
 
 func (p *Provider) token(s Script, w http.ResponseWriter, r *http.Request) {
@@ -249,15 +265,11 @@ func (p *Provider) token(s Script, w http.ResponseWriter, r *http.Request) {
 		writeError(w, "invalid_client")
 		return
 	}
-	g, ok := p.redeem(r.PostForm)
+	g, refresh, ok := p.redeem(r.PostForm)
 	if !ok {
 		writeError(w, "invalid_grant")
 		return
 	}
-	refresh := rand.Text()
-	p.mu.Lock()
-	p.refresh[refresh] = grant{}
-	p.mu.Unlock()
 	body := map[string]any{"access_token": "access-" + rand.Text(), "token_type": "Bearer", "expires_in": 300,
 		"refresh_token": refresh, "id_token": p.idToken(s, g)}
 	if s.TokenBody != nil {
@@ -286,29 +298,36 @@ func (p *Provider) asserted(form url.Values) bool {
 		form.Get("client_assertion_type") == "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 }
 
-// redeem uses up a code or a refresh token.
-func (p *Provider) redeem(form url.Values) (grant, bool) {
+// redeem uses up a code or a refresh token and returns what it stood for and the next refresh token.
+func (p *Provider) redeem(form url.Values) (g grant, refresh string, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if token := form.Get("refresh_token"); form.Get("grant_type") == "refresh_token" {
-		g, ok := p.refresh[token]
-		delete(p.refresh, token)
-		return g, ok
+	if form.Get("grant_type") == "refresh_token" {
+		p.calls["refresh"]++
+		return p.rotateLocked(form.Get("refresh_token"))
 	}
-	g, ok := p.grants[form.Get("code")]
+	p.calls["code"]++
+	g, ok = p.grants[form.Get("code")]
 	delete(p.grants, form.Get("code"))
 	sum := sha256.Sum256([]byte(form.Get("code_verifier")))
-	return g, ok && g.redirectURI == form.Get("redirect_uri") && g.challenge == base64.RawURLEncoding.EncodeToString(sum[:])
+	if !ok || g.redirectURI != form.Get("redirect_uri") || g.challenge != base64.RawURLEncoding.EncodeToString(sum[:]) {
+		return grant{}, "", false
+	}
+	return g, p.startFamilyLocked(g), true
 }
 
 func (p *Provider) idToken(s Script, g grant) string {
 	p.mu.Lock()
 	claims := jwt.MapClaims(maps.Clone(p.person))
-	key, kid := p.key, p.kid
+	key := p.keys[0]
+	p.groupsClaimLocked(claims)
 	p.mu.Unlock()
 	now := time.Now()
 	maps.Copy(claims, jwt.MapClaims{"iss": p.Issuer, "aud": p.Client.ID, "iat": now.Unix(), "exp": now.Add(5 * time.Minute).Unix(),
-		"auth_time": now.Unix()})
+		"auth_time": g.login.at.Unix(), "sid": g.login.sid})
+	if g.login.acr != "" {
+		claims["acr"], claims["amr"] = g.login.acr, g.login.amr
+	}
 	if g.nonce != "" {
 		claims["nonce"] = g.nonce
 	}
@@ -318,22 +337,7 @@ func (p *Provider) idToken(s Script, g grant) string {
 	if s.Sign != nil {
 		return s.Sign(claims)
 	}
-	return Sign(jwt.SigningMethodES256, kid, claims, key)
-}
-
-func (p *Provider) jwks(s Script, w http.ResponseWriter, r *http.Request) {
-	if s.JWKS != nil && s.JWKS(w, r) {
-		return
-	}
-	key, kid := p.Key()
-	point, err := key.PublicKey.Bytes()
-	if err != nil {
-		panic(err)
-	}
-	b64 := base64.RawURLEncoding.EncodeToString
-	writeJSON(w, http.StatusOK, map[string]any{"keys": []map[string]string{
-		{"kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": kid, "x": b64(point[1:33]), "y": b64(point[33:])},
-	}})
+	return Sign(key.Method, key.ID, claims, key.Private)
 }
 
 func (p *Provider) userinfo(s Script, w http.ResponseWriter, r *http.Request) {
