@@ -50,8 +50,10 @@ func (x *exchange) countOwn(err error) error {
 	return err
 }
 
-// signIn is the sign-in within the limits that hold for this exchange.
-func (x *exchange) signIn() *signin.Handler { return x.snap.SignIn.Within(signInLimits{x}) }
+// signIn is the sign-in within the limits that hold for this exchange, whose sessions are bound to what its client is.
+func (x *exchange) signIn() *signin.Handler {
+	return x.snap.SignIn.Within(signInLimits{x}).Seeing(x.bound)
+}
 
 // signInLimits are what a sign-in may cost.
 type signInLimits struct{ x *exchange }

@@ -11,6 +11,7 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -45,11 +46,13 @@ type bed struct {
 	keeper  *session.Keeper
 	records *recorder
 	ahead   atomic.Int64 // how much later than it is, in nanoseconds
+	apps    map[string]signin.App
+	needs   func(host string, s *session.Session) signin.Need // what apps ask of a session; nil: nothing
 }
 
 func newBed(t *testing.T, more ...*fakeidp.Provider) *bed {
 	t.Helper()
-	b := &bed{t: t, records: &recorder{}}
+	b := &bed{t: t, records: &recorder{}, apps: maps.Clone(apps)}
 	b.idp = fakeidp.Start(t, fakeidp.Client{ID: "sallyport", Secret: "s3cret", RedirectURI: signin.CallbackURL(authOrigin, "corp")})
 	keeper, err := session.NewKeeper(session.Config{Idle: 8 * time.Hour, Absolute: 24 * time.Hour}, sessiontest.NewMemory(), b.now, nil)
 	if err != nil {
@@ -68,13 +71,14 @@ func newBed(t *testing.T, more ...*fakeidp.Provider) *bed {
 func (b *bed) serve(sessions signin.Sessions, providers ...*oidc.Provider) {
 	b.handler = signin.New(signin.Options{
 		AuthOrigin: authOrigin, Providers: providers, Sessions: sessions, Record: b.records, Now: b.now,
-		Apps: func(host string) (signin.App, bool) { app, ok := apps[host]; return app, ok },
+		Apps: func(host string) (signin.App, bool) { app, ok := b.apps[host]; return app, ok },
 	})
 }
 
-func (b *bed) provider(name string, idp *fakeidp.Provider) *oidc.Provider {
+func (b *bed) provider(name string, idp *fakeidp.Provider, domains ...string) *oidc.Provider {
 	b.t.Helper()
 	p, err := oidc.New(oidc.Config{
+		EmailDomains: domains, MFA: oidc.MFA{AMR: []string{"mfa"}},
 		Name: name, Title: strings.ToUpper(name), Issuer: idp.Issuer, ClientID: idp.Client.ID, ClientSecret: oidc.Secret(idp.Client.Secret),
 		Scopes: []string{"openid"}, Claims: oidc.Claims{Groups: "groups", Email: "email", EmailVerified: "email_verified", Name: "name"},
 		Skew: time.Minute,
@@ -107,6 +111,13 @@ func (b *bed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("X-Code", problem.Code)
+	if form := problem.Email; form != nil {
+		hidden := url.Values{}
+		for _, field := range form.Hidden {
+			hidden.Set(field.Name, field.Value)
+		}
+		w.Header().Set("X-Form", form.Method+" "+form.URL+" "+hidden.Encode())
+	}
 	if problem.Action != nil {
 		w.Header().Set("X-Action", problem.Action.Method+" "+problem.Action.URL)
 	}
@@ -121,7 +132,7 @@ func (b *bed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (b *bed) route(w http.ResponseWriter, r *http.Request, host string) error {
 	isAuth := host == "auth.corp.example"
 	switch {
-	case isAuth && r.URL.Path != "/":
+	case isAuth && r.URL.Path != "/" && r.URL.Path != signin.SessionsPath:
 		return b.handler.ServeAuth(w, r)
 	case !isAuth && r.URL.Path == signin.ReturnPath:
 		return b.handler.ServeReturn(w, r, host)
@@ -132,6 +143,11 @@ func (b *bed) route(w http.ResponseWriter, r *http.Request, host string) error {
 		s, err := b.keeper.Lookup(r.Context(), host, c.Value)
 		if isAuth {
 			s, err = b.keeper.SignedIn(r.Context(), c.Value)
+		}
+		if err == nil && b.needs != nil {
+			if need := b.needs(host, s); !reflect.DeepEqual(need, signin.Need{}) {
+				return b.handler.Start(w, r, host, r.URL.RequestURI(), need)
+			}
 		}
 		if err == nil {
 			w.Header().Set("X-User", s.Identity.Subject)
@@ -268,6 +284,7 @@ type answer struct {
 	code, user, session, act string
 	body                     string
 	location                 string
+	form                     string
 	choices                  []string
 }
 
@@ -284,7 +301,7 @@ func (br *browser) do(r *http.Request, client *http.Client) answer {
 	}
 	h := resp.Header
 	return answer{resp.StatusCode, resp.Request.URL.String(), h.Get("X-Code"), h.Get("X-User"), h.Get("X-Session"), h.Get("X-Action"),
-		string(body), h.Get("Location"), h.Values("X-Choice")}
+		string(body), h.Get("Location"), h.Get("X-Form"), h.Values("X-Choice")}
 }
 
 func request(t *testing.T, method, url string, body io.Reader) *http.Request {

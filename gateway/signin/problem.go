@@ -8,31 +8,33 @@ import (
 
 // The codes of problems that are not a provider's; those are [oidc.Code].
 const (
-	CodeNotFound         = "not_found"
-	CodeMethod           = "method_not_allowed"
-	CodeConfirmSignOut   = "confirm_sign_out"  // sign-out was opened as a link: a button asks again
-	CodeSignedOut        = "signed_out"        // not a problem: the page after a sign-out
-	CodeChooseProvider   = "choose_provider"   // not a problem: there are several providers
-	CodeOtherProvider    = "provider"          // the session is from a provider that will not do here
-	CodeNoProvider       = "no_provider"       // no provider will do here
-	CodeManyTabs         = "many_tabs"         // many sign-ins began within seconds; one button goes on
-	CodeStepUpLoop       = "step_up_loop"      // the app asks for more, however often the person proves themselves
-	CodeStillSignedIn    = "still_signed_in"   // the page after a sign-out at the provider, in a browser with a session
-	CodeUnknownApp       = "unknown_app"       // start or return for a host without an app
-	CodeFlowMissing      = "flow_missing"      // callback in a browser that did not start it, or a bookmark, or cookies are off
-	CodeFlowExpired      = "flow_expired"      // more than ten minutes between start and callback
-	CodeFlowSpent        = "flow_spent"        // the same callback twice
-	CodeHandOffInvalid   = "handoff_invalid"   // no code of ours, or for another host or browser
-	CodeHandOffExpired   = "handoff_expired"   // more than 30 s between callback and return
-	CodeHandOffSpent     = "handoff_spent"     // the same return twice
-	CodeHandOffEnded     = "handoff_ended"     // the session ended before the return
-	CodeBackMissing      = "back_missing"      // return in a browser that did not start it, or cookies are off
-	CodeLoop             = "sign_in_loop"      // the browser does not keep the session cookie
-	CodeCrossOrigin      = "cross_origin"      // sign-out posted by another site
-	CodeRequestInvalid   = "request_invalid"   // repeated or malformed parameters
-	CodeLimited          = "rate_limited"      // too many sign-ins; in records, the answer is the limit's
-	CodeSessionsDown     = "sessions_down"     // session store unavailable
-	CodeAuditUnavailable = "audit_unavailable" // the record could not be written
+	CodeNotFound          = "not_found"
+	CodeMethod            = "method_not_allowed"
+	CodeConfirmSignOut    = "confirm_sign_out"       // sign-out was opened as a link: a button asks again
+	CodeSignedOut         = "signed_out"             // not a problem: the page after a sign-out
+	CodeChooseProvider    = "choose_provider"        // not a problem: there are several providers
+	CodeOtherProvider     = "provider"               // the session is from a provider that will not do here
+	CodeNoProvider        = "no_provider"            // no provider will do here
+	CodeManyTabs          = "many_tabs"              // many sign-ins began within seconds; one button goes on
+	CodeStepUpLoop        = "step_up_loop"           // the app asks for more, however often the person proves themselves
+	CodeStillSignedIn     = "still_signed_in"        // the page after a sign-out at the provider, in a browser with a session
+	CodeProviderSignedOut = "signed_out_at_provider" // not a problem: the page after a sign-out at the provider as well
+	CodeProviderStays     = "provider_signed_in"     // not a problem: the page after a sign-out from a provider that offers none
+	CodeUnknownApp        = "unknown_app"            // start or return for a host without an app
+	CodeFlowMissing       = "flow_missing"           // callback in a browser that did not start it, or a bookmark, or cookies are off
+	CodeFlowExpired       = "flow_expired"           // more than ten minutes between start and callback
+	CodeFlowSpent         = "flow_spent"             // the same callback twice
+	CodeHandOffInvalid    = "handoff_invalid"        // no code of ours, or for another host or browser
+	CodeHandOffExpired    = "handoff_expired"        // more than 30 s between callback and return
+	CodeHandOffSpent      = "handoff_spent"          // the same return twice
+	CodeHandOffEnded      = "handoff_ended"          // the session ended before the return
+	CodeBackMissing       = "back_missing"           // return in a browser that did not start it, or cookies are off
+	CodeLoop              = "sign_in_loop"           // the browser does not keep the session cookie
+	CodeCrossOrigin       = "cross_origin"           // sign-out posted by another site
+	CodeRequestInvalid    = "request_invalid"        // repeated or malformed parameters
+	CodeLimited           = "rate_limited"           // too many sign-ins; in records, the answer is the limit's
+	CodeSessionsDown      = "sessions_down"          // session store unavailable
+	CodeAuditUnavailable  = "audit_unavailable"      // the record could not be written
 )
 
 // Action is one thing to do: a link, or with Method "POST" a button that sends an empty form.
@@ -110,18 +112,18 @@ func (h *Handler) toPortal() *Action {
 }
 
 // again is where a person who wanted to reach a page starts over.
-func (h *Handler) again(f *oidc.Flow) *Action {
+func (h *Handler) again(f *attempt) *Action {
 	if f == nil {
 		return h.toPortal()
 	}
 	if app, ok := h.apps(f.ReturnHost); ok {
 		return &Action{Label: "Sign in again", URL: app.Origin + Target(f.ReturnPath)}
 	}
-	return &Action{Label: "Sign in again", URL: h.authOrigin + "/"}
+	return &Action{Label: "Sign in again", URL: h.authOrigin + portalTarget(f.ReturnPath)}
 }
 
 // flowProblem is a callback whose flow cannot be used. Signing in again is all there is to do.
-func (h *Handler) flowProblem(code string, f *oidc.Flow) *Problem {
+func (h *Handler) flowProblem(code string, f *attempt) *Problem {
 	p := &Problem{Status: http.StatusBadRequest, Code: code, Title: "This sign-in cannot be finished", Action: h.again(f)}
 	switch code {
 	case CodeFlowExpired:
@@ -154,10 +156,22 @@ func (h *Handler) handOffProblem(code string, app App, target string, err error)
 	return p
 }
 
-func (h *Handler) loopProblem(action *Action) *Problem {
+func (h *Handler) loopProblem(need Need, action *Action) *Problem {
+	if !need.isZero() {
+		return &Problem{Status: http.StatusForbidden, Code: CodeStepUpLoop, Title: "Signing in again does not help",
+			Text:   "You proved yourself several times within a minute, but what you want to open asks for more each time.",
+			Advice: "Tell your administrator, with the reference below.", Action: action}
+	}
 	return &Problem{Status: http.StatusBadRequest, Code: CodeLoop, Title: "Your browser does not stay signed in",
 		Text:   "You were signed in several times within a minute, but your browser did not send its session cookie back.",
 		Advice: "Allow cookies for this site, check that the clock of this device is right, then try again.", Action: action}
+}
+
+// manyTabs is the page of a tab that would push out the sign-in of another one.
+func (h *Handler) manyTabs(again string) *Problem {
+	return &Problem{Status: http.StatusOK, Code: CodeManyTabs, Title: "Sign in in one of your other tabs",
+		Text:   "Many tabs asked to sign in at the same moment. Once one of them is signed in, all of them are.",
+		Action: &Action{Label: "Continue", URL: again}}
 }
 
 // providerProblem tells what a failure at the provider means for the person. called is the provider's title.
@@ -176,16 +190,25 @@ func (h *Handler) providerProblem(failure *oidc.Failure, called string, action *
 		p.Status = http.StatusForbidden
 		p.Text = called + " did not sign you in: you or it declined."
 	case oidc.ProviderError:
-		p.Text = called + " reported an error instead of signing you in."
-		p.Advice = "Try again. If it happens again, tell your administrator."
+		h.reportedProblem(p, failure.Reported, called)
+	case oidc.LoginRequired:
+		p.Text = called + " wants to see you before it confirms who you are."
+	case oidc.AssuranceUnmet:
+		p.Status = http.StatusForbidden
+		p.Text = called + " signed you in, but not in the way that is asked for here, such as with a second factor."
+		p.Advice = "Sign in again and use the stronger way. If " + called + " does not offer you one, tell your administrator."
+	case oidc.AuthTooOld:
+		p.Status = http.StatusForbidden
+		p.Text = "You have to prove to " + called + " anew who you are, and it did not say that you did."
+		p.Advice = "Sign in again. If it happens again, tell your administrator, with the reference below."
 	case oidc.ClientRejected, oidc.DiscoveryMismatch, oidc.DiscoveryInvalid, oidc.ProviderInvalidAnswer, oidc.KeyUnavailable:
 		p.Status = http.StatusBadGateway
-		p.Text = "The gateway and " + called + " do not understand each other. This is not something you did."
+		p.Text = misunderstood(called)
 		p.Advice = "Tell your administrator, with the reference below."
 	case oidc.TokenNotYet, oidc.TokenExpired:
 		p.Text = "The clocks of the gateway and " + called + " differ too much."
 		p.Advice = "Tell your administrator, with the reference below."
-	case oidc.CodeRejected, oidc.AuthTooOld:
+	case oidc.CodeRejected:
 		p.Text = called + " did not confirm the sign-in, perhaps because it took too long."
 	case oidc.StateMissing, oidc.StateMismatch, oidc.CallbackInvalid, oidc.CodeMissing:
 		p.Text = "The address of this page is not that of a sign-in of this browser."
@@ -194,4 +217,26 @@ func (h *Handler) providerProblem(failure *oidc.Failure, called string, action *
 		p.Advice = "Try again. If it happens again, tell your administrator."
 	}
 	return p
+}
+
+func misunderstood(called string) string {
+	return "The gateway and " + called + " do not understand each other. This is not something you did."
+}
+
+// reportedProblem tells what an error means that the provider named (RFC 6749 §4.1.2.1, OpenID Connect Core §3.1.2.6).
+func (h *Handler) reportedProblem(p *Problem, reported, called string) {
+	switch reported {
+	case "server_error", "temporarily_unavailable":
+		p.Text = called + " has a problem of its own and signs nobody in at the moment."
+		p.Advice = "Try again in a moment. If it lasts, tell your administrator."
+	case "login_required", "interaction_required", "consent_required", "account_selection_required":
+		p.Text = called + " wants to ask you something before it signs you in."
+		p.Advice = "Sign in again and answer it."
+	case "":
+		p.Text = called + " reported an error instead of signing you in."
+		p.Advice = "Try again. If it happens again, tell your administrator."
+	default: // what is wrong with the request, or with how the client is registered
+		p.Text = misunderstood(called)
+		p.Advice = "Tell your administrator, with the reference below."
+	}
 }

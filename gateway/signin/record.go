@@ -16,11 +16,16 @@ const (
 	RecordSignIn       = "sign_in"        // a person signed in; session made
 	RecordSignInApp    = "sign_in_app"    // the session was carried to an app host
 	RecordSignInFailed = "sign_in_failed" // reason says why
+	RecordRaised       = "session_raised" // the person of a session proved themselves again
 	RecordSignOut      = "sign_out"       // everywhere; reason replaced: another person signed in; too_many_sessions: the oldest
 	RecordSignOutApp   = "sign_out_app"   // on one app host
+	// RecordProviderSignedOut: a provider said that it signed somebody out; their sessions end.
+	RecordProviderSignedOut = "provider_signed_out"
+	// RecordProviderSignOutFailed: what said so was not the provider's, or not for us; reason says why.
+	RecordProviderSignOutFailed = "provider_sign_out_failed"
 )
 
-const maxUserAgent = 256
+const maxText = 256 // of what records repeat of browsers and providers
 
 // detail is what control records of sign-in say beyond the common fields.
 type detail struct {
@@ -33,14 +38,18 @@ type detail struct {
 	AMR       []string `json:"amr,omitempty"`
 	MFA       bool     `json:"mfa,omitempty"`
 	Joined    bool     `json:"joined,omitempty"` // another tab had signed in meanwhile: its session is used
+	Silent    bool     `json:"silent,omitempty"` // the provider was not to ask the person; now it is
+
+	SID      string   `json:"sid,omitempty"`      // the provider's session that it signed out of
+	Subject  string   `json:"subject,omitempty"`  // whom it signed out
+	JTI      string   `json:"jti,omitempty"`      // of the logout token
+	Count    *int     `json:"count,omitempty"`    // sessions that end
+	Sessions []string `json:"sessions,omitempty"` // their ids
 }
 
 // record writes one control record and waits for it.
 func (h *Handler) record(r *http.Request, record audit.Record, d detail) error {
-	d.UserAgent = r.UserAgent()
-	if len(d.UserAgent) > maxUserAgent {
-		d.UserAgent = d.UserAgent[:maxUserAgent]
-	}
+	d.UserAgent = clip(r.UserAgent())
 	raw, err := json.Marshal(d)
 	if err != nil {
 		panic("BUG: detail of a control record: " + err.Error())
@@ -83,6 +92,14 @@ func (h *Handler) refuse(r *http.Request, provider string, p *Problem) error {
 	}
 	h.log.WarnContext(r.Context(), "sign-in failed", "provider", provider, "reason", p.Code, "error", p.Err)
 	return p
+}
+
+// clip bounds what a record repeats.
+func clip(s string) string {
+	if len(s) > maxText {
+		return s[:maxText]
+	}
+	return s
 }
 
 func actor(r *http.Request, id *authn.Identity) *audit.Actor {

@@ -19,7 +19,7 @@ func (h *Handler) ServeReturn(w http.ResponseWriter, r *http.Request, host strin
 	if !ok {
 		return h.unknownApp()
 	}
-	values, err := singleValues(r.URL.RawQuery, "back", "code", "rd")
+	values, err := singleValues(r.URL.RawQuery, maxQuery, "back", "code", "rd")
 	if err != nil {
 		return h.refuse(r, "", h.requestInvalid(err))
 	}
@@ -38,7 +38,7 @@ func (h *Handler) ServeReturn(w http.ResponseWriter, r *http.Request, host strin
 		return err
 	}
 	setCookie(w, SessionCookie, handle, 0)
-	h.countSignIn(w, r)
+	h.countReturn(w, r)
 	return redirect(w, app.Origin+target)
 }
 

@@ -7,6 +7,11 @@
 //	auth host   /.sallyport/callback/<name>  ServeAuth    flow spent, code redeemed, session made; to return
 //	app host    /.sallyport/return           ServeReturn  hand-off code and back cookie for a session on this host; to the page
 //	either      /.sallyport/signout          ServeAuth, SignOut
+//	auth host   /.sallyport/signedout        ServeAuth    back from signing out at the provider
+//
+// A session that falls short of a [Need] takes the same way and is raised. Providers themselves call, without a browser:
+//
+//	auth host   /.sallyport/backchannel/<name>  ServeAuth  sessions end that the provider signed out (Back-Channel Logout 1.0)
 //
 // Nothing is kept on the server before the callback: until then the browser carries everything, sealed. Every URL is made
 // from the configuration, never from a request. What goes wrong is a [*Problem]; the caller renders it. Every sign-in,
@@ -60,6 +65,14 @@ type Sessions interface {
 	Seal(purpose string, plaintext []byte) string
 	Open(purpose, sealed string) ([]byte, error)
 	Spend(ctx context.Context, id string, until time.Time) (bool, error)
+	// Current is a session as it is stored now.
+	Current(ctx context.Context, sessionID string) (*session.Session, error)
+	Raise(ctx context.Context, sessionID, oldHandle string, r session.Renewal) (handle string, s *session.Session, err error)
+	Secrets(ctx context.Context, sessionID string) (session.Secrets, int64, error)
+	List(ctx context.Context, f session.Filter) ([]session.Session, error)
+	End(ctx context.Context, f session.Filter, reason string) ([]session.Session, error)
+	// Claim lets one of many have a name for a time, or until it is released.
+	Claim(ctx context.Context, name string, hold time.Duration) (mine bool, release func(), err error)
 	// Surplus are the person's sessions, oldest first, beyond as many as one person may have.
 	Surplus(ctx context.Context, person string) ([]session.Session, error)
 }
@@ -117,7 +130,8 @@ type Handler struct {
 	log        *slog.Logger
 	now        func() time.Time
 	crossSite  *http.CrossOriginProtection
-	limits     Limits // nil: none
+	limits     Limits               // nil: none
+	seen       func() session.Bound // nil: sessions are bound to nothing
 }
 
 // New returns a Handler.
@@ -142,6 +156,20 @@ func (h *Handler) Within(limits Limits) *Handler {
 	return &within
 }
 
+// Seeing is the handler that binds new sessions to what seen returns of the browser.
+func (h *Handler) Seeing(seen func() session.Bound) *Handler {
+	seeing := *h
+	seeing.seen = seen
+	return &seeing
+}
+
+func (h *Handler) boundOf() session.Bound {
+	if h.seen == nil {
+		return session.Bound{}
+	}
+	return h.seen()
+}
+
 // CallbackURL is where a provider sends browsers back to: what is registered with it and what [oidc.Options] wants.
 func CallbackURL(authOrigin, provider string) string {
 	return authOrigin + CallbackPath + provider
@@ -156,6 +184,10 @@ func (h *Handler) ServeAuth(w http.ResponseWriter, r *http.Request) error {
 		return h.serveCallback(w, r, strings.TrimPrefix(path, CallbackPath))
 	case path == SignOutPath:
 		return h.SignOut(w, r, h.authHost)
+	case path == SignedOutPath:
+		return h.serveSignedOut(w, r)
+	case strings.HasPrefix(path, BackChannelPath):
+		return h.serveBackChannel(w, r, strings.TrimPrefix(path, BackChannelPath))
 	}
 	return h.notFound()
 }
@@ -167,11 +199,6 @@ func (h *Handler) provider(name string) *oidc.Provider {
 		}
 	}
 	return nil
-}
-
-// signedIn returns the sign-in session of the browser, nil when there is none.
-func (h *Handler) signedIn(r *http.Request) (*session.Session, error) {
-	return h.first(r, func(handle string) (*session.Session, error) { return h.sessions.SignedIn(r.Context(), handle) })
 }
 
 // redirect sends the browser on. The address may hold a code, so it is neither stored nor passed on as a referrer.

@@ -318,7 +318,7 @@ var looksLikeToken = regexp.MustCompile(`eyJ[\w-]+\.eyJ`)
 func TestRefusedSignInsLeaveNothingBehind(t *testing.T) {
 	for want, script := range map[string]fakeidp.Script{
 		"nonce_mismatch":          {Claims: func(c jwt.MapClaims) { c["nonce"] = "other" }},
-		"id_token_invalid":        {Claims: func(c jwt.MapClaims) { c["aud"] = "other" }},
+		"id_token_wrong_audience": {Claims: func(c jwt.MapClaims) { c["aud"] = "other" }},
 		"id_token_expired":        {Claims: func(c jwt.MapClaims) { c["exp"] = 1 }},
 		"iss_mismatch":            {Callback: func(v url.Values) { v.Set("iss", "https://evil.example") }},
 		"iss_missing":             {Callback: func(v url.Values) { v.Del("iss") }},

@@ -16,9 +16,12 @@ const maxForm = 4 << 10
 // the sign-in goes on, opening the app signs in again without asking.
 const ScopeEverywhere = "everywhere"
 
+// AtProvider is the parameter, in the form or in the query, that with the value "1" signs out at the provider as well.
+const AtProvider = "provider"
+
 // SignOut answers /.sallyport/signout on an app host and on the sign-in host. Only a POST of the host's own pages ends
-// anything; opened as a link it is a page that asks. It always returns a [*Problem]: after a sign-out one with
-// [CodeSignedOut].
+// anything; opened as a link it is a page that asks. It returns a [*Problem], after a sign-out one with [CodeSignedOut],
+// unless it sends the browser to the provider to be signed out there.
 func (h *Handler) SignOut(w http.ResponseWriter, r *http.Request, host string) error {
 	app, isApp := h.apps(host)
 	if !isApp && host != h.authHost {
@@ -39,10 +42,15 @@ func (h *Handler) SignOut(w http.ResponseWriter, r *http.Request, host string) e
 		return h.requestInvalid(err)
 	}
 	everywhere := !isApp || r.Form.Get("scope") == ScopeEverywhere
-	if err := h.signOut(r, host, app, everywhere); err != nil {
+	ended, err := h.signOut(r, host, app, everywhere)
+	if err != nil {
 		return err
 	}
 	clearCookie(w, SessionCookie)
+	clearCookie(w, loopCookie) // what comes now is no loop
+	if everywhere && r.Form.Get(AtProvider) == "1" {
+		return h.signOutAtProvider(w, ended)
+	}
 	return h.signedOut(app, everywhere)
 }
 
@@ -63,15 +71,21 @@ func confirmSignOut(w http.ResponseWriter) *Problem {
 		Text: "You are still signed in.", Action: &Action{Label: "Sign out", URL: SignOutPath, Method: http.MethodPost}}
 }
 
-// signOut ends every session that the request holds a handle of.
-func (h *Handler) signOut(r *http.Request, host string, app App, everywhere bool) error {
+// ended is what a sign-out at the provider needs to know of a session that is no more.
+type ended struct{ provider, idToken string }
+
+// signOut ends every session that the request holds a handle of, and returns the first.
+func (h *Handler) signOut(r *http.Request, host string, app App, everywhere bool) (first ended, err error) {
 	for _, handle := range handles(r) {
 		s, err := h.holder(r, host, handle)
 		if errors.Is(err, session.ErrNoSession) {
 			continue
 		}
 		if err != nil {
-			return h.sessionsDown(err)
+			return ended{}, h.sessionsDown(err)
+		}
+		if first.provider == "" {
+			first = h.rememberEnd(r, s, everywhere)
 		}
 		if everywhere {
 			err = h.endEverywhere(r, app, s)
@@ -79,10 +93,24 @@ func (h *Handler) signOut(r *http.Request, host string, app App, everywhere bool
 			err = h.endHere(r, app, handle, s, "")
 		}
 		if err != nil {
-			return err
+			return ended{}, err
 		}
 	}
-	return nil
+	return first, nil
+}
+
+// rememberEnd reads the hint before it is gone with the session. Without one the provider asks the person who they are.
+func (h *Handler) rememberEnd(r *http.Request, s *session.Session, everywhere bool) ended {
+	e := ended{provider: s.Identity.Provider}
+	if !everywhere || r.Form.Get(AtProvider) != "1" {
+		return e
+	}
+	secrets, _, err := h.sessions.Secrets(r.Context(), s.ID)
+	if err != nil {
+		h.log.WarnContext(r.Context(), "signing out at the provider without a hint", "error", err)
+	}
+	e.idToken = secrets.IDToken
+	return e
 }
 
 func (h *Handler) holder(r *http.Request, host, handle string) (*session.Session, error) {
