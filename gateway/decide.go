@@ -35,7 +35,7 @@ func (x *exchange) decide() error {
 func (x *exchange) inputFor(app *App, path string) *policy.Input {
 	q := x.req
 	in := &policy.Input{
-		Subject: subjectOf(x.session, x.certificate(x.snap, app, x.start), x.start),
+		Subject: x.subjectOf(x.session, x.certificate(x.snap, app, x.start), x.start),
 		Action: policy.Action{Name: policy.ActionName(q.Method, q.Upgrade), Method: q.Method, Protocol: q.Protocol,
 			Upgrade: q.Upgrade},
 		Resource: x.resource(app, path),

@@ -10,6 +10,7 @@ import (
 
 	"sallyport/audit"
 	"sallyport/authn/session"
+	"sallyport/authn/token"
 	"sallyport/gateway/cache"
 	"sallyport/gateway/canon"
 	"sallyport/gateway/spool"
@@ -37,6 +38,8 @@ type exchange struct {
 	destination writing          // match: what COPY and MOVE write to
 	session     *session.Session // identify
 	handle      string           // identify: the cookie value the session was found by
+	machine     bool             // identify: session stands for a program, which has none
+	bearer      *token.Bearer    // identify: the token that it showed; nil: none
 	body        *spool.Body      // inspect or forward: all of it
 	kept        *keptForm        // own: what is sent again in place of the request
 	findings    *policy.Shield   // inspect: nil where nothing was inspected

@@ -11,17 +11,15 @@ import (
 // identify finds out who is asking. Nobody is an answer too: whether strangers may pass is for the policy to say, and how
 // often they may ask is limited from here. A handle costs strangers nothing but the look: one that we did not make is
 // recognised without asking the store, and so is one that has ended (session.Keeper).
+// A program shows a token, or the certificate of its account, in place of a session (machine.go).
 // When nobody can tell, because the session store does not answer, the request is refused.
 func (x *exchange) identify() error {
 	if x.req.Token != "" {
-		if err := x.stranger(); err != nil {
-			return err
-		}
-		return &Refusal{Status: http.StatusUnauthorized, Effect: audit.Reject, Reason: "bad_token", Public: "The gateway token is not valid."}
+		return x.identifyBearer()
 	}
 	handle, ok := x.req.Handle()
 	if !ok {
-		return x.stranger()
+		return x.identifyProgram()
 	}
 	found, err := x.server.sessions.Lookup(x.ctx, x.req.Host, handle)
 	switch {
@@ -32,7 +30,7 @@ func (x *exchange) identify() error {
 	case !errors.Is(err, session.ErrNoSession):
 		return sessionsUnavailable(err)
 	}
-	return x.stranger()
+	return x.identifyProgram()
 }
 
 func sessionsUnavailable(err error) *Refusal {
@@ -44,6 +42,9 @@ func sessionsUnavailable(err error) *Refusal {
 func (x *exchange) currentSession() (*session.Session, error) {
 	if x.session == nil {
 		return nil, nil
+	}
+	if x.machine {
+		return x.currentMachine()
 	}
 	found, err := x.server.sessions.Lookup(x.ctx, x.req.Host, x.handle)
 	if err != nil {

@@ -2,9 +2,11 @@ package gateway
 
 import (
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
+	"sallyport/authn"
 	"sallyport/authn/session"
 	"sallyport/gateway/headers"
 	"sallyport/policy"
@@ -36,23 +38,33 @@ func told(s *session.Session) *headers.Prepared {
 // prepareTold puts into words what apps are told. The digest covers what only the assertion says, too.
 func prepareTold(s *session.Session) *headers.Prepared {
 	who := s.Identity
-	id := headers.Identity{User: who.ID(), Subject: who.Subject, Name: who.Name, Email: who.Email, Groups: who.Groups}
+	id := headers.Identity{User: who.ID(), Subject: subjectIn(who), Name: who.Name, Email: who.Email, Groups: who.Groups}
 	if !who.EmailVerified {
 		id.Email = ""
 	}
 	return headers.Prepare(id, who.Email, strconv.FormatBool(who.EmailVerified), strconv.FormatBool(who.GroupsIncomplete))
 }
 
+// subjectIn is the part of a person's one name that apps are told beside the provider: that of the person whom several
+// accounts are joined into, not that of the account they used.
+func subjectIn(who *authn.Identity) string {
+	_, subject, _ := strings.Cut(who.ID(), "|")
+	return subject
+}
+
 var anonymous = policy.Subject{Type: policy.TypeAnonymous}.Prepared()
 
 // subjectOf is who asks, as the policy knows them at a time. Ages are whole minutes, so that one subject serves many
 // requests. shown is the certificate of their client; nil: it showed none.
-func subjectOf(s *session.Session, shown *shownCert, now time.Time) policy.Subject {
+func (x *exchange) subjectOf(s *session.Session, shown *shownCert, now time.Time) policy.Subject {
 	if s == nil && shown == nil {
 		return anonymous
 	}
 	if s == nil {
 		return shown.stranger
+	}
+	if x.machine {
+		return x.machineSubject(s, shown, now)
 	}
 	at := agesOf(s, now)
 	known := personOf(s)

@@ -101,7 +101,7 @@ func (x *exchange) verdictRefusal() error {
 		person = who.Name
 	}
 	return &Refusal{Status: http.StatusForbidden, Effect: audit.Deny, Reason: x.verdict.Reason, Err: x.verdict.Err,
-		Public: "The access policy does not allow this.",
+		Public: "The access policy does not allow this.", Token: tokenError(x.verdict),
 		Page: ui.Denied{App: x.app.DisplayName(), Owner: x.app.Owner, Method: x.input.Action.Method, Path: x.input.Resource.Path, Person: person,
 			Reasons: x.userReasons(), Reference: x.id, Portal: x.snap.portalURL(), Open: x.wouldElsePass(),
 			SignOut: signin.SignOutPath + "?scope=" + signin.ScopeEverywhere, FormAction: x.snap.FormOrigins}}

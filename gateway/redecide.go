@@ -39,7 +39,7 @@ func (x *exchange) redecide() {
 	}
 	now := x.server.now()
 	in := new(*x.input)
-	in.Subject, in.Resource = subjectOf(current, x.certificate(snap, app, now), now), x.resource(app, path)
+	in.Subject, in.Resource = x.subjectOf(current, x.certificate(snap, app, now), now), x.resource(app, path)
 	in.Context.Client = x.facts(snap).client
 	in.Context.SetTime(now, snap.Zone)
 	in, verdict, err := snap.judge(context.WithoutCancel(x.ctx), in, destination)

@@ -61,6 +61,7 @@ type Options struct {
 	Sessions   Sessions
 	Assertions Assertions
 	Control    Control
+	Personal   PersonalTokens // nil: nobody has any
 	Portal     Portal       // what people see and change of their own
 	Recheck    Rechecker    // nil: providers are not asked again
 	Custody    Custody      // of sessions that are used elsewhere
@@ -87,6 +88,7 @@ type Server struct {
 	sessions    Sessions
 	assertions  Assertions
 	control     Control
+	personal    PersonalTokens
 	portal      Portal
 	rechecker   Rechecker
 	custody     Custody
@@ -124,7 +126,7 @@ type Server struct {
 // New builds a server that serves the given snapshot.
 func New(opts Options, first *Snapshot) *Server {
 	s := &Server{
-		decisions: opts.Decisions, sessions: opts.Sessions, assertions: opts.Assertions, control: opts.Control, portal: opts.Portal, rechecker: opts.Recheck, custody: opts.Custody, forms: opts.Forms, crossSite: http.NewCrossOriginProtection(), cache: opts.Cache, spool: opts.Spool, shield: opts.Shield, buffers: newBufferPool(), clientKeys: opts.ClientKeys, keysLife: opts.KeysLife, pages: opts.Pages,
+		decisions: opts.Decisions, sessions: opts.Sessions, assertions: opts.Assertions, control: opts.Control, personal: opts.Personal, portal: opts.Portal, rechecker: opts.Recheck, custody: opts.Custody, forms: opts.Forms, crossSite: http.NewCrossOriginProtection(), cache: opts.Cache, spool: opts.Spool, shield: opts.Shield, buffers: newBufferPool(), clientKeys: opts.ClientKeys, keysLife: opts.KeysLife, pages: opts.Pages,
 		metrics: newMetrics(opts.Metrics), log: opts.Log, now: opts.Now, streams: newStreams(),
 		swapped: make(chan struct{}, 1), answering: answering, whys: newWhys(), connecting: opts.Connecting, crowd: crowd{most: int64(opts.Connecting.Requests)}, awaited: newAwaited(opts.Connecting.Requests),
 	}

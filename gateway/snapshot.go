@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sallyport/authn/session"
+	"sallyport/authn/token"
 	"sallyport/certs"
 	"sallyport/gateway/cache"
 	"sallyport/gateway/canon"
@@ -50,6 +51,10 @@ type Snapshot struct {
 	ClientAuthorities *certs.ClientAuthorities
 	// SignInCertificate demands one of everybody who signs in.
 	SignInCertificate bool
+	// Issuers verifies tokens that programs show; nil: nobody's are good.
+	Issuers *token.Verifier
+	// Programs are the service accounts that certificates may be of; nil: there are none.
+	Programs *Programs
 	// Places says where clients are; nil: nobody knows.
 	Places *place.Places
 	// Bind is what a session's browser must stay.

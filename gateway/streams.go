@@ -17,6 +17,7 @@ var (
 	ErrSessionRevoked      = errors.New(session.Revoked)
 	ErrSignedOut           = errors.New(session.SignedOut)
 	ErrSessionExpired      = errors.New(session.Expired)
+	ErrTokenRevoked        = errors.New("token_revoked")
 	ErrSessionsUnavailable = errors.New("sessions_unavailable")
 	ErrPolicyChanged       = errors.New("policy_changed")
 	ErrReauthorize         = errors.New("reauthorize")
@@ -153,6 +154,9 @@ func (s *Server) endOverdue(now time.Time) {
 
 // overdue is why an exchange may not go on, or nil.
 func (x *exchange) overdue(now time.Time) error {
+	if x.expired(now) {
+		return ErrSessionExpired
+	}
 	limits := x.app.Streams
 	if limits.Max > 0 && now.Sub(x.start) >= limits.Max {
 		return ErrTooLong

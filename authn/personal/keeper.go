@@ -109,6 +109,9 @@ func New(config Config, store Store, people People, now func() time.Time, log *s
 func (k *Keeper) Configure(config Config) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.config == config {
+		return
+	}
 	k.config = config
 	k.memory.DeleteFunc(func(*known) bool { return true })
 }

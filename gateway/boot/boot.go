@@ -27,6 +27,7 @@ import (
 	"sallyport/audit/search"
 	"sallyport/audit/sink"
 	"sallyport/authn/oidc"
+	"sallyport/authn/personal"
 	"sallyport/authn/session"
 	"sallyport/authn/session/sqlite"
 	"sallyport/authn/token"
@@ -91,6 +92,7 @@ type assembly struct {
 	keys     *keyring.Client
 	store    *sqlite.Store
 	sessions *session.Keeper
+	tokens   *personal.Keeper
 	recheck  *rechecking
 	minter   *token.Minter
 	rotation rotation
@@ -209,6 +211,7 @@ func (a *assembly) build(ctx context.Context) (*listeners, error) {
 		return nil, err
 	}
 	a.openRecheck()
+	a.openTokens(cfg)
 	if err := a.openAssertions(ctx, cfg); err != nil {
 		return nil, err
 	}
@@ -221,7 +224,7 @@ func (a *assembly) build(ctx context.Context) (*listeners, error) {
 	window := audit.NewWindow(a.audit.Decisions())
 	a.group.Go(func() error { return window.Run(a.ctx) })
 	a.server = gateway.New(gateway.Options{
-		Decisions: a.opts.WrapDecisions(a.audit.Decisions()), Window: window, Sessions: a.sessions, Recheck: a.recheck, Assertions: a.minter, Control: recorder{a.audit.Control()}, Custody: a.sessions, Forms: a.sessions,
+		Decisions: a.opts.WrapDecisions(a.audit.Decisions()), Window: window, Sessions: a.sessions, Personal: a.tokens, Recheck: a.recheck, Assertions: a.minter, Control: recorder{a.audit.Control()}, Custody: a.sessions, Forms: a.sessions,
 		Cache: a.cache, Spool: a.spool, Shield: a.shield, Connecting: cfg.Limits.Connections, ClientKeys: func() []byte { return *a.rotation.clientKeys.Load() },
 		KeysLife: func() time.Duration { return time.Duration(a.rotation.keysLife.Load()) },
 		Pages:    ui.New(ui.Options{}), Metrics: a.metrics, Log: a.opts.Log, Now: a.opts.Now,
@@ -229,6 +232,7 @@ func (a *assembly) build(ctx context.Context) (*listeners, error) {
 	a.guardDoors(cfg)
 	a.onClose(func() error { a.server.Snapshot().Retire(nil); return nil })
 	a.sessions.OnEnd(a.server.SessionEnded)
+	a.runTokens()
 	a.group.Go(func() error { return a.server.Run(a.ctx) })
 	a.activate(frozen)
 	a.began(ctx, frozen)

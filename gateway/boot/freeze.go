@@ -155,6 +155,7 @@ func (f *frozen) checkParts() error {
 	if obtained := f.config.TLS.ACME; obtained != nil {
 		errs = append(errs, obtained.CheckFiles(acmeHosts(f.config)))
 	}
+	errs = append(errs, f.checkMachines())
 	errs = append(errs, f.snapshot.Connect(nil, gateway.Behind{Own: f.config.Own(), ClientCertificate: checkClientCertificate}), certificates, checkSpool(f.config.Spool), checkSinks(f.config))
 	f.snapshot.Retire(&gateway.Snapshot{})
 	return errors.Join(errs...)
@@ -184,6 +185,9 @@ func (a *assembly) connect(ctx context.Context, f *frozen, previous *frozen) (er
 	}
 	f.handshakes = newHandshakes(f.certs)
 	if err := f.askForCertificates(previous, a.opts.Now()); err != nil {
+		return err
+	}
+	if err := a.knowMachines(f, previous); err != nil {
 		return err
 	}
 	if f.providers, err = a.providersFor(ctx, f.config); err != nil {

@@ -114,6 +114,7 @@ func needsRestart(old, next *config.Config) error {
 func (a *assembly) activate(f *frozen) {
 	a.sessions.Configure(f.config.Session) // checked with the rest of the configuration
 	a.recheck.follow(f)
+	a.tokens.Configure(f.config.Identity.PersonalTokens)
 	if err := a.spool.Configure(f.config.Spool); err != nil {
 		a.opts.Log.Error("the spool keeps its settings", "error", err) // its folder was usable a moment ago
 	}

@@ -161,7 +161,7 @@ func (c *Config) AuditOrigin() string { return cmp.Or(c.Audit.Origin, c.Domain+"
 
 // Check holds the sections against each other. What is wrong within one, its own type knows.
 func (c *Config) Check() error {
-	return errors.Join(c.checkDomains(), c.checkAddresses(), c.checkProviders(), c.checkApps(), c.checkSinks(), c.checkACME())
+	return errors.Join(c.checkDomains(), c.checkAddresses(), c.checkProviders(), c.checkIdentity(), c.checkApps(), c.checkSinks(), c.checkACME())
 }
 
 // checkACME holds the certificates that are obtained against the doors and the domains.
@@ -244,7 +244,7 @@ func (c *Config) checkProviders() error {
 		first[p.Name] = i
 	}
 	errs = append(errs, oidc.CheckLinks(c.Identity.Links, c.Identity.Providers))
-	if len(c.Identity.Providers) == 0 && slices.ContainsFunc(c.Apps, asksWho) {
+	if len(c.Identity.Providers)+len(c.Identity.Issuers)+len(c.Identity.Services) == 0 && slices.ContainsFunc(c.Apps, asksWho) {
 		errs = append(errs, At("identity.providers", errors.New("nobody can sign in: an app's access names people, and there is no provider that could tell who they are")))
 	}
 	return errors.Join(errs...)

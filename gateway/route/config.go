@@ -222,7 +222,7 @@ func (a *App) AsksForCertificate() bool {
 func (a *App) Policy() policy.App {
 	app := policy.App{
 		Name: string(a.Name), Owner: a.Owner, Sensitivity: a.Sensitivity, Labels: a.Labels, Access: a.Access, CrossSite: a.CrossSite,
-		ClientCert: a.ClientCerts == ClientCertsRequired,
+		ClientCert: a.ClientCerts == ClientCertsRequired, Providers: a.Providers,
 	}
 	if a.Shield.Mode == shield.Block {
 		app.ShieldThreshold = a.Shield.Threshold
