@@ -43,6 +43,8 @@ func (x *exchange) own() func(*exchange) error {
 		return (*exchange).serveApps
 	case isAuth && x.req.Path == signin.SessionsPath && x.server.portal.Sessions != nil:
 		return (*exchange).serveSessions
+	case isAuth && x.req.Path == signin.TokensPath && x.server.portal.makesTokens():
+		return (*exchange).serveTokens
 	case isAuth && x.req.Path == jwksPath:
 		return func(x *exchange) error { return x.serveJWKS(x.server.assertions.JWKS()) }
 	case isAuth && x.req.Path == clientJWKSPath:

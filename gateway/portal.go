@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"sallyport/audit"
+	"sallyport/authn"
+	"sallyport/authn/personal"
 	"sallyport/authn/session"
 	"sallyport/gateway/signin"
 	"sallyport/gateway/ui"
@@ -22,7 +24,8 @@ const maxPortalForm = 16 << 10
 
 // Portal is what people's own pages work with.
 type Portal struct {
-	Sessions OwnSessions
+	Sessions OwnSessions // nil: they see their apps only
+	Tokens   OwnTokens   // nil: nobody has personal tokens
 }
 
 // OwnSessions finds and ends people's sessions; session.Keeper does and states the errors.
@@ -34,6 +37,17 @@ type OwnSessions interface {
 	Leave(ctx context.Context, sessionID, host string) error
 }
 
+// OwnTokens makes, finds and revokes people's personal tokens; personal.Keeper does and states the errors.
+type OwnTokens interface {
+	Config() personal.Config
+	Create(ctx context.Context, owner *authn.Identity, r personal.Request) (secret string, t personal.Token, err error)
+	List(ctx context.Context, f personal.Filter) ([]personal.Token, error)
+	Revoke(ctx context.Context, f personal.Filter) ([]personal.Token, error)
+}
+
+// makesTokens reports whether people may make tokens.
+func (p Portal) makesTokens() bool { return p.Tokens != nil && p.Tokens.Config().Enabled }
+
 // enterPortal finds out whose pages they are. A stranger is sent to sign in when they read, which false says; what they
 // send is refused unread.
 func (x *exchange) enterPortal(target string) (bool, error) {
@@ -42,7 +56,16 @@ func (x *exchange) enterPortal(target string) (bool, error) {
 		if err != nil && !errors.Is(err, session.ErrNoSession) {
 			return false, sessionsUnavailable(err)
 		}
-		x.session = found
+		if x.session = found; found != nil {
+			x.handle = handle
+		}
+	}
+	if err := x.recheck(); err != nil {
+		return false, err
+	}
+	// A cookie that was taken elsewhere ends here like on an app's host: it must not make tokens or end sessions.
+	if err := x.hold(); err != nil {
+		return false, err
 	}
 	if x.session != nil {
 		x.conn.identified()
@@ -111,6 +134,9 @@ func (x *exchange) portalRefusal(status int, reason, title, text string, help ui
 func (x *exchange) frame(here string) ui.Frame {
 	who := x.session.Identity
 	places := []ui.Place{{Label: "Your apps", URL: "/"}, {Label: "Where you are signed in", URL: signin.SessionsPath}}
+	if x.server.portal.makesTokens() {
+		places = append(places, ui.Place{Label: "Access tokens", URL: signin.TokensPath})
+	}
 	for i := range places {
 		places[i].Here = places[i].URL == here
 	}

@@ -36,8 +36,8 @@ func MomentOf(t, now time.Time) Moment {
 // words are coarse on purpose: what matters is whether a person recognises the moment.
 func words(t, now time.Time) string {
 	d := now.Sub(t)
-	if d < 0 {
-		return "in " + span(-d)
+	if d < 0 { // what was given 30 days a moment ago has 30 days
+		return "in " + span(time.Minute-d)
 	}
 	if d < time.Minute {
 		return "just now"
@@ -48,8 +48,6 @@ func words(t, now time.Time) string {
 func span(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch {
-	case d < time.Minute:
-		return "less than a minute"
 	case d < time.Hour:
 		return count(d, time.Minute, "minute")
 	case d < 2*day:
