@@ -186,3 +186,113 @@ func TestTargetCorpusFindsNaiveChecks(t *testing.T) {
 		}
 	}
 }
+
+// spellings are some thousand ways to write an address elsewhere, made of the parts that the corpora of other gateways are
+// made of.
+func spellings() []string {
+	leads := []string{"", "/", "//", "///", "////", "/\\", "\\", "\\\\", "\\/", "/\\/", "\\/\\/", "/%5c", "/%5C%5c", "%5c%5c", "/%2f", "/%2F%2f", "%2f%2f", "/%252f",
+		"/\t/", "/\n/", "/\r\n/", "\t//", "/%09/", "/%0d%0a/", "/%00/", "/ /", " //", "/.//", "/..//", "/./\\", "/../\\", "/;//", "/;@", "/%2e%2e//", "/%2e/%2f",
+		"/a/..//", "/a/../..//", "/.sallyport/..//", "http:", "https:", "http:/", "https:/", "http://", "https://", "HTTPS://", "https:\\\\", "https:///", "ht\ttps://", "javascript://",
+		"javascript:", "data:text/html,", "vbscript:", "blob:https://", "file://", "ftp://", "mailto:", "//https://", "/https://", "@", "/@", "//@", "https://wiki.corp.example@",
+		"//wiki.corp.example@", "https://wiki.corp.example:8443@", "https://wiki.corp.example\\@", "//wiki.corp.example%40", "\u3000//", "\u00a0//", "/\u2028/", "\uff0f\uff0f", "/\u200b/", "\x00//", "\x7f//"}
+	hosts := []string{"evil.example", "evil.example:443", "EVIL.example.", "wiki.corp.example.evil.example", "evilwiki.corp.example", "[::ffff:192.0.2.1]", "3221225985", "0xc0.0.2.1",
+		"evil%2eexample", "evil%E3%80%82example", "evil\u3002example", "evil.example%00.wiki.corp.example", "evil.example\\.wiki.corp.example", "evil.example%23.wiki.corp.example"}
+	ends := []string{"", "/", "/%2f..", "/..", "?wiki.corp.example", "#wiki.corp.example", "/..;/x", "\\@wiki.corp.example/"}
+	var all []string
+	for _, lead := range leads {
+		for _, host := range hosts {
+			for _, end := range ends {
+				all = append(all, lead+host+end)
+			}
+		}
+	}
+	return all
+}
+
+func TestREDIREverySpellingStaysOnTheHost(t *testing.T) {
+	all := spellings()
+	if len(all) < 5000 {
+		t.Errorf("only %d spellings", len(all))
+	}
+	for _, rd := range all {
+		if problem := leadsAstray(signin.Target, rd); problem != "" {
+			t.Errorf("Target(%q) %s", rd, problem)
+		}
+	}
+	caught := 0
+	for _, rd := range all {
+		u, err := url.Parse(rd)
+		naive := func(rd string) string {
+			if err == nil && u.Host == "" && u.Scheme == "" && strings.HasPrefix(rd, "/") {
+				return rd
+			}
+			return "/"
+		}
+		if leadsAstray(naive, rd) != "" {
+			caught++
+		}
+	}
+	if caught < 100 {
+		t.Errorf("a naive check fails %d spellings only", caught)
+	}
+}
+
+// elsewhere says why a Location is not one of ours.
+func elsewhere(location string, allowed []string) string {
+	u, err := url.Parse(location)
+	switch {
+	case err != nil || strings.ContainsAny(location, "\\\t\r\n ") || u.User != nil:
+		return "it can be read in two ways"
+	case !slices.Contains(allowed, u.Scheme+"://"+u.Host):
+		return "it is on another host"
+	case strings.HasPrefix(u.Path, "//"):
+		return "its path is a host to browsers"
+	}
+	return ""
+}
+
+// REDIR-01 to -09: every endpoint that takes an address, before and after the sign-in, by each parameter that somebody might
+// believe in.
+func TestREDIREveryEndpointKeepsToOurHosts(t *testing.T) {
+	b := newBed(t)
+	signedIn := b.browser()
+	signedIn.open(wikiOrigin + "/")
+	allowed := []string{authOrigin, wikiOrigin, b.idp.Issuer}
+	back := strings.Repeat("A", 26) + "." + strings.Repeat("a", 43)
+	random := seeded(t)
+	all := spellings()
+	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	for _, rd := range all[:300*rounds(t)] {
+		q := url.Values{"app": {"wiki.corp.example"}, "back": {back}, "state": {rd}, "code": {rd}}
+		for _, name := range []string{"rd", "redirect", "return_to", "next", "url", "post_logout_redirect_uri"} {
+			q.Set(name, rd)
+		}
+		portal := url.Values{"rd": {rd}}
+		stranger := b.browser()
+		for _, address := range []string{
+			authOrigin + signin.StartPath + "?" + q.Encode(), authOrigin + signin.StartPath + "?" + portal.Encode(),
+			authOrigin + signin.SignedOutPath + "?" + q.Encode(), authOrigin + signin.SignOutPath + "?" + q.Encode(),
+			authOrigin + signin.CallbackPath + "corp?" + q.Encode(), wikiOrigin + signin.ReturnPath + "?" + q.Encode(), wikiOrigin + signin.SignOutPath + "?" + q.Encode(),
+		} {
+			for _, br := range []*browser{stranger, signedIn} {
+				a := br.step(address)
+				if a.location != "" {
+					if problem := elsewhere(a.location, allowed); problem != "" {
+						t.Fatalf("%q at %s leads to %q: %s", rd, address, a.location, problem)
+					}
+				}
+				for _, link := range append(a.choices, a.act) {
+					link = link[strings.LastIndex(link, " ")+1:]
+					if problem := elsewhere(link, append(allowed, "://")); problem != "" && link != "" {
+						t.Fatalf("%q at %s links to %q: %s", rd, address, link, problem)
+					}
+				}
+			}
+		}
+	}
+	for _, bad := range []string{"//evil.example", "https://evil.example/", "https://wiki.corp.example:8443@evil.example/", wikiOrigin + "//evil.example", wikiOrigin + "/\\evil.example"} {
+		if elsewhere(bad, allowed) == "" {
+			t.Errorf("the test does not notice %q", bad)
+		}
+	}
+}
