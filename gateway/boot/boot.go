@@ -127,6 +127,7 @@ type assembly struct {
 type provider struct {
 	*oidc.Provider
 	cfg    oidc.Config
+	among  oidc.Standing      // what other providers and links make of it
 	secret oidc.Secret        // what stood in cfg's file
 	stop   context.CancelFunc // nil: not started
 }

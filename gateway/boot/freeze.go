@@ -145,8 +145,9 @@ func reviewed(cfg *config.Config) (*config.Config, *policy.Bundle, error) {
 // checkParts makes, and drops, what freeze leaves to connect because it lives on from reload to reload.
 func (f *frozen) checkParts() error {
 	var errs []error
+	standings := oidc.Stand(f.config.Identity.Providers, f.config.Identity.Links)
 	for _, p := range f.config.Identity.Providers {
-		_, err := oidc.New(p, oidc.Options{RedirectURL: signin.CallbackURL(f.config.AuthOrigin(), p.Name), Assertion: unusedSigner{}})
+		_, err := oidc.New(p, oidc.Options{RedirectURL: signin.CallbackURL(f.config.AuthOrigin(), p.Name), Assertion: unusedSigner{}, Among: standings[p.Name]})
 		errs = append(errs, err)
 	}
 	_, certificates := certs.CheckFiles(f.config.TLS)
@@ -273,13 +274,14 @@ func (f *frozen) providersOn(host string) (names []string) {
 // ones for the rest. New ones begin to discover at once, which they may do in vain for a while.
 func (a *assembly) providersFor(ctx context.Context, cfg *config.Config) ([]*provider, error) {
 	var list []*provider
+	standings := oidc.Stand(cfg.Identity.Providers, cfg.Identity.Links)
 	for _, pc := range cfg.Identity.Providers {
-		secret := secretOf(pc)
-		if running := a.providers[pc.Name]; running != nil && reflect.DeepEqual(running.cfg, pc) && running.secret == secret {
+		secret, among := secretOf(pc), standings[pc.Name]
+		if running := a.providers[pc.Name]; running != nil && reflect.DeepEqual(running.cfg, pc) && reflect.DeepEqual(running.among, among) && running.secret == secret {
 			list = append(list, running)
 			continue
 		}
-		opts := oidc.Options{RedirectURL: signin.CallbackURL(cfg.AuthOrigin(), pc.Name), Log: a.opts.Log, Now: a.opts.Now}
+		opts := oidc.Options{RedirectURL: signin.CallbackURL(cfg.AuthOrigin(), pc.Name), Log: a.opts.Log, Now: a.opts.Now, Among: among}
 		if pc.SignsAssertions() {
 			signer, err := a.signer(ctx, func(k keyring.Key) bool { return k.Purpose == keyring.PurposeOIDCClient && k.ClientID == pc.ClientID })
 			if err != nil {
@@ -291,7 +293,7 @@ func (a *assembly) providersFor(ctx context.Context, cfg *config.Config) ([]*pro
 		if err != nil {
 			return nil, fmt.Errorf("identity provider %s: %w", pc.Name, err)
 		}
-		list = append(list, &provider{Provider: made, cfg: pc, secret: secret})
+		list = append(list, &provider{Provider: made, cfg: pc, among: among, secret: secret})
 	}
 	return list, nil
 }
