@@ -140,7 +140,7 @@ func (x *exchange) frame(here string) ui.Frame {
 	for i := range places {
 		places[i].Here = places[i].URL == here
 	}
-	return ui.Frame{Person: who.Name, Email: who.Email, Places: places, SignOut: signin.SignOutPath, FormAction: x.snap.FormOrigins}
+	return ui.Frame{Person: who.Name, Email: who.Email, Places: places, SignOut: signin.SignOutPath, FormAction: x.snap.SignIn.FormOrigins()}
 }
 
 // changed sends the browser back to the page, so that loading it again changes nothing again.

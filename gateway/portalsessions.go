@@ -62,6 +62,9 @@ func (x *exchange) showSessions() error {
 	}
 	page := ui.Devices{Frame: x.frame(signin.SessionsPath), Notice: sessionNotices[x.r.URL.Query().Get("done")], Action: signin.SessionsPath,
 		More: max(len(all)-maxDevices, 0)}
+	if name := x.session.Identity.Provider; x.snap.SignIn.EndsAt(name) {
+		page.Provider = x.snap.SignIn.ProviderTitle(name)
+	}
 	for _, s := range all[:min(len(all), maxDevices)] {
 		page.Sessions = append(page.Sessions, x.device(&s))
 	}
@@ -183,7 +186,7 @@ func (x *exchange) endSession(s *session.Session) error {
 // device is a session as its person sees it.
 func (x *exchange) device(s *session.Session) ui.Device {
 	d := ui.Device{ID: s.ID, Here: s.ID == x.session.ID, Name: browserName(s.UserAgent), Address: s.Address, Place: placeInWords(s),
-		Provider: s.Identity.Provider, Since: ui.MomentOf(s.Created, x.start), Seen: ui.MomentOf(s.Seen, x.start)}
+		Provider: x.snap.SignIn.ProviderTitle(s.Identity.Provider), Since: ui.MomentOf(s.Created, x.start), Seen: ui.MomentOf(s.Seen, x.start)}
 	if d.Here {
 		d.Seen = ui.MomentOf(x.start, x.start)
 	}

@@ -114,7 +114,9 @@ type tokenWish struct {
 }
 
 func wishOf(form map[string][]string) tokenWish {
-	one := func(name string) string { return strings.TrimSpace(strings.Join(form[name][:min(1, len(form[name]))], "")) }
+	one := func(name string) string {
+		return strings.TrimSpace(strings.Join(form[name][:min(1, len(form[name]))], ""))
+	}
 	days, _ := strconv.Atoi(one("lifetime")) // what is no number is none of the choices
 	return tokenWish{name: one("name"), apps: form["app"], methods: one("methods"), chosen: form["method"], lifetime: days}
 }

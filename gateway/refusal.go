@@ -194,24 +194,3 @@ func (x *exchange) writeJSON(refusal *Refusal) {
 func fromProblem(x *exchange, p *signin.Problem) *Refusal {
 	return &Refusal{Status: p.Status, Effect: audit.Reject, Reason: p.Code, Public: p.Text, Err: p.Err, Page: x.problemPage(p)}
 }
-
-func (x *exchange) problemPage(p *signin.Problem) ui.Page {
-	if p.Code == signin.CodeSignedOut {
-		page := ui.SignedOut{App: p.App, Portal: x.snap.portalURL()}
-		if p.App == "" {
-			page.SignIn, page.Portal = x.snap.portalURL(), ""
-		}
-		return page
-	}
-	page := ui.Message{Tone: ui.Problem, Label: "Sign-in", Title: p.Title, Text: p.Text, Reference: x.id, FormAction: x.snap.FormOrigins}
-	if p.Advice != "" {
-		page.Advice = []string{p.Advice}
-	}
-	if p.Action != nil {
-		page.Actions = append(page.Actions, ui.Action(*p.Action))
-	}
-	for _, choice := range p.Choices {
-		page.Actions = append(page.Actions, ui.Action(choice))
-	}
-	return page
-}
