@@ -54,9 +54,14 @@ const (
 // configuration makes a new one, which forgets what tokens were good.
 type Verifier struct {
 	issuers map[string]*trusted // by what iss says
-	parser  *jwt.Parser
+	parser  parser
 	now     func() time.Time
 	memory  Memory[*verified]
+}
+
+// parser reads a token and verifies its signature by the key that find returns (jwt.Parser). Tests have worse ones.
+type parser interface {
+	ParseWithClaims(raw string, into jwt.Claims, find jwt.Keyfunc) (*jwt.Token, error)
 }
 
 // trusted is one configured issuer with its keys.
