@@ -24,6 +24,8 @@ type idp struct {
 	groups   []string
 	subject  string // answers for somebody else; empty: for the one who is asked about
 	disabled map[string]time.Time
+	unsaid   bool   // hands out tokens and says nothing about anybody
+	person   string // what the identities are linked to
 	slow     time.Duration
 	fail     func() (*oidc.Failure, when) // nil, or a failure of the next refresh
 	down     error
@@ -145,7 +147,12 @@ func (p *idp) exchange(before *authn.Identity, token string) (*oidc.Result, *oid
 	if p.subject != "" {
 		subject = p.subject
 	}
-	return &oidc.Result{Identity: person(subject, p.groups...), RefreshToken: f.current}, nil
+	if p.unsaid {
+		return &oidc.Result{Identity: before, RefreshToken: f.current, Unsaid: true}, nil
+	}
+	id := *person(subject, p.groups...)
+	id.Person = p.person
+	return &oidc.Result{Identity: &id, RefreshToken: f.current}, nil
 }
 
 func person(subject string, groups ...string) *authn.Identity {

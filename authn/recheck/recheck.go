@@ -43,6 +43,7 @@ var (
 const (
 	AccountDisabled = session.AccountDisabled // the provider refused to speak of the person any more
 	SubjectMismatch = "subject_mismatch"      // it spoke of somebody else
+	AccountLinked   = "account_linked"        // the configuration takes the account for another person's since the sign-in
 	ProviderRemoved = "provider_removed"      // it is not configured any more, or another one bears its name
 )
 

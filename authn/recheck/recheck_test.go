@@ -501,6 +501,35 @@ func TestARefreshForSomebodyElseEndsTheSession(t *testing.T) {
 	}
 }
 
+func TestAnAccountThatWasLinkedSinceSignsInAgain(t *testing.T) {
+	inBubble(t, limits, func(t *testing.T, b *bed) {
+		handle, s := b.signIn("alice")
+		b.idp.set(func() { b.idp.person = "other|alicia" })
+		time.Sleep(limits.Recheck)
+		b.wantError(handle, session.ErrNoSession)
+		if want := []ended{{s.ID, AccountLinked}}; !slices.Equal(b.records, want) {
+			t.Errorf("got records %v, want %v", b.records, want)
+		}
+	})
+}
+
+// OIDC-23: a provider whose refreshes say nothing about the person does not keep old groups alive.
+func TestAProviderThatSaysNothingIsAskedThroughTheBrowser(t *testing.T) {
+	inBubble(t, limits, func(t *testing.T, b *bed) {
+		handle, s := b.signIn("alice")
+		b.idp.set(func() { b.idp.unsaid = true })
+		for time.Since(s.Created) < limits.RecheckInBrowser-time.Minute {
+			time.Sleep(time.Minute)
+			b.mustAsk(handle)
+		}
+		time.Sleep(time.Minute)
+		b.wantError(handle, ErrBrowser)
+		if asked, _, _ := b.idp.counts(); asked != 1 {
+			t.Errorf("asked %d times, want once", asked)
+		}
+	})
+}
+
 func TestSessionsOfARemovedProviderEnd(t *testing.T) {
 	inBubble(t, limits, func(t *testing.T, b *bed) {
 		handle, s := b.signIn("alice")

@@ -149,10 +149,28 @@ func (t *task) ask(ctx context.Context, p Provider, s *session.Session, token st
 		return nil, t.refused(s, result, err, release)
 	}
 	t.outcome = answered
-	if result.Identity.ID() != s.Identity.ID() {
+	switch was, is := s.Identity, result.Identity; {
+	case is.Provider != was.Provider || is.Subject != was.Subject:
 		return nil, t.end(s, SubjectMismatch)
+	case is.ID() != was.ID():
+		return nil, t.end(s, AccountLinked)
+	case result.Unsaid:
+		return t.mute(s, release)
 	}
 	return t.accept(s, token, result, at, release)
+}
+
+// mute forgets the refresh token of a provider that answers, but not about the person: their groups would never be read
+// again. The session is from then on one without a refresh token, whose browser passes by the provider.
+func (t *task) mute(s *session.Session, release func()) (*session.Session, error) {
+	stored, _, err := t.keep(s, session.Secrets{}, release)
+	if err != nil {
+		return nil, err
+	}
+	if v := t.view(stored); v.standing() != fresh {
+		return nil, ErrBrowser
+	}
+	return stored, nil
 }
 
 // accept stores what the provider said. A change of the person is recorded before it takes effect, and the new token is
