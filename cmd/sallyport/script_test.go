@@ -215,15 +215,24 @@ func (g *scripted) RevokeCertificate(_ context.Context, what admin.Revocation) e
 	return g.did(fmt.Sprintf("revoke %+v", what))
 }
 
+func (g *scripted) AppHosts() map[string]string {
+	return map[string]string{"wiki": "wiki.corp.example", "pay": "pay.corp.example"}
+}
+
 func (g *scripted) List(_ context.Context, f session.Filter) ([]session.Session, error) {
 	all := []session.Session{
 		{ID: "s1", Identity: &authn.Identity{Provider: "corp", Subject: "1", Email: "ada@corp.example"}, Created: time.Now().Add(-3 * time.Hour),
-			Seen: time.Now(), Address: "10.1.2.3", UserAgent: "Firefox \x1b[31m\u202e"},
-		{ID: "s2", Identity: &authn.Identity{Provider: "corp", Subject: "2"}, Created: time.Now().Add(-70 * time.Hour), Seen: time.Now().Add(-5 * time.Minute)},
+			Seen: time.Now(), Checked: time.Now().Add(-10 * time.Minute), Address: "10.1.2.3", UserAgent: "Firefox \x1b[31m\u202e",
+			Hosts: []string{"gone.corp.example", "wiki.corp.example"}, ProviderSession: "sid-1", Refreshable: true},
+		{ID: "s2", Identity: &authn.Identity{Provider: "corp", Subject: "2"}, Created: time.Now().Add(-70 * time.Hour), Seen: time.Now().Add(-5 * time.Minute),
+			UserAgent: "Mozilla/5.0", Bound: session.Bound{UserAgent: "Safari on iOS"}},
 	}
 	var found []session.Session
 	for _, s := range all {
-		if (f.Email == "" || f.Email == s.Identity.Email) && (f.Subject == "" || f.Subject == s.Identity.ID()) && (f.ID == "" || f.ID == s.ID) {
+		if (f.Email == "" || f.Email == s.Identity.Email) && (f.Subject == "" || f.Subject == s.Identity.ID()) && (f.ID == "" || f.ID == s.ID) &&
+			(f.Host == "" || slices.Contains(s.Hosts, f.Host)) && (f.Provider == "" || f.Provider == s.Identity.Provider) &&
+			(f.ProviderSession == "" || f.ProviderSession == s.ProviderSession) &&
+			time.Since(s.Created) >= f.OlderThan && time.Since(s.Seen) >= f.IdleFor {
 			found = append(found, s)
 		}
 	}
@@ -237,7 +246,11 @@ func (g *scripted) Revoke(ctx context.Context, f session.Filter) ([]session.Sess
 	if err := g.did(fmt.Sprintf("revoke %+v", f)); err != nil {
 		return nil, err
 	}
-	return g.List(ctx, f)
+	ended, err := g.List(ctx, f)
+	for i := range ended {
+		ended[i].Hosts = nil
+	}
+	return ended, err
 }
 
 func (g *scripted) Append(_ context.Context, r *audit.Record) (audit.Receipt, error) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 	"time"
@@ -15,14 +16,21 @@ type sessionCommand struct {
 
 // sessionFilter selects sessions; what is given must all hold.
 type sessionFilter struct {
-	ID       string `arg:"" optional:"" help:"The session with this id."`
-	User     string `help:"Sessions of this e-mail address, or of this provider|subject." placeholder:"WHO"`
-	Provider string `help:"Sessions signed in with this provider." placeholder:"NAME"`
-	Host     string `help:"Sessions that were used on this app host." placeholder:"HOST"`
+	ID              string        `arg:"" optional:"" help:"The session with this id."`
+	User            string        `help:"Sessions of this e-mail address, or of this provider|subject." placeholder:"WHO"`
+	Provider        string        `help:"Sessions signed in with this provider." placeholder:"NAME"`
+	ProviderSession string        `help:"Sessions that belong to this session (sid) of the provider's." placeholder:"SID"`
+	App             string        `help:"Sessions that were used for this app, or for another on its host." placeholder:"NAME"`
+	Host            string        `help:"Sessions that were used on this app host." placeholder:"HOST"`
+	OlderThan       time.Duration `help:"Sessions that signed in at least this long ago."`
+	IdleFor         time.Duration `help:"Sessions not seen for at least this long, to the minute."`
 }
 
 func (f *sessionFilter) filter() admin.Filter {
-	filter := admin.Filter{ID: f.ID, Provider: f.Provider, Host: f.Host}
+	filter := admin.Filter{
+		ID: f.ID, Provider: f.Provider, ProviderSession: f.ProviderSession, App: f.App, Host: f.Host,
+		OlderThan: seconds(f.OlderThan), IdleFor: seconds(f.IdleFor),
+	}
 	if strings.Contains(f.User, "|") {
 		filter.Subject = f.User
 	} else {
@@ -30,6 +38,9 @@ func (f *sessionFilter) filter() admin.Filter {
 	}
 	return filter
 }
+
+// seconds rounds up, away from younger sessions: a part of a second is not nothing, which would select all.
+func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
 
 type sessionListCommand struct {
 	sessionFilter
@@ -51,15 +62,14 @@ func (c *sessionListCommand) Run(in *invocation) error {
 
 type sessionRevokeCommand struct {
 	sessionFilter
-	OlderThan time.Duration `help:"Sessions that signed in at least this long ago."`
-	All       bool          `help:"Every session."`
-	JSON      bool          `name:"json" help:"Print JSON."`
+	All  bool `help:"Every session."`
+	JSON bool `name:"json" help:"Print JSON."`
 }
 
 // Run exits with 1 when there was nothing to end.
 func (c *sessionRevokeCommand) Run(in *invocation) error {
 	filter := c.filter()
-	filter.OlderThan, filter.All = int64(c.OlderThan/time.Second), c.All
+	filter.All = c.All
 	gateway, err := in.gateway()
 	if err != nil {
 		return err
@@ -85,11 +95,13 @@ func printSessions(in *invocation, sessions []admin.Session, asJSON bool) error 
 	now := time.Now()
 	rows := make([][]string, 0, len(sessions))
 	for _, s := range sessions {
-		who := s.Email
-		if who == "" {
-			who = s.Subject
-		}
-		rows = append(rows, []string{s.ID, who, ago(s.Created, now), ago(s.Seen, now), s.Address, s.UserAgent})
+		rows = append(rows, []string{
+			s.ID, cmp.Or(s.Email, s.Subject), s.Provider, ago(s.Created, now), ago(s.Seen, now), ago(s.Checked, now), s.Address,
+			used(s), cmp.Or(s.Bound.UserAgent, s.UserAgent),
+		})
 	}
-	return printTable(in.out, []string{"SESSION", "WHO", "SIGNED IN", "SEEN", "ADDRESS", "BROWSER"}, rows)
+	return printTable(in.out, []string{"SESSION", "WHO", "PROVIDER", "SIGNED IN", "SEEN", "CHECKED", "ADDRESS", "USED ON", "DEVICE"}, rows)
 }
+
+// used names the hosts of a session; a session that has ended is on none.
+func used(s admin.Session) string { return strings.Join(s.Hosts, " ") }

@@ -72,6 +72,8 @@ type Gateway interface {
 	Backup(ctx context.Context) (*os.File, error)
 	// Purge drops stored answers before it returns; an app it does not have is ErrUnknown.
 	Purge(ctx context.Context, what Purge) (Purged, error)
+	// AppHosts are the hosts of all apps, by the apps' names.
+	AppHosts() map[string]string
 	// Upstreams lists every address of every app, in configuration order.
 	Upstreams() []Upstream
 	// Drain takes an address out of service or puts it back, until the gateway restarts; one that is not there is

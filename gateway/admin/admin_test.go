@@ -93,6 +93,10 @@ func (h *house) Purge(_ context.Context, what Purge) (Purged, error) {
 	return Purged{Entries: 3, Bytes: 4096}, nil
 }
 
+func (h *house) AppHosts() map[string]string {
+	return map[string]string{"wiki": "wiki.corp.example", "docs": "wiki.corp.example", "pay": "pay.corp.example"}
+}
+
 func (h *house) Upstreams() []Upstream {
 	return []Upstream{{App: "wiki", ID: "a1", URL: "http://10.0.0.5", Serving: true, State: "healthy"}}
 }

@@ -157,12 +157,18 @@ func (s *operatorServer) list(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	found, err := s.Sessions.List(r.Context(), filter.session())
+	hosts := s.Gateway.AppHosts()
+	wanted, err := filter.session(hosts)
+	if err != nil {
+		fail(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	found, err := s.Sessions.List(r.Context(), wanted)
 	if err != nil {
 		fail(w, http.StatusServiceUnavailable, err.Error())
 		return
 	}
-	answer(w, sessionsFrom(found))
+	answer(w, listed(found, hosts))
 }
 
 func (s *operatorServer) revoke(w http.ResponseWriter, r *http.Request) {
@@ -170,7 +176,12 @@ func (s *operatorServer) revoke(w http.ResponseWriter, r *http.Request) {
 	if !read(w, r, &filter) || !s.recorded(w, r, CodeRevoke, filter) {
 		return
 	}
-	ended, err := s.Sessions.Revoke(r.Context(), filter.session())
+	wanted, err := filter.session(s.Gateway.AppHosts())
+	if err != nil {
+		s.failed(w, r, CodeRevoke, http.StatusBadRequest, err)
+		return
+	}
+	ended, err := s.Sessions.Revoke(r.Context(), wanted)
 	if err != nil {
 		s.failed(w, r, CodeRevoke, revokeStatus(err), err)
 		return

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 
 	"sallyport/audit"
-	"sallyport/authn/session"
 	"sallyport/gateway/admin"
 )
 
@@ -44,11 +43,11 @@ func (o operated) Status(ctx context.Context) admin.Status {
 		s.Audit.Healthy, s.Audit.Why = false, err.Error()
 		s.Ready, s.Why = false, err.Error()
 	}
-	if list, err := o.sessions.List(ctx, session.Filter{}); err == nil {
-		s.Session.Active = len(list)
-	} else {
+	active, err := o.sessions.Count(ctx)
+	if err != nil {
 		s.Ready, s.Why = false, err.Error()
 	}
+	s.Session.Active = active
 	o.describe(f, &s)
 	held := o.spool.Stats()
 	s.Spool = admin.SpoolStatus{Bodies: held.Bodies, Memory: held.Memory, Disk: held.Disk, Stalled: held.Stalled}
@@ -84,6 +83,15 @@ func (o operated) describe(f *frozen, s *admin.Status) {
 	}
 	s.Upstreams = o.Upstreams()
 	s.Renewals = renewing(o).Renewals()
+}
+
+// AppHosts are the hosts of all apps, by the apps' names.
+func (o operated) AppHosts() map[string]string {
+	hosts := make(map[string]string)
+	for _, app := range o.current().snapshot.Routes.Apps() {
+		hosts[string(app.Name)] = app.Host
+	}
+	return hosts
 }
 
 // Backup returns a consistent copy of the state, already unlinked: closing it is all the cleaning up there is.
