@@ -47,7 +47,6 @@ func (h *Handler) serveCallback(w http.ResponseWriter, r *http.Request, name str
 	if err != nil {
 		return h.failed(r, p, a, err)
 	}
-	h.remember(w, name)
 	return h.welcome(w, r, a, result)
 }
 
@@ -229,10 +228,11 @@ func (h *Handler) end(r *http.Request, s *session.Session, reason string) error 
 
 // onward leaves the sign-in host. An app that is gone since the start leaves the portal.
 func (h *Handler) onward(w http.ResponseWriter, r *http.Request, a *attempt, s *session.Session) error {
+	h.remember(w, a.Provider)
 	app, _ := h.apps(a.ReturnHost)
 	if app.Host == "" {
 		h.countReturn(w, r)
-		return redirect(w, h.authOrigin+portalTarget(a.ReturnPath))
+		return redirect(w, r, h.authOrigin+portalTarget(a.ReturnPath))
 	}
 	return h.handOff(w, r, s, app, Target(a.ReturnPath), a.Back)
 }

@@ -252,7 +252,7 @@ func (h *Handler) looping(w http.ResponseWriter, r *http.Request, need Need) boo
 	}
 	l.returned = false
 	l.count++
-	if l.count >= loopLimit || !need.isZero() && l.count >= stepUpLoopLimit {
+	if l.count >= loopLimit || need.asks() && l.count >= stepUpLoopLimit {
 		clearCookie(w, loopCookie)
 		return true
 	}

@@ -37,6 +37,12 @@ func (n Need) isZero() bool {
 	return !n.MFA && len(n.ACR) == 0 && n.MaxAge == 0 && !n.Fresh && !n.Recheck && len(n.Providers) == 0
 }
 
+// asks reports whether a need asks something of a session, besides where it is from.
+func (n Need) asks() bool {
+	n.Providers = nil
+	return !n.isZero()
+}
+
 // sealNeed puts a need into words that only the sign-in host reads; "" when there is none.
 func (h *Handler) sealNeed(n Need) string {
 	if n.isZero() {

@@ -157,7 +157,7 @@ func (h *Handler) handOffProblem(code string, app App, target string, err error)
 }
 
 func (h *Handler) loopProblem(need Need, action *Action) *Problem {
-	if !need.isZero() {
+	if need.asks() {
 		return &Problem{Status: http.StatusForbidden, Code: CodeStepUpLoop, Title: "Signing in again does not help",
 			Text:   "You proved yourself several times within a minute, but what you want to open asks for more each time.",
 			Advice: "Tell your administrator, with the reference below.", Action: action}

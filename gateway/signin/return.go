@@ -39,7 +39,7 @@ func (h *Handler) ServeReturn(w http.ResponseWriter, r *http.Request, host strin
 	}
 	setCookie(w, SessionCookie, handle, 0)
 	h.countReturn(w, r)
-	return redirect(w, app.Origin+target)
+	return redirect(w, r, app.Origin+target)
 }
 
 // takeBack reads the back cookie that the address names and takes it away.

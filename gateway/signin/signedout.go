@@ -27,7 +27,7 @@ func BackChannelURL(authOrigin, provider string) string {
 
 // signOutAtProvider sends a browser, which has no session any more, to its provider (RP-Initiated Logout 1.0 §2). A
 // provider that takes nobody there is a page that says so.
-func (h *Handler) signOutAtProvider(w http.ResponseWriter, e ended) error {
+func (h *Handler) signOutAtProvider(w http.ResponseWriter, r *http.Request, e ended) error {
 	p := h.provider(e.provider)
 	if p == nil && len(h.providers) == 1 {
 		p = h.providers[0]
@@ -40,7 +40,7 @@ func (h *Handler) signOutAtProvider(w http.ResponseWriter, e ended) error {
 	if !ok {
 		return h.providerStays(p)
 	}
-	return redirect(w, to)
+	return redirect(w, r, to)
 }
 
 func (h *Handler) providerStays(p *oidc.Provider) *Problem {

@@ -201,12 +201,17 @@ func (h *Handler) provider(name string) *oidc.Provider {
 	return nil
 }
 
-// redirect sends the browser on. The address may hold a code, so it is neither stored nor passed on as a referrer.
-func redirect(w http.ResponseWriter, to string) error {
+// redirect sends the browser on, from a form with a GET (RFC 9110 §15.4.4). The address may hold a code, so it is neither
+// stored nor passed on as a referrer.
+func redirect(w http.ResponseWriter, r *http.Request, to string) error {
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
 	header.Set("Referrer-Policy", "no-referrer")
 	header.Set("Location", to)
+	if r.Method == http.MethodPost {
+		w.WriteHeader(http.StatusSeeOther)
+		return nil
+	}
 	w.WriteHeader(http.StatusFound)
 	return nil
 }

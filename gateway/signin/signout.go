@@ -49,7 +49,7 @@ func (h *Handler) SignOut(w http.ResponseWriter, r *http.Request, host string) e
 	clearCookie(w, SessionCookie)
 	clearCookie(w, loopCookie) // what comes now is no loop
 	if everywhere && r.Form.Get(AtProvider) == "1" {
-		return h.signOutAtProvider(w, ended)
+		return h.signOutAtProvider(w, r, ended)
 	}
 	return h.signedOut(app, everywhere)
 }

@@ -29,7 +29,7 @@ func (h *Handler) Start(w http.ResponseWriter, r *http.Request, host, target str
 		if target != "/" {
 			values.Set("rd", target)
 		}
-		return redirect(w, startURL(h.authOrigin, values))
+		return redirect(w, r, startURL(h.authOrigin, values))
 	}
 	app, ok := h.apps(host)
 	if !ok {
@@ -48,7 +48,7 @@ func (h *Handler) Start(w http.ResponseWriter, r *http.Request, host, target str
 	values.Set("app", app.Host)
 	values.Set("rd", target)
 	values.Set("back", id+"."+session.BackHash(verifier))
-	return redirect(w, startURL(h.authOrigin, values))
+	return redirect(w, r, startURL(h.authOrigin, values))
 }
 
 func startURL(origin string, values url.Values) string {
@@ -130,7 +130,7 @@ func (h *Handler) serveStart(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if !q.forPortal() && !validBack(q.back) { // a link that somebody wrote: the app host starts properly
-		return redirect(w, q.app.Origin+q.target)
+		return redirect(w, r, q.app.Origin+q.target)
 	}
 	s, _, err := h.signedIn(r)
 	if err != nil {
@@ -217,14 +217,14 @@ func (h *Handler) send(w http.ResponseWriter, r *http.Request, p *oidc.Provider,
 	if !h.carryFlow(w, r, a) {
 		return h.manyTabs(again)
 	}
-	return redirect(w, to)
+	return redirect(w, r, to)
 }
 
 // handOff sends a browser that is signed in on to the app, with a code that only this browser can redeem there, or to the
 // portal.
 func (h *Handler) handOff(w http.ResponseWriter, r *http.Request, s *session.Session, app App, target, back string) error {
 	if app.Host == "" {
-		return redirect(w, h.authOrigin+portalTarget(target))
+		return redirect(w, r, h.authOrigin+portalTarget(target))
 	}
 	id, hash, _ := strings.Cut(back, ".")
 	code, err := h.sessions.HandOff(r.Context(), s.ID, app.Host, hash)
@@ -234,7 +234,7 @@ func (h *Handler) handOff(w http.ResponseWriter, r *http.Request, s *session.Ses
 	if err != nil {
 		return h.sessionsDown(err)
 	}
-	return redirect(w, app.Origin+ReturnPath+"?"+url.Values{"back": {id}, "code": {code}, "rd": {target}}.Encode())
+	return redirect(w, r, app.Origin+ReturnPath+"?"+url.Values{"back": {id}, "code": {code}, "rd": {target}}.Encode())
 }
 
 // validBack accepts an id as [rand.Text] makes it, a dot, and a SHA-256 in base64url.
