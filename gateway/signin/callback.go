@@ -108,9 +108,22 @@ func (h *Handler) failed(r *http.Request, p *oidc.Provider, a *attempt, err erro
 // under a new handle. And of one person who signs in in many tabs at once, the session of the tab that was fastest serves
 // all of them, so that signing out ends all of it.
 func (h *Handler) welcome(w http.ResponseWriter, r *http.Request, a *attempt, result *oidc.Result) error {
+	others := h.otherFlows(r, a)
+	if len(others) > 0 {
+		defer h.siblings.hold(result.Identity.ID())()
+	}
 	before, handle, err := h.signedIn(r)
 	if err != nil {
 		return err
+	}
+	if before == nil {
+		s, err := h.sibling(r, others, result)
+		if err != nil {
+			return err
+		}
+		if s != nil && meets(s, a.Demand, a.Started, h.now()) {
+			return h.join(w, r, a, s)
+		}
 	}
 	if before != nil && sameAccount(before, result) && !before.Created.Before(a.Started) && meets(before, a.Demand, a.Started, h.now()) {
 		return h.join(w, r, a, before)
@@ -133,7 +146,14 @@ func (h *Handler) welcome(w http.ResponseWriter, r *http.Request, a *attempt, re
 			return err
 		}
 	}
-	return h.begin(w, r, a, result, before, raised)
+	s, err := h.begin(w, r, a, result, before, raised)
+	if err != nil {
+		return err
+	}
+	if len(others) > 0 {
+		h.siblings.add(a.ID, s.ID, h.now())
+	}
+	return h.onward(w, r, a, s)
 }
 
 // sameAccount: a session is of the account that came back. A linked account of the same person is another one.
@@ -150,20 +170,20 @@ func (h *Handler) join(w http.ResponseWriter, r *http.Request, a *attempt, s *se
 }
 
 // begin makes a new session and ends those that it takes the place of.
-func (h *Handler) begin(w http.ResponseWriter, r *http.Request, a *attempt, result *oidc.Result, before ...*session.Session) error {
+func (h *Handler) begin(w http.ResponseWriter, r *http.Request, a *attempt, result *oidc.Result, before ...*session.Session) (*session.Session, error) {
 	handle, s, err := h.sessions.SignIn(r.Context(), session.NewSession{
 		Identity: result.Identity, Secrets: session.Secrets{RefreshToken: result.RefreshToken, IDToken: result.IDToken},
 		ProviderSession: result.Session, UserAgent: r.UserAgent(), Address: address(r), Bound: h.boundOf(),
 	})
 	if err != nil {
-		return h.sessionsDown(err)
+		return nil, h.sessionsDown(err)
 	}
 	if err := h.introduce(r, a, s, before); err != nil {
 		h.undone(r, h.sessions.SignOut(context.WithoutCancel(r.Context()), s.ID))
-		return err
+		return nil, err
 	}
 	setCookie(w, SessionCookie, handle, 0)
-	return h.onward(w, r, a, s)
+	return s, nil
 }
 
 // introduce makes the record that must precede the cookie, and ends what was there before.

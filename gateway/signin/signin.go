@@ -130,6 +130,7 @@ type Handler struct {
 	log        *slog.Logger
 	now        func() time.Time
 	crossSite  *http.CrossOriginProtection
+	siblings   *siblings
 	limits     Limits               // nil: none
 	seen       func() session.Bound // nil: sessions are bound to nothing
 }
@@ -139,6 +140,7 @@ func New(opts Options) *Handler {
 	h := &Handler{
 		authOrigin: opts.AuthOrigin, authHost: hostOf(opts.AuthOrigin), providers: opts.Providers, sessions: opts.Sessions,
 		apps: opts.Apps, recorder: opts.Record, log: opts.Log, now: opts.Now, crossSite: http.NewCrossOriginProtection(),
+		siblings: newSiblings(),
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)

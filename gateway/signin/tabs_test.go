@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -92,6 +94,57 @@ func arrive(t *testing.T, br *browser, random *rand.Rand, tabs []*tab) {
 			t.Fatalf("a tab for %s ended at %s with %d %q", which.page, a.url, a.status, a.code)
 		}
 		open = slices.Delete(open, at, at+1)
+	}
+}
+
+// Tabs that come back at the very same moment, each without the cookie that another one is just given, share one session as
+// well, and another browser of the same person does not.
+func TestTabsThatReturnAtOnceShareOneSession(t *testing.T) {
+	atOnce := func(handlers int) int {
+		b := newBed(t)
+		p := b.provider("corp", b.idp)
+		var all []*signin.Handler
+		for range handlers {
+			b.serve(b.keeper, p)
+			all = append(all, b.handler)
+		}
+		br := b.browser()
+		var callbacks []string
+		for i := range 10 {
+			callbacks = append(callbacks, br.until(fmt.Sprintf("%s/%d", wikiOrigin, i), "/callback/"))
+		}
+		other := b.browser()
+		elsewhere := other.until(wikiOrigin+"/", "/callback/")
+		other.until(wikiOrigin+"/", "/callback/")
+		var cookies []string
+		for name, value := range br.cookies(authOrigin) {
+			cookies = append(cookies, name+"="+value)
+		}
+		var running sync.WaitGroup
+		for i, callback := range callbacks {
+			running.Go(func() {
+				r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, callback, nil)
+				r.Header.Set("Cookie", strings.Join(cookies, "; "))
+				w := httptest.NewRecorder()
+				if err := all[i%handlers].ServeAuth(w, r); err != nil || w.Code != http.StatusFound {
+					t.Errorf("tab %d: %d, %v", i, w.Code, err)
+				}
+			})
+		}
+		running.Wait()
+		made := len(b.sessions())
+		other.step(elsewhere)
+		if n := len(b.sessions()); n != made+1 {
+			t.Errorf("%d sessions with another browser, want %d", n, made+1)
+		}
+		return made
+	}
+	if n := atOnce(1); n != 1 {
+		t.Errorf("%d sessions in one browser, want one to sign out of", n)
+	}
+	// The mutant: handlers that do not know of each other.
+	if n := atOnce(10); n == 1 {
+		t.Error("the test does not notice tabs that know nothing of each other")
 	}
 }
 
