@@ -24,7 +24,7 @@ func (q *Request) ReadsPages() (page, framed bool) {
 		return false, false
 	}
 	if q.FetchMode() == "" && q.FetchDest() == "" && q.FetchSite() == "" {
-		return q.Header["Authorization"] == nil && q.Token == "" && acceptsHTML(q.Header["Accept"]), false
+		return q.Header["Authorization"] == nil && q.Token == "" && !q.byScript() && acceptsHTML(q.Header["Accept"]), false
 	}
 	if q.FetchMode() != "navigate" {
 		return false, false
@@ -38,6 +38,12 @@ func (q *Request) ReadsPages() (page, framed bool) {
 		return true, true
 	}
 	return false, false
+}
+
+// byScript reports whether a library says that a page's script asks, which older browsers do not tell: its redirect to a
+// sign-in would be an error without a word. htmx asks for text/html.
+func (q *Request) byScript() bool {
+	return q.Header["X-Requested-With"] != nil || q.Header["Hx-Request"] != nil
 }
 
 // acceptsHTML wants text/html by name: "*/*" is what programs send.
