@@ -3,8 +3,10 @@ package policy
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestRateLimitIsARateThatCanBeMeant(t *testing.T) {
@@ -58,5 +60,27 @@ func TestDecisionsWithoutRateLimitsListNoneForFree(t *testing.T) {
 		}
 	}); n > 0 {
 		t.Errorf("got %v allocations, want none", n)
+	}
+}
+
+// Of several obligations the strictest holds, and one that demands nothing, or more than there can be, is none.
+func TestStrictestTermAndStepUpHold(t *testing.T) {
+	v := &Verdict{Decision: Decision{Obligations: []Obligation{{Type: SessionTerm, MaxAgeS: 600}, {Type: SessionTerm, MaxAgeS: 300, IdleS: 60}, {Type: SessionTerm, IdleS: 90},
+		{Type: StepUp, ACR: []string{"gold", "silver"}, MaxAgeS: 900}, {Type: StepUp, MFA: true, ACR: []string{"silver", "bronze"}, MaxAgeS: 60}, {Type: StepUp}}}}
+	if maxAge, idle := v.SessionTerm(); maxAge != 5*time.Minute || idle != time.Minute {
+		t.Errorf("got %v and %v, want 5m and 1m", maxAge, idle)
+	}
+	if mfa, acr, maxAge := v.StepUp(); !mfa || !slices.Equal(acr, []string{"silver"}) || maxAge != time.Minute {
+		t.Errorf("got %v, %q and %v", mfa, acr, maxAge)
+	}
+	for _, o := range []Obligation{{Type: SessionTerm}, {Type: SessionTerm, MaxAgeS: maxTermS + 1}, {Type: SessionTerm, MaxAgeS: 60, IdleS: maxTermS + 1}} {
+		if o.check() == nil {
+			t.Errorf("%+v is taken", o)
+		}
+	}
+	for _, o := range []Obligation{{Type: SessionTerm, MaxAgeS: 60}, {Type: SessionTerm, IdleS: 60}} {
+		if err := o.check(); err != nil {
+			t.Errorf("%+v: %v", o, err)
+		}
 	}
 }

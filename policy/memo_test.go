@@ -88,8 +88,10 @@ var accessReads = []string{
 	"context.weekday", "context.hour",
 }
 
-// alwaysRead is what every app's decision reads, so that no foreign page opens a WebSocket or changes anything.
-var alwaysRead = []string{"action.name", "context.request.cross_origin", "context.request.cross_site_unsafe", "resource.id"}
+// alwaysRead is what every app's decision reads, so that no foreign page opens a WebSocket or changes anything, and no token
+// is good for more than it was made for.
+var alwaysRead = []string{"action.method", "action.name", "context.request.cross_origin", "context.request.cross_site_unsafe", "resource.id",
+	"subject.token.apps", "subject.token.methods"}
 
 // TestDependencies compares what the analysis finds with what the policies read.
 func TestDependencies(t *testing.T) {
@@ -111,11 +113,12 @@ func TestDependencies(t *testing.T) {
 
 // TestAccessDependsOnWhatItsRulesName: no time without hours, no address without networks.
 func TestAccessDependsOnWhatItsRulesName(t *testing.T) {
-	e := newEngine(t, Config{Memo: true}, append(company()[:5], App{Name: "plain", Access: Access{{Groups: []string{"staff"}}}}, App{Name: "nobody"}), nil)
+	e := newEngine(t, Config{Memo: true}, append(company()[:5], App{Name: "plain", Access: Access{{Groups: []string{"staff"}}}}, App{Name: "nobody"}, App{Name: "corps", Providers: []string{"corp"}}), nil)
 	rules := []string{"subject.type", "subject.email", "subject.email_verified", "subject.groups", "subject.authn.mfa", "action.method", "resource.path"}
 	for app, want := range map[string][]string{
 		"plain":  {"subject.type", "subject.groups"},
 		"nobody": {"subject.type"},
+		"corps":  {"subject.type", "subject.authn.provider"},
 		"app-00": rules,
 		"app-01": append(slices.Clone(rules), "context.weekday", "context.hour"),
 		"app-02": append(slices.Clone(rules), "context.client.ip"),
@@ -123,7 +126,7 @@ func TestAccessDependsOnWhatItsRulesName(t *testing.T) {
 	} {
 		got, err := e.Dependencies(t.Context(), app)
 		slices.Sort(got)
-		if diff := cmp.Diff(slices.Sorted(slices.Values(slices.Concat(alwaysRead, want))), got); diff != "" || err != nil {
+		if diff := cmp.Diff(slices.Compact(slices.Sorted(slices.Values(slices.Concat(alwaysRead, want)))), got); diff != "" || err != nil {
 			t.Errorf("%s: %v %s", app, err, diff)
 		}
 	}
@@ -320,6 +323,9 @@ func withField(base, other *Input, f field) (changed *Input, whole bool) {
 	}
 	if c.Subject.Session != nil {
 		c.Subject.Session = new(*c.Subject.Session)
+	}
+	if c.Subject.Token != nil {
+		c.Subject.Token = new(*c.Subject.Token)
 	}
 	src, dst := reflect.ValueOf(other).Elem(), reflect.ValueOf(&c).Elem()
 	for part := range strings.SplitSeq(fieldPaths[f], ".") {

@@ -44,6 +44,13 @@ func TestPackagesOfTheReadme(t *testing.T) {
 	hostile.Context.Shield = nil
 	wantVerdict(t, e.Decide(t.Context(), hostile), ReasonAllow, "allow")
 	wantVerdict(t, e.Decide(t.Context(), person("payroll", "staff")), ReasonPolicy, "device")
+	build := person("registry", "staff")
+	wantVerdict(t, e.Decide(t.Context(), build), ReasonAllow, "allow")
+	build.Action = Action{Name: ActionWrite, Method: "PUT"}
+	wantVerdict(t, e.Decide(t.Context(), build), ReasonPolicy, "push")
+	build.Subject.Token = &Token{Kind: TokenIssued, Apps: []string{AnyScope}, Methods: []string{AnyScope}, Scopes: []string{"registry:push"}}
+	build.Subject.Claims = map[string]any{"ref": "refs/heads/main"}
+	wantVerdict(t, e.Decide(t.Context(), build), ReasonAllow, "build")
 	own := person("vault", "staff")
 	wantVerdict(t, e.Decide(t.Context(), own), ReasonPolicy, "certificate")
 	own.Subject.Cert = &Cert{Issuer: "CN=Corp People,O=Corp", Emails: []string{own.Subject.Email}}

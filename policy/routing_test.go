@@ -91,9 +91,11 @@ func TestRoutingLooksAtNoMoreThanItMust(t *testing.T) {
 			t.Fatal(err)
 		}
 		reads := " " + strings.Join(fields, " ") + " "
-		byPath, byMethod := strings.Contains(reads, " resource.path "), strings.Contains(reads, " action.method ")
-		if byPath != (want == "path" || want == "both") || byMethod != (want == "method" || want == "both") {
+		if byPath := strings.Contains(reads, " resource.path "); byPath != (want == "path" || want == "both") {
 			t.Errorf("%s: reads%s", want, reads)
+		}
+		if d, err := e.appData("wiki"); err != nil || d.Routing.By != want { // the method every app looks at, for tokens
+			t.Errorf("routing by %s, want %s (%v)", d.Routing.By, want, err)
 		}
 	}
 }

@@ -27,7 +27,7 @@ decision := denial("cross_origin", "", say.cross_origin(input.resource.id), say.
 	# Whose people an app is for no package of it can widen. Programs are nobody's people: rules name them or do not.
 	app.providers
 	input.subject.type == "user"
-	not app.providers[input.subject.authn.provider]
+	not provided
 	allowed
 } else := denial("token_scope", "", say.token_scope(input.resource.id, input.action.method), say.token_scope_admin(input.subject.token)) if {
 	# A token is good for what it was made for, whatever its bearer may do besides.
@@ -74,6 +74,10 @@ allowed if {
 	decided.allow
 	not steps_up(decided)
 }
+
+# provided: the person comes from a provider that the app is for. In a rule of its own, since a provider that is not there
+# must not make the denial above undefined.
+provided if app.providers[input.subject.authn.provider]
 
 # covered: the token that was shown is good for the app and the method.
 covered if {

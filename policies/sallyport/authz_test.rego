@@ -350,6 +350,8 @@ guarded := object.union(config, {"apps": object.union(config.apps, {
 	"again": {"name": "again", "own": true, "routing": nowhere, "shield_threshold": 5, "rules": []},
 	"vault": {"name": "vault", "own": false, "routing": everywhere, "client_cert": true, "rules": [{"id": "access/1", "plain": true, "groups": ["staff"]}]},
 	"door": {"name": "door", "own": false, "routing": everywhere, "client_cert": true, "rules": [{"id": "access/1", "plain": true, "public": true}]},
+	"staffed": {"name": "staffed", "own": false, "routing": everywhere, "providers": {"corp": true, "lab": true}, "rules": [{"id": "access/1", "plain": true, "groups": ["staff"]}]},
+	"lobby": {"name": "lobby", "own": false, "routing": everywhere, "providers": {"lab": true}, "rules": [{"id": "access/1", "plain": true, "public": true}]},
 	"safe": {"name": "safe", "own": true, "routing": nowhere, "client_cert": true, "rules": []},
 })})
 
@@ -488,6 +490,69 @@ test_what_is_wrong_with_a_certificate_is_said if {
 test_problem_without_words_is_refused_all_the_same if {
 	denied_for(failing(person("vault", ["staff"]), "something new"), "client_certificate")
 	contains(sentence(judged(failing(person("vault", ["staff"]), "something new"))), "it could not be verified")
+}
+
+bearing(request, apps, methods) := json.patch(request, [{"op": "add", "path": "/subject/token", "value": {
+	"id": "pat_1", "kind": "personal", "name": "build", "apps": apps, "methods": methods, "scopes": [], "expires": "2026-12-01T00:00:00Z",
+}}])
+
+asking(request, method) := json.patch(request, [{"op": "replace", "path": "/action/method", "value": method}])
+
+from_provider(request, name) := json.patch(request, [{"op": "add", "path": "/subject/authn/provider", "value": name}])
+
+test_token_is_good_for_what_it_names if {
+	judged(bearing(person("wiki", ["staff"]), ["wiki"], ["GET"])).allow
+	judged(bearing(person("wiki", ["staff"]), ["payroll", "wiki"], ["*"])).allow
+	judged(bearing(person("wiki", ["staff"]), ["*"], ["*"])).allow
+	judged(asking(bearing(person("wiki", ["staff"]), ["*"], ["GET"]), "HEAD")).allow
+	judged(asking(bearing(person("wiki", ["staff"]), ["wiki"], ["GET", "POST"]), "POST")).allow
+}
+
+test_token_is_good_for_nothing_else if {
+	denied_for(bearing(person("wiki", ["staff"]), ["payroll"], ["*"]), "token_scope")
+	denied_for(bearing(person("wiki", ["staff"]), ["wiki"], ["POST"]), "token_scope")
+	denied_for(bearing(person("wiki", ["staff"]), [], ["*"]), "token_scope")
+	denied_for(bearing(person("wiki", ["staff"]), ["*"], []), "token_scope")
+	denied_for(asking(bearing(person("wiki", ["staff"]), ["wiki"], ["GET"]), "POST"), "token_scope")
+	denied_for(asking(bearing(person("wiki", ["staff"]), ["wiki"], ["HEAD"]), "GET"), "token_scope")
+	denied_for(removed(bearing(person("wiki", ["staff"]), ["wiki"], ["GET"]), "/subject/token/apps"), "token_scope")
+	denied_for(removed(bearing(person("wiki", ["staff"]), ["wiki"], ["GET"]), "/subject/token/methods"), "token_scope")
+}
+
+test_token_is_no_way_in if {
+	denied_for(bearing(person("wiki", ["sales"]), ["*"], ["*"]), "not_listed")
+	denied_for(bearing(person("vault", ["staff"]), ["*"], ["*"]), "client_certificate")
+}
+
+test_no_package_widens_a_token if {
+	judged(bearing(showing(person("safe", [])), ["safe"], ["GET"])) == packages.safe.decision
+	denied_for(bearing(showing(person("safe", [])), ["wiki"], ["GET"]), "token_scope")
+}
+
+test_what_a_token_lacks_is_said if {
+	denied := judged(bearing(person("wiki", ["staff"]), ["payroll"], ["GET"]))
+	sentence(denied) == "The token is not good for GET requests to wiki."
+	denied.reasons[0].admin == "the token is for methods GET of apps payroll"
+}
+
+test_app_is_for_people_of_its_providers if {
+	judged(from_provider(person("staffed", ["staff"]), "corp")).allow
+	judged(from_provider(person("staffed", ["staff"]), "lab")).allow
+	denied_for(from_provider(person("staffed", ["staff"]), "partner"), "provider")
+	denied_for(from_provider(person("lobby", []), "corp"), "provider")
+	denied_for(removed(person("staffed", ["staff"]), "/subject/authn"), "provider")
+	denied_for(from_provider(person("staffed", ["sales"]), "partner"), "not_listed")
+}
+
+test_providers_are_about_people if {
+	judged(stranger("lobby", "/")).allow
+	judged(json.patch(from_provider(person("staffed", ["staff"]), "ci"), [{"op": "replace", "path": "/subject/type", "value": "service"}])).allow
+}
+
+test_other_provider_is_named if {
+	denied := judged(from_provider(person("staffed", ["staff"]), "partner"))
+	sentence(denied) == "staffed is for people who sign in with corp or lab, and you signed in with partner."
+	contains(sentence(judged(removed(person("staffed", ["staff"]), "/subject/authn"))), "with none")
 }
 
 sentence(decision) := decision.reasons[0].user

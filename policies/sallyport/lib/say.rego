@@ -55,7 +55,10 @@ provider_admin(providers) := sprintf("providers of the app are %s", [concat(", "
 
 token_scope(app, method) := sprintf("The token is not good for %s requests to %s.", [method, app])
 
-token_scope_admin(token) := sprintf("the token is for methods %s of apps %s", [concat(", ", token.methods), concat(", ", token.apps)])
+token_scope_admin(token) := sprintf("the token is for methods %s of apps %s", [
+	concat(", ", object.get(token, "methods", [])),
+	concat(", ", object.get(token, "apps", [])),
+])
 
 cross_site(app) := sprintf("A page of another site sent this request to %s. Open %s yourself and do it there.", [app, app])
 

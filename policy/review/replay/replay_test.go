@@ -277,7 +277,7 @@ func TestNotReplayable(t *testing.T) {
 			c.Lacks = func(app string, reads []string) string {
 				return fmt.Sprint(app, " needs ", reads)
 			}
-		}, "wiki needs [subject.type subject.email subject.email_verified subject.groups action.name resource.id context.request.cross_origin context.request.cross_site_unsafe]"},
+		}, "wiki needs [subject.type subject.email subject.email_verified subject.groups subject.token.apps subject.token.methods action.name action.method resource.id context.request.cross_origin context.request.cross_site_unsafe]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := g.record()
