@@ -163,3 +163,12 @@ func drain(res *http.Response) error {
 	_, err := io.Copy(io.Discard, res.Body)
 	return err
 }
+
+func readAll(t *testing.T, res *http.Response) string {
+	t.Helper()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}

@@ -172,7 +172,13 @@ func (p *Peer) Disable(t testing.TB, name string) {
 	p.do(t, "people", map[string]*Person{name: nil}, nil)
 }
 
-// Down cuts every connection, until it is called with false.
+// Cut breaks every connection off once a request has arrived, until it is called with false.
+func (p *Peer) Cut(t testing.TB, cut bool) {
+	t.Helper()
+	p.do(t, "cut", cut, nil)
+}
+
+// Down closes the door: nobody can connect, until it is called with false.
 func (p *Peer) Down(t testing.TB, down bool) {
 	t.Helper()
 	p.do(t, "down", down, nil)

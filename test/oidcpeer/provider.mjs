@@ -12,6 +12,7 @@ import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { createInterface } from 'node:readline';
 import Provider, { interactionPolicy } from 'oidc-provider';
 
+console.info = console.error; // notices of oidc-provider: standard output is for answers
 const lines = createInterface({ input: process.stdin });
 const options = JSON.parse(await new Promise((resolve) => lines.once('line', resolve)));
 process.stdin.on('end', () => process.exit(0));
@@ -109,7 +110,7 @@ function logoutSource(ctx, form) {
 let provider;
 const calls = {}; // by grant type; refused ones also count as refused
 const sessions = []; // {sub, client, sid} of every sign-in
-let down = false;
+let cut = false; // every connection, once a request has arrived
 let delay = 0; // of token answers, in milliseconds
 
 function start(issuer) {
@@ -152,7 +153,13 @@ async function interaction(req, res) {
 
 const commands = {
   people: (changed) => { Object.assign(people, changed); },
-  down: (yes) => { down = yes; },
+  cut: (yes) => { cut = yes; },
+  // down listens no more, or again.
+  down: (yes) => new Promise((resolve) => {
+    if (!yes) return void server.listen(new URL(provider.issuer).port, '127.0.0.1', resolve);
+    server.close(() => resolve());
+    server.closeAllConnections();
+  }),
   delay: (milliseconds) => { delay = milliseconds; },
   calls: () => calls,
   sessions: () => sessions,
@@ -177,14 +184,15 @@ const commands = {
 };
 
 const server = createServer(async (req, res) => {
-  if (down) return void req.socket.destroy();
+  if (cut) return void req.socket.destroy();
   if (options.clients && req.url.startsWith('/interaction/')) {
     return void interaction(req, res).catch((error) => { res.statusCode = 400; res.end(`<h1>${error.name}</h1>`); });
   }
   if (delay > 0 && req.url === '/token') await new Promise((resolve) => { setTimeout(resolve, delay); });
   provider.callback()(req, res);
 });
-server.listen(options.port, '127.0.0.1', () => {
+server.listen(options.port, '127.0.0.1');
+server.once('listening', () => {
   const issuer = `http://127.0.0.1:${server.address().port}`;
   start(issuer);
   process.stdout.write(`${JSON.stringify({ issuer })}\n`);
