@@ -47,14 +47,28 @@ func (s *Store) Expire(ctx context.Context, m session.Match, now time.Time, limi
 
 // choose returns the keys of up to limit sessions that match, as a JSON array.
 func choose(ctx context.Context, tx *sql.Tx, m session.Match, limit int) (string, error) {
-	where, args := condition(m)
+	text, args := choosing(m)
 	var chosen string
-	err := tx.QueryRowContext(ctx, "SELECT json_group_array(n) FROM (SELECT n FROM session WHERE "+where+" LIMIT ?)",
-		append(args, limit)...).Scan(&chosen)
+	err := tx.QueryRowContext(ctx, text, append(args, limit)...).Scan(&chosen)
 	if err != nil {
 		return "", fmt.Errorf("choosing sessions: %w", err)
 	}
 	return chosen, nil
+}
+
+// choosing begins with the handles of a host where nothing else narrows the search: those of one app may be a few of
+// very many sessions, or almost all.
+func choosing(m session.Match) (text string, args []any) {
+	where, args := condition(m)
+	from := "SELECT n FROM session WHERE "
+	if m.Host != "" && m.ID+m.Subject+m.Email+m.ProviderSession == "" {
+		from = "SELECT DISTINCT handle.session AS n FROM handle CROSS JOIN session ON session.n = handle.session WHERE handle.host <> '' AND handle.host = ? AND "
+		host := m.Host
+		m.Host = ""
+		where, args = condition(m)
+		args = append([]any{host}, args...)
+	}
+	return "SELECT json_group_array(n) FROM (" + from + where + " LIMIT ?)", args
 }
 
 func end(ctx context.Context, tx *sql.Tx, chosen, reason string) ([]session.Entry, error) {

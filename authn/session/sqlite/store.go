@@ -359,8 +359,11 @@ func (s *Store) Get(ctx context.Context, handle session.Hash) (session.Entry, st
 // List implements session.Store.
 func (s *Store) List(ctx context.Context, m session.Match, after string, limit int) ([]session.Entry, error) {
 	where, args := condition(m)
-	return query(ctx, s.read, "SELECT "+columns+", "+hosts+" FROM session WHERE id > ? AND "+where+" ORDER BY id LIMIT ?",
-		append(append([]any{after}, args...), limit)...)
+	return query(ctx, s.read, listing(where), append(append([]any{after}, args...), limit)...)
+}
+
+func listing(where string) string {
+	return "SELECT " + columns + ", " + hosts + " FROM session WHERE id > ? AND " + where + " ORDER BY id LIMIT ?"
 }
 
 // Count implements session.Store. The count runs over an index: its time grows, but is a few milliseconds at 200,000.
