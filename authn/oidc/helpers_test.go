@@ -71,7 +71,7 @@ func visit(t *testing.T, p *Provider, f *Flow) Callback {
 	}
 	defer resp.Body.Close()
 	back, err := url.Parse(resp.Header.Get("Location"))
-	if err != nil || resp.StatusCode != http.StatusFound || !strings.HasPrefix(back.String(), redirectURL) {
+	if err != nil || resp.StatusCode != http.StatusFound || !strings.HasPrefix(back.String(), p.redirectURL) {
 		t.Fatalf("provider answered %d, Location %q", resp.StatusCode, back)
 	}
 	cb, err := ParseCallback(back.RawQuery)
