@@ -107,9 +107,10 @@ func (x *exchange) ownSession(id string) (*session.Session, error) {
 
 // ownEnd is what the record of a session that its person ended says beyond the common fields.
 type ownEnd struct {
-	By      string `json:"by,omitempty"`   // the session from which it was ended
-	Host    string `json:"host,omitempty"` // of the one app
-	Address string `json:"session_address,omitempty"`
+	By       string `json:"by,omitempty"`   // the session from which it was ended
+	Host     string `json:"host,omitempty"` // of the one app
+	Provider string `json:"provider"`
+	Address  string `json:"address,omitempty"` // from where that session began
 }
 
 // leaveApp ends what a session has on one app host. Where the sign-in goes on, the app opens again without asking.
@@ -122,7 +123,7 @@ func (x *exchange) leaveApp(id, host string) error {
 	if app == nil {
 		return x.notYours(signin.SessionsPath, "app")
 	}
-	if err := x.recordOwn(audit.Record{Code: "sign_out_app", App: string(app.Name), Session: s.ID}, ownEnd{By: x.session.ID, Host: app.Host}); err != nil {
+	if err := x.recordOwn(audit.Record{Code: "sign_out_app", App: string(app.Name), Session: s.ID}, ownEnd{Host: app.Host, Provider: s.Identity.Provider, Address: s.Address}); err != nil {
 		return err
 	}
 	if err := x.server.portal.Sessions.Leave(x.ctx, s.ID, app.Host); err != nil && !errors.Is(err, session.ErrNoSession) {
@@ -173,7 +174,7 @@ func (x *exchange) endOthers() error {
 }
 
 func (x *exchange) endSession(s *session.Session) error {
-	if err := x.recordOwn(audit.Record{Code: codeSessionEnded, Reason: session.SignedOut, Session: s.ID}, ownEnd{By: x.session.ID, Address: s.Address}); err != nil {
+	if err := x.recordOwn(audit.Record{Code: codeSessionEnded, Reason: session.SignedOut, Session: s.ID}, ownEnd{By: x.session.ID, Provider: s.Identity.Provider, Address: s.Address}); err != nil {
 		return err
 	}
 	_, err := x.server.portal.Sessions.End(x.ctx, session.Filter{ID: s.ID, Subject: x.session.Identity.ID()}, session.SignedOut)

@@ -62,11 +62,11 @@ type Options struct {
 	Assertions Assertions
 	Control    Control
 	Personal   PersonalTokens // nil: nobody has any
-	Portal     Portal       // what people see and change of their own
-	Recheck    Rechecker    // nil: providers are not asked again
-	Custody    Custody      // of sessions that are used elsewhere
-	Forms      Forms        // nil: none are kept
-	Cache      *cache.Cache // nil: no app has one
+	Portal     Portal         // what people see and change of their own
+	Recheck    Rechecker      // nil: providers are not asked again
+	Custody    Custody        // of sessions that are used elsewhere
+	Forms      Forms          // nil: none are kept
+	Cache      *cache.Cache   // nil: no app has one
 	Spool      *spool.Spooler
 	Shield     *shield.Shield     // nil: one with the default settings
 	Connecting listen.Connections // what connections may cost

@@ -116,7 +116,7 @@ func signInEvents() []Event {
 
 // sessionEvents are what happens to sessions between sign-in and sign-out, and to what people make for their programs.
 func sessionEvents() []Event {
-	session := []string{"provider", "host", "address", "user_agent", "acr", "amr", "mfa", "kind", "reason", "added", "removed", "changed", "was", "is"}
+	session := []string{"provider", "host", "address", "user_agent", "acr", "amr", "mfa", "kind", "reason", "added", "removed", "changed", "was", "is", "by"}
 	token := []string{"id", "name", "owner", "apps", "methods", "expires", "why"}
 	form := []string{"host", "method", "path", "bytes", "form", "kept_of"}
 	return []Event{
@@ -126,6 +126,7 @@ func sessionEvents() []Event {
 		{audit.TypeControl, "session_anomaly", EntityManagement, other, "Observe", Medium, Unknown, "A session's client changed", session},
 		{audit.TypeControl, "token_created", EntityManagement, 1, "Create", Low, Success, "Personal token made", token},
 		{audit.TypeControl, "token_revoked", EntityManagement, 11, "Deactivate", Low, Success, "Personal token revoked", token},
+		{audit.TypeControl, "token_revoked_failed", EntityManagement, 11, "Deactivate", Medium, Failure, "Revocation of a personal token failed", []string{"error"}},
 		{audit.TypeControl, "form_kept", EntityManagement, 1, "Create", Informational, Success, "Form of an ended session kept", form},
 		{audit.TypeControl, "form_resent", EntityManagement, other, "Send", Informational, Success, "Kept form sent again", form},
 	}

@@ -8,6 +8,7 @@
 //	sallyport backup             copy the running gateway's state
 //	sallyport config schema|show
 //	sallyport session list|revoke
+//	sallyport token list|revoke
 //	sallyport certificate list|renew|revoke
 //	sallyport policy activate|build|check|diff|explain|list|rollback|shadow|show|test|unpin|verify|what-can|who-can
 //	sallyport audit tail|query|export|bundle|copy|verify|prove|receipt|trust|tiles|report|review|reindex
@@ -42,6 +43,7 @@ type commands struct {
 	Backup      backupCommand      `cmd:"" help:"Copy the running gateway's state into a file."`
 	Config      configCommand      `cmd:"" help:"The configuration: its schema, and what is in effect."`
 	Session     sessionCommand     `cmd:"" help:"Sign-in sessions of the running gateway."`
+	Token       tokenCommand       `cmd:"" help:"Personal access tokens that people made in the portal."`
 	Cache       cacheCommand       `cmd:"" help:"Answers that the running gateway has stored."`
 	Upstream    upstreamCommand    `cmd:"" help:"The addresses of the apps."`
 	Certificate certificateCommand `cmd:"" help:"Certificates that the running gateway obtains by ACME."`

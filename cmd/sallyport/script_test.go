@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -113,7 +114,7 @@ func hold(ts *testscript.TestScript, neg bool, args []string) {
 func gateway(ts *testscript.TestScript, neg bool, args []string) {
 	g := &scripted{word: append(args, "", "")[1], done: ts.MkAbs("done")}
 	server, err := admin.Open(admin.Config{Socket: ts.MkAbs(args[0])},
-		admin.Options{Gateway: g, Sessions: g, Control: g, Policies: g, Shadowing: g, Renewing: g, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)})
+		admin.Options{Gateway: g, Sessions: g, People: g, Tokens: scriptedTokens{g}, Control: g, Policies: g, Shadowing: g, Renewing: g, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)})
 	ts.Check(err)
 	ctx, stop := context.WithCancel(context.Background())
 	stopped := make(chan error, 1)

@@ -98,6 +98,8 @@ type Control interface {
 type Options struct {
 	Gateway   Gateway
 	Sessions  Sessions
+	People    People
+	Tokens    Tokens
 	Control   Control
 	Auditing  Auditing
 	Policies  Policies

@@ -136,7 +136,7 @@ func (h *house) Append(_ context.Context, r *audit.Record) (audit.Receipt, error
 }
 
 func (h *house) options() Options {
-	return Options{Gateway: h, Sessions: h, Control: h, Auditing: h, Policies: h, Shadowing: h, Renewing: h, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)}
+	return Options{Gateway: h, Sessions: h, People: h, Tokens: houseTokens{h}, Control: h, Auditing: h, Policies: h, Shadowing: h, Renewing: h, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)}
 }
 
 func (h *house) check(t *testing.T, want ...string) {

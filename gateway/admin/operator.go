@@ -85,6 +85,8 @@ func (s *operatorServer) handler() http.Handler {
 	mux.HandleFunc("GET /v1/status", s.status)
 	mux.HandleFunc("GET /v1/sessions", s.list)
 	mux.HandleFunc("POST /v1/sessions/revoke", s.revoke)
+	mux.HandleFunc("GET /v1/tokens", s.tokens)
+	mux.HandleFunc("POST /v1/tokens/revoke", s.revokeTokens)
 	mux.HandleFunc("POST /v1/reload", s.reload)
 	mux.HandleFunc("GET /v1/policies", s.policies)
 	mux.HandleFunc("POST /v1/policies/use", s.usePolicy)

@@ -325,7 +325,7 @@ func (a *assembly) signer(ctx context.Context, wanted func(keyring.Key) bool) (*
 }
 
 func (a *assembly) openAdmin(cfg *config.Config) error {
-	server, err := admin.Open(cfg.Admin, admin.Options{Gateway: operated{a}, Sessions: a.sessions, Control: a.audit.Control(), Auditing: auditing{a}, Policies: policies{a}, Shadowing: shadows{a}, Renewing: renewing{a}, Metrics: a.metrics, Log: a.opts.Log})
+	server, err := admin.Open(cfg.Admin, admin.Options{Gateway: operated{a}, Sessions: a.sessions, People: a.sessions, Tokens: a.tokens, Control: a.audit.Control(), Auditing: auditing{a}, Policies: policies{a}, Shadowing: shadows{a}, Renewing: renewing{a}, Metrics: a.metrics, Log: a.opts.Log})
 	if err != nil {
 		return fmt.Errorf("opening the admin socket: %w", err)
 	}
