@@ -394,6 +394,8 @@ func TestNavigationsAreTopLevelPages(t *testing.T) {
 		{"unknown destination", "GET", fetch("navigate", "surprise"), false, false},
 		{"preflight", "OPTIONS", []string{"Origin: https://evil.example", "Accept: text/html"}, false, false}, // METH-04
 		{"old browser", "GET", []string{"Accept: text/html,application/xhtml+xml;q=0.9"}, true, false},
+		{"script in an old browser", "GET", []string{"Accept: text/html, */*", "X-Requested-With: XMLHttpRequest"}, false, false},
+		{"htmx in an old browser", "GET", []string{"Accept: text/html", "HX-Request: true"}, false, false},
 		{"curl", "GET", []string{"Accept: */*"}, false, false},
 		{"no accept", "GET", nil, false, false},
 		{"program with a credential", "GET", []string{"Accept: text/html", "Authorization: Bearer x"}, false, false},
