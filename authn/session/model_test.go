@@ -59,7 +59,8 @@ func agree(t *testing.T, few int, place func(testing.TB) func(*rapid.T) (session
 		t.Fatal(err)
 	}
 	rapid.Check(t, func(rt *rapid.T) {
-		w := &world{open: place(t), sessions: make(map[string]*modelSession), handles: make(map[string]modelHandle)}
+		w := &world{open: place(t), sessions: make(map[string]*modelSession), handles: make(map[string]modelHandle),
+			late: make(map[string]bool), forms: make(map[string]*modelForm)}
 		w.clock.Store(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano())
 		w.start(rt)
 		defer func() { w.stop() }()
@@ -78,7 +79,9 @@ type world struct {
 	sessions map[string]*modelSession
 	handles  map[string]modelHandle // also of what has ended
 	codes    []modelCode
-	made     []string // ids and handles in the order in which they were made
+	late     map[string]bool       // sessions that were ended when they may have expired: they may have left a trace
+	forms    map[string]*modelForm // by session
+	made     []string              // ids and handles in the order in which they were made
 }
 
 // modelSession was last seen at a time between the two: what was not yet written down may be forgotten, up to a minute.
@@ -95,6 +98,12 @@ type modelCode struct {
 	code, session, host string
 	expires             time.Time
 	spent               bool
+}
+
+type modelForm struct {
+	id    string
+	until time.Time
+	taken bool
 }
 
 func (w *world) now() time.Time { return time.Unix(0, w.clock.Load()).UTC() }
@@ -246,7 +255,17 @@ func (w *world) SignOut(t *rapid.T) {
 	if err := w.k.SignOut(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
-	delete(w.sessions, id)
+	w.forget(func(other string, _ *modelSession) bool { return other == id })
+}
+
+// forget removes sessions that were ended.
+func (w *world) forget(ended func(string, *modelSession) bool) {
+	for id := range w.sessions {
+		if must, _ := w.life(id); !must && ended(id, w.sessions[id]) {
+			w.late[id] = true
+		}
+	}
+	maps.DeleteFunc(w.sessions, ended)
 }
 
 func (w *world) SignOutHost(t *rapid.T) {
@@ -272,9 +291,122 @@ func (w *world) Revoke(t *rapid.T) {
 	if _, err := w.k.Revoke(t.Context(), session.Filter{Subject: "corp|" + name, OlderThan: older}); err != nil {
 		t.Fatal(err)
 	}
-	maps.DeleteFunc(w.sessions, func(_ string, s *modelSession) bool {
-		return s.person == name && w.now().Sub(s.created) >= older
-	})
+	w.forget(func(_ string, s *modelSession) bool { return s.person == name && w.now().Sub(s.created) >= older })
+}
+
+func (w *world) End(t *rapid.T) {
+	name := rapid.SampledFrom([]string{"ada", "bob"}).Draw(t, "person")
+	except := pick(t, w.sessions, w.made)
+	gone, err := w.k.End(t.Context(), session.Filter{Subject: "corp|" + name, Except: except}, session.SignedOut)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id := range idsOf(gone) {
+		if id == except || w.sessions[id] == nil || w.sessions[id].person != name {
+			t.Fatalf("End of all of %s but %s ended %s", name, except, id)
+		}
+	}
+	w.forget(func(id string, s *modelSession) bool { return s.person == name && id != except })
+}
+
+func (w *world) Raise(t *rapid.T) {
+	handle := pick(t, w.handles, w.made)
+	h := w.handles[handle]
+	name := "nobody"
+	if s := w.sessions[h.session]; s != nil {
+		name = s.person
+	}
+	raise := func() (string, error) {
+		r := session.Renewal{Identity: person(t, name), Secrets: session.Secrets{RefreshToken: "1"}}
+		if s := w.sessions[h.session]; s != nil {
+			r.Secrets.RefreshToken = fmt.Sprint(s.version + 1)
+		}
+		raised, _, err := w.k.Raise(t.Context(), h.session, handle, r)
+		return raised, err
+	}
+	raised, err := raise()
+	if h.host != "" {
+		if !errors.Is(err, session.ErrNoSession) {
+			t.Fatalf("Raise with a handle for %s: %v", h.host, err)
+		}
+		return
+	}
+	if !w.judge(t, "Raise", h.session, err) {
+		return
+	}
+	s := w.sessions[h.session]
+	s.version++
+	s.least, s.most = w.now(), w.now()
+	w.handles[raised], w.handles[handle] = h, modelHandle{}
+	w.made = append(w.made, raised)
+	if _, err := raise(); !errors.Is(err, session.ErrNoSession) {
+		t.Fatalf("Raise with a handle that was raised before: %v", err)
+	}
+}
+
+func (w *world) Past(t *rapid.T) {
+	handle := pick(t, w.handles, w.made)
+	h := w.handles[handle]
+	p, err := w.k.Past(t.Context(), h.host, handle)
+	if err != nil && !errors.Is(err, session.ErrNoSession) {
+		t.Fatalf("Past: %v", err)
+	}
+	s := w.sessions[h.session]
+	if s == nil {
+		if err == nil && !w.late[h.session] {
+			t.Fatalf("Past of a session that was ended: %+v", p)
+		}
+		return
+	}
+	first, last := s.created.Add(modelLimits.Absolute), s.created.Add(modelLimits.Absolute)
+	if idle := s.least.Add(modelLimits.Idle); idle.Before(first) {
+		first = idle
+	}
+	if idle := s.most.Add(modelLimits.Idle); idle.Before(last) {
+		last = idle
+	}
+	may := !w.now().Before(first) && w.now().Sub(last) < session.PastTime
+	must := !w.now().Before(last) && w.now().Sub(first) < session.PastTime && (h.host == "" || s.hosts[h.host])
+	if (err == nil && !may) || (err != nil && must) {
+		t.Fatalf("Past = %+v, %v; model says it must be known %v, may be known %v", p, err, must, may)
+	}
+	if err == nil && (p.SessionID != h.session || p.Subject != "corp|"+s.person || p.Ended.Before(first) || p.Ended.After(last)) {
+		t.Fatalf("Past = %+v of session %s, which ended from %v to %v", p, h.session, first, last)
+	}
+}
+
+func (w *world) KeepForm(t *rapid.T) {
+	of := pick(t, w.sessions, w.made)
+	id, err := w.k.KeepForm(t.Context(), of, []byte("form of "+of))
+	if f := w.forms[of]; f != nil && w.now().Before(f.until) {
+		if !errors.Is(err, session.ErrConflict) {
+			t.Fatalf("KeepForm for the second time: %v", err)
+		}
+		return
+	}
+	if err != nil {
+		if w.forms[of] == nil || !errors.Is(err, session.ErrConflict) {
+			t.Fatalf("KeepForm: %v", err)
+		}
+		return // the old one is not swept yet
+	}
+	w.forms[of] = &modelForm{id: id, until: w.now().Add(session.FormTime)}
+}
+
+func (w *world) TakeForm(t *rapid.T) {
+	of := pick(t, w.forms, w.made)
+	f := w.forms[of]
+	read := rapid.SampledFrom([]bool{false, true}).Draw(t, "take")
+	get := w.k.Form
+	if read {
+		get = w.k.TakeForm
+	}
+	got, err := get(t.Context(), f.id)
+	there := !f.taken && w.now().Before(f.until)
+	if (err == nil) != there || (err == nil && string(got) != "form of "+of) || (err != nil && !errors.Is(err, session.ErrNoForm)) {
+		t.Fatalf("a form = %q, %v; model says it is there %v", got, err, there)
+	}
+	f.taken = f.taken || read
 }
 
 func (w *world) Renew(t *rapid.T) {
