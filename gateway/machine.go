@@ -11,6 +11,7 @@ import (
 	"sallyport/authn/service"
 	"sallyport/authn/session"
 	"sallyport/authn/token"
+	"sallyport/gateway/route"
 	"sallyport/policy"
 )
 
@@ -66,6 +67,12 @@ func badToken(refused *token.Refused) *Refusal {
 		refusal.Status, refusal.Token, refusal.Public = http.StatusForbidden, "insufficient_scope", "The token lacks a scope that is needed here."
 	}
 	return refusal
+}
+
+// takesPasswords reports whether the program may send its token as the password of Basic (RFC 7617): git sends one only
+// when it is asked. Browsers are not: they would ask the person.
+func (x *exchange) takesPasswords() bool {
+	return x.app != nil && x.app.Authorization == route.AuthorizationGateway && x.req.FetchSite() == ""
 }
 
 // chargeGuess holds a token that nobody knows yet to the rates of strangers.

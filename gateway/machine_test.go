@@ -400,6 +400,27 @@ func TestGuessedTokensAreLimited(t *testing.T) {
 	}
 }
 
+// git sends a password when it is asked, and a browser must not ask anybody for one.
+func TestProgramsAreAskedForAPasswordAndBrowsersAreNot(t *testing.T) {
+	m := newMachineBed(t)
+	for site, want := range map[string]int{"": 2, "same-origin": 1, "cross-site": 1} {
+		for path, more := range map[string]int{"/api/": want, "/page": 1} {
+			r := m.request(t, "GET", path, "", nil)
+			if site != "" {
+				r.Header.Set("Sec-Fetch-Site", site)
+			}
+			res, err := m.client(t, "http/1.1").Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res.Body.Close()
+			if asked := res.Header["Www-Authenticate"]; res.StatusCode != http.StatusUnauthorized || len(asked) != more {
+				t.Errorf("%s from %q: status %d, asked %q", path, site, res.StatusCode, asked)
+			}
+		}
+	}
+}
+
 // A token beside a session would leave open whose request it is.
 func TestTwoCredentialsAreRefused(t *testing.T) {
 	m := newMachineBed(t)

@@ -170,6 +170,9 @@ func (x *exchange) writeJSON(refusal *Refusal) {
 	header := x.w.Header()
 	if refusal.Status == http.StatusUnauthorized || refusal.Token != "" {
 		header.Set("WWW-Authenticate", refusal.challenge())
+		if x.takesPasswords() && refusal.Status == http.StatusUnauthorized {
+			header.Add("WWW-Authenticate", `Basic realm="sallyport", charset="UTF-8"`)
+		}
 	}
 	header.Set("Content-Type", "application/json")
 	header.Set("Cache-Control", "no-store")

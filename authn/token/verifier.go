@@ -114,7 +114,8 @@ func NewVerifier(c VerifierConfig) (*Verifier, error) {
 
 func keysOf(cfg Issuer, c VerifierConfig) (keys, error) {
 	if c.Previous != nil {
-		if had := c.Previous.issuers[cfg.Issuer]; had != nil && cfg.JWKSURI == had.JWKSURI && cfg.Connect == had.Connect && cfg.CA == had.CA {
+		// A file may hold another authority by now.
+		if had := c.Previous.issuers[cfg.Issuer]; had != nil && cfg.CA == "" && cfg.JWKSURI == had.JWKSURI && cfg.Connect == had.Connect && cfg.CA == had.CA {
 			return had.keys, nil
 		}
 	}

@@ -42,6 +42,16 @@ func issuersOf(cfg *config.Config, c token.VerifierConfig) (*token.Verifier, err
 	return token.NewVerifier(c)
 }
 
+// issuerFiles are the authorities that may vouch for issuers: a new one is a reload.
+func issuerFiles(cfg *config.Config) (files []string) {
+	for _, i := range cfg.Identity.Issuers {
+		if i.CA != "" {
+			files = append(files, i.CA)
+		}
+	}
+	return files
+}
+
 // checkMachines makes, and drops, what knowMachines would.
 func (f *frozen) checkMachines() error {
 	if _, err := gateway.NewPrograms(f.config.Identity.Services, f.loaded); err != nil {

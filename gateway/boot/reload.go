@@ -175,6 +175,7 @@ func (f *frozen) watched() []string {
 	files = append(files, f.config.TLS.ClientCertificates.Authorities...)
 	files = append(files, f.config.TLS.ClientCertificates.Revocation...)
 	files = append(files, databases(f.config)...)
+	files = append(files, issuerFiles(f.config)...)
 	for _, app := range f.config.Apps {
 		if app.Shield.Mode != shield.Off {
 			files = append(files, app.Shield.Rules...)
