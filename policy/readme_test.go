@@ -4,6 +4,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The packages that policies/README.md shows decide as it says.
@@ -20,7 +21,7 @@ func TestPackagesOfTheReadme(t *testing.T) {
 		modules[name+".rego"] = rego
 		apps = append(apps, App{Name: name, Access: Access{{Groups: []string{"staff"}}}})
 	}
-	b := mustBuild(t, Config{Bundle: writeFolder(t, modules)}, apps, RateLimit)
+	b := mustBuild(t, Config{Bundle: writeFolder(t, modules)}, apps, RateLimit, SessionTerm)
 	e, err := Compile(t.Context(), b)
 	if err != nil {
 		t.Fatal(err)
@@ -51,6 +52,17 @@ func TestPackagesOfTheReadme(t *testing.T) {
 	build.Subject.Token = &Token{Kind: TokenIssued, Apps: []string{AnyScope}, Methods: []string{AnyScope}, Scopes: []string{"registry:push"}}
 	build.Subject.Claims = map[string]any{"ref": "refs/heads/main"}
 	wantVerdict(t, e.Decide(t.Context(), build), ReasonAllow, "build")
+	paid := person("salaries", "staff")
+	wantVerdict(t, e.Decide(t.Context(), paid), ReasonPolicy, "place")
+	paid.Context.Client.Country = "NL"
+	wantVerdict(t, e.Decide(t.Context(), paid), ReasonAllow, "allow")
+	paid.Context.Client = Client{IP: "192.0.2.1", Zone: "office"}
+	wantVerdict(t, e.Decide(t.Context(), paid), ReasonAllow, "allow")
+	transfer := person("bank", "staff")
+	transfer.Resource.Path = "/transfers/new"
+	if maxAge, _ := e.Decide(t.Context(), transfer).SessionTerm(); maxAge != 10*time.Minute {
+		t.Errorf("a transfer bears a sign-in %v ago, want 10m", maxAge)
+	}
 	own := person("vault", "staff")
 	wantVerdict(t, e.Decide(t.Context(), own), ReasonPolicy, "certificate")
 	own.Subject.Cert = &Cert{Issuer: "CN=Corp People,O=Corp", Emails: []string{own.Subject.Email}}
