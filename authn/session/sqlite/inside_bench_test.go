@@ -75,6 +75,62 @@ func BenchmarkLookup200k(b *testing.B) {
 	})
 }
 
+// BenchmarkStoreAt is what sign-in, look-up, lists and ends cost beside few and beside very many sessions.
+func BenchmarkStoreAt(b *testing.B) {
+	for _, n := range []int{1_000, 200_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) { benchmarkBeside(b, n) })
+	}
+}
+
+func benchmarkBeside(b *testing.B, n int) {
+	s, err := Open(b.Context(), filepath.Join(b.TempDir(), "state.db"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { s.Close() })
+	fill(b, s, n)
+	k := benchmarked(b, s)
+	who, err := authn.New(authn.Identity{Kind: authn.User, Provider: "corp", Subject: "benchmark"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	signIn := func() (string, *session.Session) {
+		handle, one, err := k.SignIn(b.Context(), session.NewSession{Identity: who, ProviderSession: "sid"})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return handle, one
+	}
+	_, kept := signIn()
+	for _, c := range []struct {
+		name string
+		do   func() error
+	}{
+		{"sign in and revoke by sid", func() error {
+			signIn()
+			_, err := k.End(b.Context(), session.Filter{Provider: "corp", ProviderSession: "sid", Except: kept.ID}, session.ProviderSignedOut)
+			return err
+		}},
+		{"list a person", func() error { _, err := k.List(b.Context(), session.Filter{Subject: who.ID()}); return err }},
+		{"surplus", func() error { _, err := k.Surplus(b.Context(), who.ID()); return err }},
+		{"current", func() error { _, err := k.Current(b.Context(), kept.ID); return err }},
+		{"revoke an unused app", func() error { _, err := k.Revoke(b.Context(), session.Filter{Host: "unused"}); return err }},
+		{"expire nothing", func() error {
+			_, err := s.Expire(b.Context(), session.Match{SeenBefore: time.Unix(0, 0)}, time.Now(), 256)
+			return err
+		}},
+		{"count", func() error { _, err := k.Count(b.Context()); return err }},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			for b.Loop() {
+				if err := c.do(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func fill(b *testing.B, s *Store, n int) []string {
 	b.Helper()
 	into := &bulk{Store: s}
