@@ -78,6 +78,8 @@ func (o operated) describe(f *frozen, s *admin.Status) {
 		provider := admin.Provider{Name: p.Name(), Ready: true}
 		if err := p.Ready(); err != nil {
 			provider.Ready, provider.Why = false, err.Error()
+		} else if why := o.recheck.standing(p.Name()); why != "" {
+			provider.Ready, provider.Why = false, why
 		}
 		s.Providers = append(s.Providers, provider)
 	}

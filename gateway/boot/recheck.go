@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -119,4 +120,13 @@ func (r recheckResults) Collect(out chan<- prometheus.Metric) {
 	for provider, since := range r.Away() {
 		out <- prometheus.MustNewConstMetric(rechecksFailing, prometheus.GaugeValue, float64(since.Unix()), provider)
 	}
+}
+
+// standing is what keeps a provider from speaking of the people who are signed in, or empty.
+func (r *rechecking) standing(provider string) string {
+	since, away := r.Away()[provider]
+	if !away {
+		return ""
+	}
+	return "cannot be asked about the people who are signed in since " + since.UTC().Format(time.RFC3339)
 }
