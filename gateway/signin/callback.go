@@ -98,7 +98,11 @@ func (h *Handler) failed(r *http.Request, p *oidc.Provider, a *attempt, err erro
 	if !ok {
 		return err
 	}
-	return h.refuse(r, p.Name(), h.providerProblem(failure, p.Title(), h.again(a)))
+	action := h.again(a)
+	if failure.Code == oidc.AssuranceUnmet {
+		action.URL = h.anew(a)
+	}
+	return h.refuse(r, p.Name(), h.providerProblem(failure, p.Title(), action))
 }
 
 // welcome gives a person who proved who they are a session and sends them to where they wanted to go.

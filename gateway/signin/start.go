@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"sallyport/authn/oidc"
 	"sallyport/authn/session"
@@ -218,6 +219,15 @@ func (h *Handler) send(w http.ResponseWriter, r *http.Request, p *oidc.Provider,
 		return h.manyTabs(again)
 	}
 	return redirect(w, r, to)
+}
+
+// anew is where an attempt that fell short begins again. The provider is to ask this time, whatever it remembers: asked the
+// same way it would answer the same, and nobody could choose the stronger way.
+func (h *Handler) anew(a *attempt) string {
+	q := startRequest{target: a.ReturnPath, back: a.Back}
+	q.app, _ = h.apps(a.ReturnHost)
+	q.sealed = h.sealNeed(Need{MFA: a.Demand.MFA, ACR: a.Demand.ACR, MaxAge: time.Duration(a.Demand.MaxAge) * time.Second, Fresh: true})
+	return q.url(h.authOrigin, a.Provider)
 }
 
 // handOff sends a browser that is signed in on to the app, with a code that only this browser can redeem there, or to the
