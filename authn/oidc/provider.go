@@ -6,8 +6,8 @@
 // identity. [Provider.Refresh] asks again later. The provider may be down when the gateway starts or at any time later:
 // [Provider.Run] keeps trying and [Provider.Ready] tells.
 //
-// The package sets no cookies, keeps no sessions and decides nothing about access. Go-oidc and oauth2 do the protocol;
-// this package bounds what they read, pins what they accept and names what went wrong.
+// The package sets no cookies, keeps no sessions and decides nothing about access. Go-oidc and oauth2 do the protocol, package
+// jwks keeps the keys; this package bounds what they read, pins what they accept and names what went wrong.
 package oidc
 
 import (
@@ -70,7 +70,7 @@ type Provider struct {
 // pace says how often Run looks at the provider.
 type pace struct {
 	first, most time.Duration // delays between attempts while it is down
-	refresh     time.Duration // between looks while it is well: new endpoints appear and withdrawn keys go within this time
+	refresh     time.Duration // between looks while it is well: endpoints that move are followed within this time
 }
 
 var defaultPace = pace{first: time.Second, most: time.Minute, refresh: time.Hour}
