@@ -207,7 +207,7 @@ func (o *owned) check(t *testing.T, want ...string) {
 func TestPeopleSeeTheirOwnSessionsAndTokens(t *testing.T) {
 	b, _ := newPortal(t)
 	for path, want := range map[string][]string{
-		signin.SessionsPath: {"This browser", "Safari on iOS", "198.51.100.9", "wiki", `value="phone of ada"`, "Sign out everywhere"},
+		signin.SessionsPath: {"This browser", "Safari on iOS", "198.51.100.9", "wiki", `value="phone of ada"`, "Sign out of all browsers"},
 		signin.TokensPath:   {"backup of ada", "in 24 hours", "works", "Make a token", `value="wiki"`},
 	} {
 		res, page := b.visit(t, "ada", path, nil)

@@ -45,8 +45,8 @@ func appList() []app {
 		},
 		{
 			Name: "payroll", Title: "Payroll", Description: "Salaries, the month's run and its reports.", Owner: "ravi@harbour.example", Sensitivity: "high",
-			Access:  []string{"{ paths: [/reports/], methods: [GET, HEAD], groups: [audit, finance] }", "{ groups: [finance] }"},
-			Who:     "finance; audit reads /reports/",
+			Access:  []string{"{ paths: [/reports/], methods: [GET, HEAD], groups: [audit, finance] }", "{ paths: [/runs], groups: [finance], mfa: true }", "{ groups: [finance] }"},
+			Who:     "finance, with a second factor to approve a run; audit reads /reports/",
 			handler: func(gate *apps.Gatekeeper) http.Handler { return apps.NewPayroll(gate, time.Now) },
 		},
 		{

@@ -30,9 +30,23 @@ func (d *demo) welcome() {
 			fmt.Fprintf(w, "  %s\t%s\t%s\t%s, %s\n", p.Username, p.Password, groups, p.Name, p.About)
 		}
 	})
+	d.suggest()
 	d.explainTrust()
 	d.explainNext()
 	d.openBrowser()
+}
+
+// suggest says what to try.
+func (d *demo) suggest() {
+	fmt.Fprintf(d.out, `Things to try:
+
+  A second factor     as ravi open the payroll and approve the run: the provider asks for one more step
+  Signed in twice     in another browser; then see, and end, both at %[1]s/.sallyport/sessions
+  Your own token      at %[1]s/.sallyport/tokens, for curl and git
+  Signing out there   at the provider, %[2]s/: every app and open page here ends with it
+  A disabled account  on the same page: its session here ends within a minute
+
+`, d.origin("auth"), d.issuer)
 }
 
 func table(out io.Writer, rows func(io.Writer)) {
@@ -62,7 +76,7 @@ and its key was thrown away. To trust it:
 
 func (d *demo) explainNext() {
 	sallyport := quoted(shortened(d.programs.sallyport)) + " --config " + quoted(d.folder.path("sallyport.yaml"))
-	fmt.Fprintf(d.out, "What was decided, who is signed in, and how it is set up:\n\n  %[1]s audit query\n  %[1]s session list\n  %[1]s status\n\n", sallyport)
+	fmt.Fprintf(d.out, "What was decided, who is signed in, and how it is set up:\n\n  %[1]s audit query\n  %[1]s session list\n  %[1]s token list\n  %[1]s status\n\n", sallyport)
 }
 
 // openBrowser uses the desktop's own choice. A demo without a desktop needs none.
