@@ -207,11 +207,6 @@ func (p *Provider) checkCallback(d *discovered, f *Flow, cb Callback) *Failure {
 	return nil
 }
 
-// callContext hands the bounded client to go-oidc.
-func (p *Provider) callContext(ctx context.Context) context.Context {
-	return gooidc.ClientContext(ctx, p.client)
-}
-
 // tokenContext hands the client that proves who we are to oauth2.
 func (p *Provider) tokenContext(ctx context.Context) context.Context {
 	return gooidc.ClientContext(ctx, p.tokenClient)

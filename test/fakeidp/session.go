@@ -105,7 +105,7 @@ func (p *Provider) sessionLocked(r *http.Request, sub string) *login {
 }
 
 func (p *Provider) chooseLocked(acrValues string) string {
-	for _, acr := range strings.Fields(acrValues) {
+	for acr := range strings.FieldsSeq(acrValues) {
 		if _, offered := p.offered[acr]; offered {
 			return acr
 		}
