@@ -226,7 +226,8 @@ func (a *assembly) build(ctx context.Context) (*listeners, error) {
 	a.group.Go(func() error { return window.Run(a.ctx) })
 	a.server = gateway.New(gateway.Options{
 		Decisions: a.opts.WrapDecisions(a.audit.Decisions()), Window: window, Sessions: a.sessions, Personal: a.tokens, Recheck: a.recheck, Assertions: a.minter, Control: recorder{a.audit.Control()}, Custody: a.sessions, Forms: a.sessions,
-		Cache: a.cache, Spool: a.spool, Shield: a.shield, Connecting: cfg.Limits.Connections, ClientKeys: func() []byte { return *a.rotation.clientKeys.Load() },
+		Portal: gateway.Portal{Sessions: a.sessions, Tokens: a.tokens},
+		Cache:  a.cache, Spool: a.spool, Shield: a.shield, Connecting: cfg.Limits.Connections, ClientKeys: func() []byte { return *a.rotation.clientKeys.Load() },
 		KeysLife: func() time.Duration { return time.Duration(a.rotation.keysLife.Load()) },
 		Pages:    ui.New(ui.Options{}), Metrics: a.metrics, Log: a.opts.Log, Now: a.opts.Now,
 	}, frozen.snapshot)
