@@ -122,7 +122,7 @@ func (h *Handler) noProvider(q startRequest) *Problem {
 // validEmail accepts what may be an address, bounded. It is a hint and proves nothing.
 func validEmail(email string) bool {
 	local, domain, found := strings.Cut(email, "@")
-	return found && local != "" && domain != "" && len(email) <= 254 && !strings.ContainsFunc(domain, func(r rune) bool { return r == '@' }) &&
+	return found && local != "" && domain != "" && len(email) <= 254 && !strings.Contains(domain, "@") &&
 		!strings.ContainsFunc(email, func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(`<>"\`, r) })
 }
 
