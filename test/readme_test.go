@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"go.yaml.in/yaml/v3"
+
 	"sallyport/audit/filter"
 	"sallyport/gateway/config"
 	"sallyport/policy"
@@ -150,5 +152,36 @@ func write(t *testing.T, file, text string) {
 	}
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Every example of the manual of signing in is part of a configuration that loads: its sections take the place of those of
+// the README's.
+func TestReadmeSignInLoads(t *testing.T) {
+	manual, err := os.ReadFile("../authn/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := strings.Split(string(manual), "```yaml\n")[1:]
+	if len(examples) < 6 {
+		t.Fatalf("the manual has %d examples", len(examples))
+	}
+	for _, part := range examples {
+		example, _, _ := strings.Cut(part, "```\n")
+		sections := map[string]any{}
+		for _, text := range []string{block(t, "yaml"), example} {
+			if err := yaml.Unmarshal([]byte(text), &sections); err != nil {
+				t.Fatalf("%v in\n%s", err, text)
+			}
+		}
+		text, err := yaml.Marshal(sections)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(t.TempDir(), "sallyport.yaml")
+		write(t, file, string(text))
+		if _, _, err := config.Load[config.Config](file, os.LookupEnv); err != nil {
+			t.Errorf("%v in\n%s", err, example)
+		}
 	}
 }
