@@ -18,7 +18,7 @@ import (
 
 // codeNames are constants that are codes of records: CodeReload, RecordSignIn.
 func isCodeName(name string) bool {
-	for _, prefix := range []string{"Code", "Record"} {
+	for _, prefix := range []string{"Code", "Record", "code"} {
 		if rest, ok := strings.CutPrefix(name, prefix); ok && rest != "" && rest[0] >= 'A' && rest[0] <= 'Z' {
 			return true
 		}
@@ -27,7 +27,7 @@ func isCodeName(name string) bool {
 }
 
 // otherCodes are files whose constants are named like codes and are reasons or answers instead.
-var otherCodes = []string{"gateway/signin/problem.go", "certs/"}
+var otherCodes = []string{"gateway/signin/problem.go", "certs/", "authn/token/", "authn/personal/"}
 
 // codesIn finds the codes of records in Go source: constants with their names, Code fields of records that are literals,
 // literals handed to control(), and "_failed" behind what is handed to failed().
@@ -80,6 +80,8 @@ func (c *codesIn) visit(n ast.Node) bool {
 		switch {
 		case typeName(n.Fun) == "control" && len(n.Args) > 1:
 			c.add(n.Args[1])
+		case strings.HasPrefix(typeName(n.Fun), "record") && len(n.Args) > 1:
+			c.add(n.Args[0])
 		case typeName(n.Fun) == "failed" && len(n.Args) > 2:
 			if name := typeName(n.Args[2]); isCodeName(name) {
 				c.failing[name] = c.where

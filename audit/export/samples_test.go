@@ -64,7 +64,7 @@ var details = map[string]string{
 	"run": `"3IWPBUOIHRU"`, "seq": `7`, "codes": `{"wrong_purpose":2}`, "op": `"sign_assertion"`, "code": `"wrong_purpose"`, "uid": `61002`, "pid": `4711`,
 	"time": `"2026-11-02T08:30:00Z"`, "after": `{"run":"3IWPBUOIHRU","seq":6}`,
 	"serial": `"1a2b"`, "not_after": `"2027-02-02T08:00:00Z"`,
-	"sid": `"8f2e"`, "jti": `"a1b2"`, "owner": `"corp|00u1a2b3c4"`, "apps": `["payroll"]`, "methods": `["GET"]`, "expires": `"2027-02-02T08:00:00Z"`,
+	"by": `"5f1d"`, "sid": `"8f2e"`, "jti": `"a1b2"`, "owner": `"corp|00u1a2b3c4"`, "apps": `["payroll"]`, "methods": `["GET"]`, "expires": `"2027-02-02T08:00:00Z"`,
 	"was": `"` + secretIP + `"`, "is": `"` + secretIP6 + `"`, "form": `"f1"`, "kept_of": `"01JC"`, "kind": `"network"`, "added": `["staff"]`, "removed": `["admins"]`,
 	"cause": `"no space left on device"`, "since": `"2026-11-02T07:00:00Z"`, "refused": `1`, "lost_outcomes": `0`,
 }
