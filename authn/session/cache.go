@@ -98,11 +98,16 @@ func (c *cache) addSession(mark uint64, s *Session) (l *live, current *Session, 
 		return l, s, true
 	}
 	advance(&l.seen, s.Seen.UnixNano())
-	if old := l.session.Load(); old.Version >= s.Version {
-		return l, old, true
+	old := l.session.Load()
+	if old.Version < s.Version {
+		l.session.Store(s)
+		return l, s, true
 	}
-	l.session.Store(s)
-	return l, s, true
+	if later := *old; s.Seen.After(old.Seen) { // in another gateway
+		later.Seen, later.Away = s.Seen, max(old.Away, s.Away)
+		l.session.CompareAndSwap(old, &later)
+	}
+	return l, l.session.Load(), true
 }
 
 // newLive takes over what is known here of the session's last use.

@@ -17,6 +17,10 @@ const (
 	// afterwards they fail, since nobody could tell open streams that their session has ended.
 	lostAfter = 10 * time.Second
 
+	// askAfter is how long a session may go unused here until the store is asked whether it was used in another gateway:
+	// how long somebody was away must not depend on who answers. A session in use never comes to it.
+	askAfter = 2 * touchEvery
+
 	// maxReads bounds the reads of the store under way at once on behalf of requests; others wait.
 	maxReads = 16
 
@@ -57,7 +61,7 @@ func (k *Keeper) lookup(ctx context.Context, host, handle string) (*Session, err
 			return nil, ErrNoSession // a handle never moves: nobody makes the store read again by showing it elsewhere
 		}
 		if l != nil {
-			if s := l.session.Load(); s != nil && k.use(l, s) {
+			if s := l.session.Load(); s != nil && k.now().UnixNano()-l.seen.Load() < int64(askAfter) && k.use(l, s) {
 				return s, nil
 			}
 		}

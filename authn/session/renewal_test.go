@@ -278,6 +278,38 @@ func TestPausesAreRemembered(t *testing.T) {
 	})
 }
 
+// TestUseElsewhereIsNoPause: whoever was busy at another gateway was not away.
+func TestUseElsewhereIsNoPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := sessiontest.NewMemory()
+		here, there := keeper(t, store), keeper(t, store)
+		run(t, here)
+		run(t, there)
+		synctest.Wait()
+		_, s := signIn(t, here, "ada")
+		handle := child(t, here, s.ID, wiki)
+		expectIn(t, there, wiki, handle, s.ID)
+		for range 60 {
+			time.Sleep(time.Minute)
+			expectIn(t, here, wiki, handle, s.ID)
+		}
+		time.Sleep(10 * time.Second)
+		for range 2 {
+			if got := expectIn(t, there, wiki, handle, s.ID); time.Since(got.Seen) > 2*time.Minute || got.Away > 2*time.Minute {
+				t.Errorf("a session in use elsewhere was seen %v ago and away for %v", time.Since(got.Seen), got.Away)
+			}
+		}
+		time.Sleep(30 * time.Minute)
+		for _, k := range []*session.Keeper{here, there} { // the second learns of the pause that ended at the first
+			expectIn(t, k, wiki, handle, s.ID)
+			time.Sleep(6 * time.Second)
+		}
+		if got := expectIn(t, there, wiki, handle, s.ID); got.Away < 29*time.Minute {
+			t.Errorf("a pause that ended elsewhere is %v long", got.Away)
+		}
+	})
+}
+
 func TestOneOfManyClaimsAName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := sessiontest.NewMemory()
