@@ -120,7 +120,9 @@ func (r *Rechecker) fly(s *session.Session, f *flight, l *line, probe bool, befo
 	r.land(s, f, before)
 	t.result(f.err).Add(1)
 	close(f.done)
-	r.settled(s.ID)
+	if f.err != nil || t.changed || t.outcome == notAsked {
+		r.settled(s.ID)
+	}
 }
 
 // land notes what came of a flight, in time for whoever asks next.

@@ -80,7 +80,7 @@ type Config struct {
 	Ended func(ctx context.Context, s *session.Session, reason string) error
 	// Renewed puts on record what the provider changed about the person of a session, before it takes effect.
 	Renewed func(ctx context.Context, s *session.Session, c Change) error
-	// Settled is told of each session whose recheck is over, whatever came of it. It must return quickly. Nil: nobody.
+	// Settled is told of each session whose recheck is over, unless all stays as it was. It must return quickly. Nil: nobody.
 	Settled func(sessionID string)
 
 	Now func() time.Time // nil: time.Now
@@ -246,9 +246,7 @@ func (r *Rechecker) await(ctx context.Context, s *session.Session, v *view, f *f
 	}
 	switch {
 	case f.err == nil:
-		now := *f.session
-		now.Seen = s.Seen // as of this request
-		return &now, nil
+		return asOf(f.session, s), nil
 	case errors.Is(f.err, session.ErrNoSession):
 		return nil, session.ErrNoSession
 	case errors.Is(f.err, ErrBrowser):
@@ -260,6 +258,16 @@ func (r *Rechecker) await(ctx context.Context, s *session.Session, v *view, f *f
 		return v.meanwhile(s, condemned)
 	}
 	return v.meanwhile(s, failing)
+}
+
+// asOf is a session as it is now, used as it was when this request found it: what is stored of that may be a minute old.
+func asOf(now, found *session.Session) *session.Session {
+	same := *now
+	same.Seen = found.Seen
+	if now.Raised.Equal(found.Raised) {
+		same.Away = max(now.Away, found.Away)
+	}
+	return &same
 }
 
 // closingGroup waits for goroutines, of which none begin once that has begun.
