@@ -58,7 +58,7 @@ func TestAGatewayThatDiesCostsATokenAndNothingElse(t *testing.T) {
 		time.Sleep(limits.Recheck - time.Minute)
 		first.mustAsk(handle)
 		synctest.Wait() // it is the first that has the token
-		for range 5 { // while nobody knows better, it is believed no longer than the interval
+		for range 5 {   // while nobody knows better, it is believed no longer than the interval
 			second.mustAsk(handle)
 			time.Sleep(10 * time.Second)
 		}
