@@ -1,6 +1,7 @@
 package place
 
 import (
+	"cmp"
 	"encoding/binary"
 	"maps"
 	"net/netip"
