@@ -34,7 +34,7 @@ func writeDatabase(networks map[string]string, member string) []byte {
 }
 
 func byLength(a, b string) int {
-	return netip.MustParsePrefix(a).Bits() - netip.MustParsePrefix(b).Bits()
+	return cmp.Or(netip.MustParsePrefix(a).Bits()-netip.MustParsePrefix(b).Bits(), cmp.Compare(a, b))
 }
 
 func addressBits(a netip.Addr) [16]byte {
