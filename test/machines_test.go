@@ -201,8 +201,8 @@ func refused(t *testing.T, name string, got answer, status int, challenge, reaso
 	if (challenge == "") != (got.Challenge == "") || !strings.Contains(got.Challenge, challenge) {
 		t.Errorf("%s: the challenge is %q, want %q in it", name, got.Challenge, challenge)
 	}
-	if got.Record.Effect == audit.Allow || !strings.Contains(got.Record.Reason+" "+string(got.Record.Detail)+" "+string(got.Record.Input), reason) {
-		t.Errorf("%s: on record is %s %s %s, want %s", name, got.Record.Effect, got.Record.Reason, got.Record.Detail, reason)
+	if got.Record.Effect == audit.Allow || !strings.Contains(fmt.Sprintf("%s %s %s %s", got.Record.Reason, got.Record.Detail, got.Record.Decision, got.Record.Input), reason) {
+		t.Errorf("%s: on record is %s %s %s %s, want %s", name, got.Record.Effect, got.Record.Reason, got.Record.Detail, got.Record.Decision, reason)
 	}
 }
 

@@ -3,8 +3,10 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { Stage } from "./lib.mjs";
-import * as scenarios from "./scenarios.mjs";
+import * as company from "./company.mjs";
+import * as demo from "./scenarios.mjs";
 
+const scenarios = { ...demo, ...company };
 const name = process.argv[2];
 const settings = JSON.parse(readFileSync(0, "utf8"));
 const stage = await Stage.open(settings);

@@ -1,7 +1,8 @@
 // What every scenario uses: a browser that trusts the demo's CA, pages that report what goes wrong in them, pictures, and
 // the accessibility check.
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
@@ -21,17 +22,21 @@ export class Stage {
   }
 
   static async open(settings) {
+    const options = Stage.options(settings);
+    return new Stage(await chromium.launch(options), settings);
+  }
+
+  static options(settings) {
     const args = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
       "--disable-component-update", "--disable-sync", "--hide-scrollbars"];
     if (settings.domain) args.push(`--host-resolver-rules=MAP *.${settings.domain} 127.0.0.1`);
-    const browser = await chromium.launch({
+    return {
       executablePath: settings.chromium,
       chromiumSandbox: process.getuid() !== 0, // Chromium's own sandbox does not run as root
       args,
       env: { ...process.env, HOME: settings.home },
       timeout: 2 * patience,
-    });
-    return new Stage(browser, settings);
+    };
   }
 
   // person is a browser profile of its own: nobody is signed in.
@@ -40,6 +45,25 @@ export class Stage {
     context.setDefaultTimeout(patience);
     context.on("page", (page) => this.watch(page));
     return context;
+  }
+
+  // cookieless is a browser whose owner blocks all cookies.
+  async cookieless() {
+    const profile = mkdtempSync(path.join(tmpdir(), "sp-cookieless-"));
+    mkdirSync(path.join(profile, "Default"));
+    writeFileSync(path.join(profile, "Default", "Preferences"), JSON.stringify({ profile: { default_content_setting_values: { cookies: 2 } } }));
+    const context = await chromium.launchPersistentContext(profile, { ...Stage.options(this.settings), viewport: { width: 1100, height: 780 } });
+    context.setDefaultTimeout(patience);
+    context.on("close", () => rmSync(profile, { recursive: true, force: true }));
+    return context;
+  }
+
+  // tell has the Go test do something outside of the browser, and returns what it says.
+  async tell(what, argument = "") {
+    const answer = await fetch(`${this.settings.control}/${what}`, { method: "POST", body: argument });
+    const text = await answer.text();
+    assert.equal(answer.status, 200, `${what}: ${text}`);
+    return text;
   }
 
   watch(page) {

@@ -96,6 +96,8 @@ function company() {
 // loadExistingGrant grants everything that is asked for: nobody is asked for consent.
 async function loadExistingGrant(ctx) {
   const { session, client: { clientId }, params } = ctx.oidc;
+  const before = session.grantIdFor(clientId) && await ctx.oidc.provider.Grant.find(session.grantIdFor(clientId));
+  if (before?.accountId === session.accountId) return before;
   const grant = new ctx.oidc.provider.Grant({ clientId, accountId: session.accountId });
   grant.addOIDCScope(params.scope);
   await grant.save();
