@@ -164,11 +164,15 @@ func TestSignInAtZitadelThroughRotationAndRestart(t *testing.T) {
 				t.Error("a rotated refresh token was taken twice")
 			}
 
+			// Another gateway's, which knows this key: an unknown one is looked for once in half a minute.
+			other := newProvider(t, cfg, key)
+			discover(t, other)
+			wantTestUser(t, signIn(t, other, fillZitadel))
 			stop()
 			_, err = p.Refresh(t.Context(), result.Identity, renewed.RefreshToken)
 			wantCode(t, err, oidc.ProviderUnreachable)
 			serveZitadel(t, listen(t, address), key)
-			wantTestUser(t, signIn(t, p, fillZitadel))
+			wantTestUser(t, signIn(t, other, fillZitadel))
 		})
 	}
 }
