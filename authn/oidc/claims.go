@@ -42,22 +42,15 @@ func (p *Provider) result(said *statement, answer *oauth2.Token) (*Result, *Fail
 	return &Result{Identity: made, RefreshToken: answer.RefreshToken, IDToken: idTokenOf(answer), Session: said.session}, nil
 }
 
-// carryOver keeps how and when a person authenticated: a refresh is no authentication, and many providers leave these
-// claims out of its answer. It makes no authentication later than it was (OpenID Connect Core §12.2). Groups and addresses
-// are never kept: not being named any more is how providers take them away.
+// carryOver keeps how and when a person authenticated: a refresh is no authentication, and its auth_time is that of the first
+// one (OpenID Connect Core §12.2). Providers leave these claims out, or say what another of the person's browsers came to
+// meanwhile: nobody gains by that who holds an older cookie. Groups and addresses are never kept: not being named any more is
+// how providers take them away.
 func (s *statement) carryOver(id *authn.Identity) {
 	if s.before == nil {
 		return
 	}
-	if id.ACR == "" {
-		id.ACR = s.before.ACR
-	}
-	if len(id.AMR) == 0 {
-		id.AMR = s.before.AMR
-	}
-	if id.AuthTime.IsZero() || id.AuthTime.After(s.before.AuthTime) {
-		id.AuthTime = s.before.AuthTime
-	}
+	id.ACR, id.AMR, id.AuthTime = s.before.ACR, s.before.AMR, s.before.AuthTime
 }
 
 // groups reads the groups claim. Incomplete says that there may be groups we were not told of: the provider put them

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -84,7 +85,7 @@ func TestRefreshMakesNoAuthenticationYounger(t *testing.T) {
 	p := discoveredProvider(t, idp, nil)
 	for name, tc := range map[string]struct{ first, later, want time.Duration }{ // ago; 0: not said
 		"younger":        {time.Hour, time.Minute, time.Hour},
-		"older":          {time.Hour, 2 * time.Hour, 2 * time.Hour},
+		"older":          {time.Hour, 2 * time.Hour, time.Hour}, // as a token from before a step-up has it
 		"not said now":   {time.Hour, 0, time.Hour},
 		"not said then":  {0, time.Minute, 0},
 		"never was said": {0, 0, 0},
@@ -111,6 +112,36 @@ func TestRefreshMakesNoAuthenticationYounger(t *testing.T) {
 			}
 			if got := again.Identity.AuthTime; !got.Equal(want) {
 				t.Errorf("auth_time %s, want %s", got, want)
+			}
+		})
+	}
+}
+
+// What another browser of the person came to at the provider meanwhile makes this session no stronger: it has its old cookie.
+// Nor does a token from before a step-up take the step-up back.
+func TestRefreshMakesNoAuthenticationStrongerOrWeaker(t *testing.T) {
+	idp := fakeidp.Start(t, testClient)
+	p := discoveredProvider(t, idp, func(c *Config) { c.MFA = MFA{ACR: []string{"gold"}, AMR: []string{"mfa"}} })
+	weak := func(c jwt.MapClaims) { c["acr"], c["amr"] = "silver", []string{"pwd"} }
+	strong := func(c jwt.MapClaims) { c["acr"], c["amr"] = "gold", []string{"pwd", "mfa"} }
+	silent := func(c jwt.MapClaims) { delete(c, "acr"); delete(c, "amr") }
+	for name, tc := range map[string]struct{ first, later func(jwt.MapClaims) }{
+		"stronger":      {weak, strong},
+		"weaker":        {strong, weak},
+		"not said now":  {strong, silent},
+		"not said then": {silent, strong},
+	} {
+		t.Run(name, func(t *testing.T) {
+			idp.Do(fakeidp.Script{Claims: tc.first})
+			in := mustSignIn(t, p)
+			idp.Do(fakeidp.Script{Claims: tc.later})
+			again, err := p.Refresh(t.Context(), in.Identity, in.RefreshToken)
+			if err != nil {
+				t.Fatal(err)
+			}
+			was, is := in.Identity, again.Identity
+			if is.ACR != was.ACR || !slices.Equal(is.AMR, was.AMR) || is.MFA != was.MFA {
+				t.Errorf("was acr %q amr %q mfa %v, is %q %q %v", was.ACR, was.AMR, was.MFA, is.ACR, is.AMR, is.MFA)
 			}
 		})
 	}
