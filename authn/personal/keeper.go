@@ -59,8 +59,8 @@ const (
 	// keptFor is how long tokens that ended stay listed.
 	keptFor      = 30 * 24 * time.Hour
 	storeTimeout = 4 * time.Second
-	maxListed    = 1000
-	maxReads     = 16 // of the store at once on behalf of requests; others wait
+	pageSize     = 1000 // tokens that are read from the store at once
+	maxReads     = 16   // of the store at once on behalf of requests; others wait
 
 	maxName    = 64
 	maxScoped  = 20  // apps, or methods, of one token
@@ -238,13 +238,20 @@ func (k *Keeper) room(ctx context.Context, t Token, most int) error {
 	return nil
 }
 
-// List returns tokens that match, newest first, those that ended within the last month among them.
+// List returns the tokens that match, newest first, those that ended within the last month among them. However many there
+// are, it is all of them: whoever revokes by what a list says must not leave any.
 func (k *Keeper) List(ctx context.Context, f Filter) ([]Token, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	list, err := k.store.Tokens(ctx, f, maxListed)
-	if err != nil {
-		return nil, unavailable("listing tokens", err)
+	var list []Token
+	for after := (Token{}); ; {
+		page, err := k.page(ctx, f, after)
+		if err != nil {
+			return nil, unavailable("listing tokens", err)
+		}
+		list = append(list, page...)
+		if len(page) < pageSize {
+			break
+		}
+		after = page[len(page)-1]
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -254,6 +261,12 @@ func (k *Keeper) List(ctx context.Context, f Filter) ([]Token, error) {
 		}
 	}
 	return list, nil
+}
+
+func (k *Keeper) page(ctx context.Context, f Filter, after Token) ([]Token, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	return k.store.Tokens(ctx, f, after, pageSize)
 }
 
 // Revoke ends the tokens that match, for good, and what is open for them, and returns those that it ended. Whoever asks

@@ -346,6 +346,37 @@ func TestRevokeNeedsAFilter(t *testing.T) {
 	}
 }
 
+// Operators revoke by what a list says, so it must not leave out anybody's tokens, however many others were made since: also
+// not among those that were made at the same time.
+func TestListsLeaveNothingOut(t *testing.T) {
+	w := newWorld(t)
+	const people = 2100
+	made := w.clock()
+	for i := range people {
+		if i%700 == 0 {
+			made = made.Add(time.Second)
+		}
+		owned := personal.Token{ID: fmt.Sprintf("pat_%04d", i), Owner: fmt.Sprint("corp|", i), Name: "n", Apps: []string{"*"}, Methods: []string{"*"}, Created: made, Expires: made.Add(time.Hour)}
+		if err := w.store.PutToken(t.Context(), personal.Hash{byte(i), byte(i >> 8)}, owned, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := w.List(t.Context(), personal.Filter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := map[string]bool{}
+	for i, one := range list {
+		listed[one.Owner] = true
+		if i > 0 && one.Created.After(list[i-1].Created) {
+			t.Fatalf("%s comes after an older one", one.ID)
+		}
+	}
+	if len(list) != people || len(listed) != people {
+		t.Errorf("%d of %d tokens are listed, of %d people", len(list), people, len(listed))
+	}
+}
+
 // What another process revokes is felt here, too: two keepers, one store.
 func TestRevocationReachesOtherProcesses(t *testing.T) {
 	w := newWorld(t)

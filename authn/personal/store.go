@@ -16,8 +16,9 @@ type Store interface {
 	// Token returns the token with a hash, whatever its state, or ErrNoToken.
 	Token(ctx context.Context, hash Hash) (Token, error)
 
-	// Tokens returns up to limit tokens that match, newest first.
-	Tokens(ctx context.Context, f Filter, limit int) ([]Token, error)
+	// Tokens returns up to limit tokens that match, newest first, beginning after one that an earlier call returned; the zero
+	// Token is before all.
+	Tokens(ctx context.Context, f Filter, after Token, limit int) ([]Token, error)
 
 	// RevokeTokens ends those that match and were not revoked before, and returns them.
 	RevokeTokens(ctx context.Context, f Filter, at time.Time) ([]Token, error)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"sallyport/authn/personal"
@@ -108,9 +109,14 @@ func moment(ns int64) time.Time {
 const tokenMatch = `(?1 = '' OR id = ?1) AND (?2 = '' OR owner = ?2)`
 
 // Tokens implements personal.Store.
-func (t Tokens) Tokens(ctx context.Context, f personal.Filter, limit int) ([]personal.Token, error) {
-	return collectTokens(t.s.read.QueryContext(ctx, `SELECT `+tokenColumns+` FROM token WHERE `+tokenMatch+` ORDER BY created DESC, id LIMIT ?3`,
-		f.ID, f.Owner, limit))
+func (t Tokens) Tokens(ctx context.Context, f personal.Filter, after personal.Token, limit int) ([]personal.Token, error) {
+	created := int64(math.MaxInt64)
+	if after.ID != "" {
+		created = after.Created.UnixNano()
+	}
+	return collectTokens(t.s.read.QueryContext(ctx, `SELECT `+tokenColumns+` FROM token WHERE `+tokenMatch+`
+		AND created <= ?3 AND (created < ?3 OR id > ?4) ORDER BY created DESC, id LIMIT ?5`,
+		f.ID, f.Owner, created, after.ID, limit))
 }
 
 func collectTokens(rows *sql.Rows, err error) ([]personal.Token, error) {
