@@ -147,6 +147,9 @@ func (p *Provider) Name() string { return p.cfg.Name }
 // Issuer is the provider's issuer URL: what it gave out is of use there and nowhere else.
 func (p *Provider) Issuer() string { return p.cfg.Issuer }
 
+// LinkedTo is the person, as "provider|sub", whom the configuration links an account of the provider to; empty for none.
+func (p *Provider) LinkedTo(subject string) string { return p.among.People[subject] }
+
 // Title is what people call the provider.
 func (p *Provider) Title() string {
 	if p.cfg.Title == "" {

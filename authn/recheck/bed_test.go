@@ -56,6 +56,12 @@ func newIDP() *idp {
 
 func (p *idp) Issuer() string { return p.issuer }
 
+func (p *idp) LinkedTo(string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.person
+}
+
 func (p *idp) Ready() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -75,7 +75,7 @@ func (r *Rechecker) begin(s *session.Session, v *view) (*flight, knowledge) {
 		return nil, known
 	}
 	l := v.outage
-	if known == condemned || v.provider == nil {
+	if known == condemned || v.provider == nil || v.another {
 		l = nil // the provider is not asked
 	}
 	if l.away() {

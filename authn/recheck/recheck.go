@@ -62,6 +62,8 @@ type Sessions interface {
 // Provider is an identity provider; [oidc.Provider] is one.
 type Provider interface {
 	Issuer() string
+	// LinkedTo is the person whom the configuration links an account to, as "provider|sub"; empty for none.
+	LinkedTo(subject string) string
 	// Ready is nil while the provider can be reached.
 	Ready() error
 	// Refresh fails with an *oidc.Failure. A result beside a failure says that the provider answered with tokens, of which

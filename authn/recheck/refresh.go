@@ -42,6 +42,9 @@ func (t *task) recheck(s *session.Session) (*session.Session, error) {
 	if p == nil {
 		return nil, t.end(s, ProviderRemoved)
 	}
+	if anotherPerson(p, s.Identity) {
+		return nil, t.end(s, AccountLinked)
+	}
 	var since time.Time
 	for tries := 0; ; tries++ {
 		now, err := t.sessions.Current(ctx, s.ID)

@@ -1,10 +1,12 @@
 package recheck
 
 import (
+	"cmp"
 	"fmt"
 	"hash/maphash"
 	"time"
 
+	"sallyport/authn"
 	"sallyport/authn/session"
 )
 
@@ -25,6 +27,7 @@ const clockSlack = time.Minute
 type view struct {
 	now      time.Time
 	provider Provider // nil: none of that name is configured
+	another  bool     // the configuration takes the account for another person's than at the sign-in
 	age      time.Duration
 	limit    time.Duration // 0: none
 	soon     time.Duration // the age from which it is due
@@ -37,6 +40,7 @@ func (r *Rechecker) view(s *session.Session) view {
 	limits, now := r.limits(), r.now()
 	v := view{now: now, provider: r.provider(s.Identity.Provider), age: now.Sub(checked(s)), limit: limits.RecheckInBrowser,
 		grace: limits.Grace, asks: s.Refreshable}
+	v.another = v.provider != nil && anotherPerson(v.provider, s.Identity)
 	if v.asks {
 		v.limit = limits.Recheck
 	}
@@ -51,6 +55,12 @@ func (r *Rechecker) view(s *session.Session) view {
 		v.outage = r.lines.of(s.Identity.Provider)
 	}
 	return v
+}
+
+// anotherPerson reports whether links were made or taken away since somebody signed in, so that they are not who they were.
+func anotherPerson(p Provider, who *authn.Identity) bool {
+	person := p.LinkedTo(who.Subject)
+	return person != who.Person && cmp.Or(person, who.Provider+"|"+who.Subject) != who.ID()
 }
 
 // checked is when the provider last spoke of the person; of sessions older than this package, at sign-in.
@@ -72,7 +82,7 @@ func (r *Rechecker) jitter(s *session.Session, most time.Duration) time.Duration
 
 func (v *view) standing() standing {
 	switch {
-	case v.provider == nil:
+	case v.provider == nil || v.another:
 		return overdue
 	case v.limit == 0 || v.age < v.soon:
 		return fresh
@@ -87,7 +97,9 @@ func (v *view) standing() standing {
 }
 
 // believed reports whether the session counts while its provider cannot be reached.
-func (v *view) believed() bool { return v.provider != nil && v.age < v.limit+v.grace }
+func (v *view) believed() bool {
+	return v.provider != nil && !v.another && v.age < v.limit+v.grace
+}
 
 // byBrowser is the answer where the browser must pass by the provider: not while that would lead nowhere.
 func (v *view) byBrowser(s *session.Session) (*session.Session, error) {

@@ -160,9 +160,11 @@ func (h *Handler) welcome(w http.ResponseWriter, r *http.Request, a *attempt, re
 	return h.onward(w, r, a, s)
 }
 
-// sameAccount: a session is of the account that came back. A linked account of the same person is another one.
+// sameAccount: a session is of the account that came back, and of the same person as before. A linked account of the same
+// person is another one, and so is an account that was linked since.
 func sameAccount(s *session.Session, result *oidc.Result) bool {
-	return s.Identity.Provider == result.Identity.Provider && s.Identity.Subject == result.Identity.Subject
+	was, is := s.Identity, result.Identity
+	return was.Provider == is.Provider && was.Subject == is.Subject && was.ID() == is.ID()
 }
 
 // join lets a tab use the session of a faster one.
