@@ -63,6 +63,13 @@ func anotherPerson(p Provider, who *authn.Identity) bool {
 	return person != who.Person && cmp.Or(person, who.Provider+"|"+who.Subject) != who.ID()
 }
 
+// Knows reports whether somebody who signed in once is still who they were: their provider is configured, and the account
+// is linked as it was.
+func (r *Rechecker) Knows(who *authn.Identity) bool {
+	p := r.provider(who.Provider)
+	return p != nil && !anotherPerson(p, who)
+}
+
 // checked is when the provider last spoke of the person; of sessions older than this package, at sign-in.
 func checked(s *session.Session) time.Time {
 	if s.Checked.IsZero() {

@@ -7,10 +7,10 @@ import (
 	"sallyport/gateway/config"
 )
 
-// openTokens readies the tokens that people make for their programs. It comes after the sessions, which know who the owners
-// are.
+// openTokens readies the tokens that people make for their programs. It comes after the sessions and the rechecks, which know
+// who the owners are.
 func (a *assembly) openTokens(cfg *config.Config) {
-	a.tokens = personal.New(cfg.Identity.PersonalTokens, a.store.Tokens(), a.sessions, a.opts.Now, a.opts.Log)
+	a.tokens = personal.New(cfg.Identity.PersonalTokens, a.store.Tokens(), owners{a.sessions, a.recheck}, a.opts.Now, a.opts.Log)
 }
 
 // runTokens follows what is revoked, once there is somebody to tell.

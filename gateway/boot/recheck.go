@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sallyport/audit"
+	"sallyport/authn/personal"
 	"sallyport/authn/recheck"
 	"sallyport/authn/session"
 	"sallyport/gateway"
@@ -46,6 +47,22 @@ func (r *rechecking) follow(f *frozen) {
 }
 
 func (r *rechecking) provider(name string) recheck.Provider { return (*r.providers.Load())[name] }
+
+// owners are the people whose personal tokens count: those of a provider that is gone, or of an account that was linked or
+// parted since, count no more than their sessions.
+type owners struct {
+	personal.People
+	*rechecking
+}
+
+// Person implements personal.People.
+func (o owners) Person(ctx context.Context, subject string) (session.Person, error) {
+	p, err := o.People.Person(ctx, subject)
+	if err == nil && !o.Knows(p.Identity) {
+		return session.Person{}, session.ErrNoPerson
+	}
+	return p, err
+}
 
 // Current implements gateway.Rechecker.
 func (r *rechecking) Current(ctx context.Context, s *session.Session) (*session.Session, error) {
