@@ -155,7 +155,7 @@ func NewPrograms(list []service.Account, now time.Time) (*Programs, error) {
 	}
 	p := &Programs{accounts, make(map[string]*session.Session, len(list))}
 	for name, who := range accounts.All() {
-		p.known[name] = session.ForMachine("certificate_"+name, who, now, 1)
+		p.known[name] = session.ForMachine("certificate_"+name, who, now)
 	}
 	return p, nil
 }

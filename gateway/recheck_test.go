@@ -119,7 +119,7 @@ func TestRechecksComeAfterTheLimits(t *testing.T) {
 func TestMachinesAreNotRechecked(t *testing.T) {
 	b, p := rechecked(t, func(http.ResponseWriter, *http.Request) {})
 	p.does(fails(session.ErrNoSession))
-	x := &exchange{server: b.server, session: session.ForMachine("token", &authn.Identity{Kind: authn.Service, Provider: "ci", Subject: "build"}, time.Now(), 1)}
+	x := &exchange{server: b.server, session: session.ForMachine("token", &authn.Identity{Kind: authn.Service, Provider: "ci", Subject: "build"}, time.Now())}
 	if err := x.recheck(); err != nil || x.session == nil || p.asked > 0 {
 		t.Errorf("got %v, session %v, asked %d times", err, x.session, p.asked)
 	}

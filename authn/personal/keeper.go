@@ -436,15 +436,11 @@ func (k *Keeper) owner(ctx context.Context, config Config, subject string, now t
 
 // bearer is the one there was, if nothing changed: what is derived of it need not be made again.
 func bearer(t *Token, who *authn.Identity, now time.Time, had *known) *token.Bearer {
-	version := int64(1)
-	if had != nil && had.bearer != nil {
-		if reflect.DeepEqual(had.bearer.Session.Identity, who) {
-			return had.bearer
-		}
-		version = had.bearer.Session.Version + 1
+	if had != nil && had.bearer != nil && reflect.DeepEqual(had.bearer.Session.Identity, who) {
+		return had.bearer
 	}
 	return &token.Bearer{ID: t.ID, Kind: token.Personal, Name: t.Name, Apps: t.Apps, Methods: t.Methods, Expires: t.Expires,
-		Session: session.ForMachine(t.ID, who, now, version)}
+		Session: session.ForMachine(t.ID, who, now)}
 }
 
 // Run follows what other processes revoke, and writes down when tokens were used, until ctx ends.

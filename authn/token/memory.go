@@ -54,6 +54,14 @@ func (m *Memory[V]) Put(hash [sha256.Size]byte, v V) {
 	s.entries[hash] = v
 }
 
+// Delete forgets a credential.
+func (m *Memory[V]) Delete(hash [sha256.Size]byte) {
+	s := m.shard(hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.entries, hash)
+}
+
 // DeleteFunc forgets what del says yes to.
 func (m *Memory[V]) DeleteFunc(del func(V) bool) {
 	for i := range m.shards {

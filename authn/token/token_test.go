@@ -187,6 +187,32 @@ func TestAssertionIsReusedForSameSessionAppAndVersionOnly(t *testing.T) {
 	}
 }
 
+// A reload, or a memory that forgot, makes a program anew under the same name: what apps are told of it is never what they
+// were told before.
+func TestAssertionOfAProgramMadeAnewIsNew(t *testing.T) {
+	s, retired, now := newSigner(t), newSigner(t), time.Now()
+	retired.id = "assertion-0"
+	m, err := NewMinter(MinterConfig{Issuer: issuer, Signer: s, Further: []Signer{retired}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := func(group string) string {
+		who, err := authn.New(authn.Identity{Kind: authn.Service, Provider: "certificate", Subject: "backup", Groups: []string{group}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return mint(t, m, session.ForMachine("certificate_backup", who, now), wiki)
+	}
+	was := told("operators")
+	var claims Claims
+	if _, err := jwt.ParseWithClaims(told("nobodies"), &claims, keyFrom(t, m.JWKS())); err != nil || claims.Groups[0] != "nobodies" {
+		t.Errorf("told %v, %v", claims.Groups, err)
+	}
+	if _, err := jwt.ParseWithClaims(was, &claims, keyFrom(t, m.JWKS())); err != nil || claims.Groups[0] != "operators" {
+		t.Errorf("told before %v, %v", claims.Groups, err)
+	}
+}
+
 func TestManyRequestsShareOneSignature(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSigner(t)

@@ -160,7 +160,9 @@ func (v *Verifier) Bearer(ctx context.Context, raw string) (*Bearer, error) {
 	}
 	made, err := v.verify(ctx, raw, hash, now)
 	if err != nil {
-		v.memory.DeleteFunc(func(other *verified) bool { return known && other == had })
+		if known {
+			v.memory.Delete(hash)
+		}
 		return nil, err
 	}
 	if known && reflect.DeepEqual(had.bearer.Session.Identity, made.Session.Identity) {
@@ -283,6 +285,6 @@ func (i *trusted) bearer(said claims, hash [sha256.Size]byte, now time.Time) (*B
 	}
 	id := idOf(hash)
 	b := &Bearer{ID: id, Kind: Issued, Name: i.Name, Apps: []string{"*"}, Methods: []string{"*"}, Scopes: scopes(said), Expires: i.expires(said),
-		Session: session.ForMachine(id, who, now, 1)}
+		Session: session.ForMachine(id, who, now)}
 	return b, nil
 }

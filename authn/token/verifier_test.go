@@ -595,6 +595,29 @@ func BenchmarkBearerInUse(b *testing.B) {
 	})
 }
 
+// A guess costs no walk through what is remembered, nor makes anybody wait: it is refused while every other part of the
+// memory is in use.
+func TestGuessesLeaveTheMemoryAlone(t *testing.T) {
+	v := fixture(t)
+	for i := range v.memory.shards {
+		v.memory.shards[i].mu.RLock()
+		defer v.memory.shards[i].mu.RUnlock()
+	}
+	refused := make(chan error, 1)
+	go func() {
+		_, err := v.Bearer(t.Context(), "a.b.c")
+		refused <- err
+	}()
+	select {
+	case err := <-refused:
+		if codeOf(err) != CodeMalformed {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("a guess waits for the memory")
+	}
+}
+
 func TestMemoryOfTokensIsBounded(t *testing.T) {
 	var m Memory[int]
 	for i := range 3 * memoryShards * maxShard {
