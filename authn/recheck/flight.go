@@ -33,6 +33,7 @@ type flight struct {
 	done    chan struct{}
 	session *session.Session
 	err     error
+	known   knowledge // what err says
 }
 
 // knowledge is what came of the last recheck of a session, of the same version, unless it succeeded.
@@ -41,6 +42,7 @@ type knowledge int
 const (
 	nothing   knowledge = iota
 	failing             // it failed, and may be tried again
+	unread              // the provider answered with what says nothing usable about the person; it may be tried again
 	spent               // its refresh token is used up
 	condemned           // it must end, and ending it failed
 )
@@ -117,7 +119,7 @@ func (r *Rechecker) fly(s *session.Session, f *flight, l *line, probe bool, befo
 	if l != nil {
 		l.done(r.now(), t.outcome, probe)
 	}
-	r.land(s, f, before)
+	r.land(s, f, t, before)
 	t.result(f.err).Add(1)
 	close(f.done)
 	if f.err != nil || t.changed || t.outcome == notAsked {
@@ -126,7 +128,7 @@ func (r *Rechecker) fly(s *session.Session, f *flight, l *line, probe bool, befo
 }
 
 // land notes what came of a flight, in time for whoever asks next.
-func (r *Rechecker) land(s *session.Session, f *flight, before trouble) {
+func (r *Rechecker) land(s *session.Session, f *flight, t *task, before trouble) {
 	sh := r.shard(s.ID)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -136,7 +138,10 @@ func (r *Rechecker) land(s *session.Session, f *flight, before trouble) {
 		return
 	}
 	now := r.now()
-	after := trouble{known: failing, version: s.Version, failures: 1, at: now}
+	after := trouble{known: failing, version: max(s.Version, t.kept), failures: 1, at: now}
+	if t.kept > 0 {
+		after.known = unread
+	}
 	if before.version == s.Version {
 		after.failures += before.failures
 	}
@@ -147,6 +152,7 @@ func (r *Rechecker) land(s *session.Session, f *flight, before trouble) {
 	if errors.Is(f.err, ErrBrowser) {
 		after.known = spent
 	}
+	f.known = after.known
 	sh.makeRoomLocked()
 	sh.troubles[s.ID] = after
 }

@@ -251,15 +251,10 @@ func (r *Rechecker) await(ctx context.Context, s *session.Session, v *view, f *f
 		return asOf(f.session, s), nil
 	case errors.Is(f.err, session.ErrNoSession):
 		return nil, session.ErrNoSession
-	case errors.Is(f.err, ErrBrowser):
-		return v.meanwhile(s, spent)
-	case errors.Is(f.err, session.ErrUnavailable):
+	case f.known == failing && errors.Is(f.err, session.ErrUnavailable):
 		return nil, f.err
 	}
-	if _, ok := errors.AsType[*condemnation](f.err); ok {
-		return v.meanwhile(s, condemned)
-	}
-	return v.meanwhile(s, failing)
+	return v.meanwhile(s, f.known)
 }
 
 // asOf is a session as it is now, used as it was when this request found it: what is stored of that may be a minute old.

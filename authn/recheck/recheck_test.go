@@ -722,3 +722,62 @@ func TestStoppingWaitsForRechecks(t *testing.T) {
 		}
 	})
 }
+
+// illegible is a provider that hands out tokens and says what cannot be read about one person.
+func illegible(b *bed, code oidc.Code) {
+	b.idp.set(func() {
+		b.idp.fail = func() (*oidc.Failure, when) { return &oidc.Failure{Code: code, Err: errors.New("nonsense")}, beside }
+	})
+}
+
+// A provider that answers nonsense about somebody is not asked again by each of their requests, though each answer brings a
+// new refresh token, which makes a new version of the session.
+func TestNonsenseIsNotAskedForByEveryRequest(t *testing.T) {
+	for _, code := range []oidc.Code{oidc.TokenInvalid, oidc.ProviderInvalidAnswer} {
+		inBubble(t, limits, func(t *testing.T, b *bed) {
+			handle, _ := b.signIn("alice")
+			illegible(b, code)
+			time.Sleep(limits.Recheck)
+			for range 50 {
+				b.mustAsk(handle)
+				time.Sleep(10 * time.Millisecond)
+			}
+			if asked, _, reused := b.idp.counts(); asked > 2 || len(reused) > 0 {
+				t.Errorf("%s: asked %d times in half a second, reused %v", code, asked, reused)
+			}
+			time.Sleep(time.Minute)
+			b.mustAsk(handle)
+			if asked, _, _ := b.idp.counts(); asked < 2 {
+				t.Errorf("%s: asked %d times after a minute, want again", code, asked)
+			}
+		})
+	}
+}
+
+// What a provider says of one person says nothing of whether it can be reached: the others are asked about in time.
+func TestNonsenseAboutOneKeepsNobodyElseWaiting(t *testing.T) {
+	inBubble(t, limits, func(t *testing.T, b *bed) {
+		handle, _ := b.signIn("alice")
+		illegible(b, oidc.ProviderInvalidAnswer)
+		time.Sleep(limits.Recheck)
+		b.mustAsk(handle)
+		if away := b.recheck.Away(); len(away) > 0 {
+			t.Errorf("away are %v", away)
+		}
+	})
+}
+
+// Once nobody is believed any more by whom the provider can be reached, the browser may learn there what it is: an answer that
+// stays as it is would keep the person out until the session ends.
+func TestNonsenseLeadsToTheBrowserAfterTheGrace(t *testing.T) {
+	inBubble(t, limits, func(t *testing.T, b *bed) {
+		handle, _ := b.signIn("alice")
+		illegible(b, oidc.TokenInvalid)
+		for range int((limits.Recheck + limits.Grace) / time.Minute) {
+			b.mustAsk(handle)
+			time.Sleep(time.Minute)
+		}
+		b.wantError(handle, ErrBrowser)
+		b.wantError(handle, ErrBrowser)
+	})
+}

@@ -22,7 +22,8 @@ type task struct {
 	*Rechecker
 	outcome outcome
 	changed bool
-	waited  bool // for another process
+	waited  bool  // for another process
+	kept    int64 // the version of the session in which the new token of an answer is that could not be read
 }
 
 // condemnation is the end of a session that could not be brought about yet.
@@ -255,15 +256,20 @@ func (t *task) refused(s *session.Session, result *oidc.Result, err error, relea
 		failure = &oidc.Failure{Code: oidc.ProviderInvalidAnswer, Err: err}
 	}
 	t.outcome = outcomeOf(failure)
+	if result != nil && failure.Code == oidc.ProviderInvalidAnswer {
+		t.outcome = answered // with tokens: what it says of one person keeps nobody else waiting
+	}
 	switch {
 	case failure.Code == oidc.RefreshRejected:
 		return t.end(s, AccountDisabled)
 	case failure.Code == oidc.SubjectMismatch:
 		return t.end(s, SubjectMismatch)
 	case result != nil && result.RefreshToken != "":
-		if _, _, unkept := t.keep(s, session.Secrets{RefreshToken: result.RefreshToken}, release); unkept != nil {
-			return unkept
+		kept, theirs, unkept := t.keep(s, session.Secrets{RefreshToken: result.RefreshToken}, release)
+		if unkept != nil || theirs {
+			return cmp.Or(unkept, err)
 		}
+		t.kept = kept.Version
 		return err
 	case failure.Code == oidc.LoginRequired, needsPerson[failure.Reported]:
 		return fmt.Errorf("%w: %w", ErrBrowser, err)

@@ -125,6 +125,8 @@ func (v *view) meanwhile(s *session.Session, known knowledge) (*session.Session,
 		return nil, fmt.Errorf("%w: the session is to end and cannot be ended", ErrUnavailable)
 	case v.believed():
 		return s, nil
+	case known == unread:
+		return nil, ErrBrowser // the provider can be reached, and may say there what it does not say to us
 	}
 	return nil, fmt.Errorf("%w: last heard of %v ago", ErrUnavailable, v.age.Round(time.Second))
 }
