@@ -57,7 +57,7 @@ func (x *exchange) hold() error {
 	if now.bound == x.session.Bound {
 		return nil
 	}
-	departures := x.departures(now)
+	departures := x.departures(now.bound)
 	for _, d := range departures {
 		if d.bound {
 			return x.breach(d)
@@ -72,11 +72,11 @@ func (x *exchange) hold() error {
 }
 
 // departures are what has changed. Where nothing is known, nothing has: a host that asks for no certificates is shown none,
-// and no database knows every address.
-func (x *exchange) departures(now *facts) []departure {
-	was, is, bind := x.session.Bound, now.bound, x.snap.Bind
+// be it this one or that of the sign-in, and no database knows every address.
+func (x *exchange) departures(is session.Bound) []departure {
+	was, bind := x.session.Bound, x.snap.Bind
 	var list []departure
-	if was.Certificate != is.Certificate && now.asks {
+	if was.Certificate != is.Certificate && x.snap.AsksForCertificate(x.req.Host) && x.snap.AsksForCertificate(x.snap.AuthHost) {
 		list = append(list, departure{kindCertificate, was.Certificate, is.Certificate, bind.ClientCertificate, 1})
 	}
 	if was.UserAgent != is.UserAgent {

@@ -322,6 +322,44 @@ func TestSessionStaysWithItsCertificate(t *testing.T) {
 	}
 }
 
+// Where the sign-in asked for no certificate, showing one to an app is no change; where it asked, it is.
+func TestCertificateThatNobodyAskedForIsNoAnomaly(t *testing.T) {
+	for asked, want := range map[bool]int{false: 0, true: 1} {
+		c := newCertBed(t)
+		k := c.keep()
+		next := snapshot(t, c.apps(t)...)
+		next.ClientAuthorities, next.SignInCertificate = c.server.Snapshot().ClientAuthorities, asked
+		c.server.Swap(next)
+		c.sessions.put("ada", "staff")
+		c.sessions.change("ada", func(s *session.Session) {
+			s.Bound = session.Bound{UserAgent: "Firefox on Linux", Network: "127.0.0.0/24"}
+		})
+		r := c.request(t, "GET", "/docs/page", "ada", nil)
+		r.Header.Set("User-Agent", firefox)
+		if status, body := answerTo(t, c.showing(t, "h2", c.people.Issue(t, "ada")), r); status != 200 {
+			t.Fatalf("got %d: %s", status, body)
+		}
+		if got := len(k.codes("session_anomaly")); got != want {
+			t.Errorf("the sign-in asked for a certificate: %v; %d anomalies, want %d", asked, got, want)
+		}
+	}
+}
+
+// A reload that binds sessions to certificates holds for connections that are open.
+func TestBindingReachesOpenConnections(t *testing.T) {
+	b, _ := bindingBed(t, session.Bind{}, session.Bound{UserAgent: "Firefox on Linux", Network: athome.Network, Certificate: "issuer \"x\" subject \"y\""})
+	client := b.client(t, "http/1.1")
+	if status, _ := answerTo(t, client, b.as(t, "ada", firefox)); status != 200 {
+		t.Fatalf("got %d", status)
+	}
+	next := snapshot(t, wiki(t, b.origin, "staff"))
+	next.Bind, next.Places = session.Bind{ClientCertificate: true}, b.server.Snapshot().Places
+	b.server.Swap(next)
+	if status, _ := answerTo(t, client, b.as(t, "ada", firefox)); status != 401 {
+		t.Errorf("got %d, want 401", status)
+	}
+}
+
 // What is the same as ever costs a hot request nothing to speak of.
 func TestSameBrowserCostsNoAllocation(t *testing.T) {
 	b, _ := bindingBed(t, session.Bind{UserAgent: true, Network: true}, athome)

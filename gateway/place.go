@@ -17,7 +17,6 @@ type facts struct {
 
 	client policy.Client
 	bound  session.Bound
-	asks   bool // the host asks for certificates, so that there being none says something
 }
 
 // facts are of this exchange, under a configuration.
@@ -27,7 +26,7 @@ func (x *exchange) facts(snap *Snapshot) *facts {
 	if had != nil && had.places == snap.Places && had.shown == shown && had.agent == said {
 		return had
 	}
-	made := &facts{places: snap.Places, shown: shown, agent: said, asks: snap.AsksForCertificate(x.req.Host), client: x.whereabouts(snap)}
+	made := &facts{places: snap.Places, shown: shown, agent: said, client: x.whereabouts(snap)}
 	made.bound = session.Bound{UserAgent: agentOf(said).String(), Certificate: shown.holder(), Country: made.client.Country,
 		Network: networkName(x.conn.address.Addr(), made.client.Zone)}
 	x.conn.facts.Store(made)
