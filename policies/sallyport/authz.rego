@@ -29,7 +29,7 @@ decision := denial("cross_origin", "", say.cross_origin(input.resource.id), say.
 	input.subject.type == "user"
 	not provided
 	allowed
-} else := denial("token_scope", "", say.token_scope(input.resource.id, input.action.method), say.token_scope_admin(input.subject.token)) if {
+} else := denial("token_scope", "", say.token_scope(input.resource.id, asked), say.token_scope_admin(input.subject.token)) if {
 	# A token is good for what it was made for, whatever its bearer may do besides.
 	input.subject.token
 	not covered
@@ -83,14 +83,35 @@ provided if app.providers[input.subject.authn.provider]
 covered if {
 	some name in {"*", input.resource.id}
 	name in input.subject.token.apps
+	covered_method
+}
+
+covered_method if "*" in input.subject.token.methods
+
+covered_method if {
+	not connects
 	some method in covering
 	method in input.subject.token.methods
 }
 
+# A WebSocket begins with GET and goes both ways: a token that is good for reading alone must not write by way of it.
+covered_method if {
+	connects
+	"GET" in input.subject.token.methods
+	"POST" in input.subject.token.methods
+}
+
+connects if input.action.name == "connect"
+
 # What may be read may be asked about (RFC 9110 §9.3.2).
-covering := {"*", "GET", "HEAD"} if {
+covering := {"GET", "HEAD"} if {
 	input.action.method == "HEAD"
-} else := {"*", input.action.method}
+} else := {input.action.method}
+
+# asked is the kind of request, in the words of a denial.
+asked := "WebSocket" if {
+	connects
+} else := input.action.method
 
 steps_up(decided) if {
 	some obligation in decided.obligations

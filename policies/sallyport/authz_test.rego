@@ -519,6 +519,21 @@ test_token_is_good_for_nothing_else if {
 	denied_for(removed(bearing(person("wiki", ["staff"]), ["wiki"], ["GET"]), "/subject/token/methods"), "token_scope")
 }
 
+connecting(request) := json.patch(request, [{"op": "replace", "path": "/action", "value": {
+	"name": "connect", "method": "GET", "upgrade": "websocket",
+}}])
+
+test_token_for_reading_opens_no_websocket if {
+	denied_for(connecting(bearing(person("wiki", ["staff"]), ["wiki"], ["GET"])), "token_scope")
+	denied_for(connecting(bearing(person("wiki", ["staff"]), ["wiki"], ["GET", "HEAD", "OPTIONS"])), "token_scope")
+	denied_for(connecting(bearing(person("wiki", ["staff"]), ["wiki"], ["POST"])), "token_scope")
+	denied_for(connecting(bearing(person("wiki", ["staff"]), ["payroll"], ["*"])), "token_scope")
+	judged(connecting(bearing(person("wiki", ["staff"]), ["wiki"], ["GET", "POST"]))).allow
+	judged(connecting(bearing(person("wiki", ["staff"]), ["wiki"], ["*"]))).allow
+	judged(connecting(person("wiki", ["staff"]))).allow
+	sentence(judged(connecting(bearing(person("wiki", ["staff"]), ["wiki"], ["GET"])))) == "The token is not good for WebSocket requests to wiki."
+}
+
 test_token_is_no_way_in if {
 	denied_for(bearing(person("wiki", ["sales"]), ["*"], ["*"]), "not_listed")
 	denied_for(bearing(person("vault", ["staff"]), ["*"], ["*"]), "client_certificate")
