@@ -24,7 +24,7 @@ func TestNoTokenIsUsedTwiceAndNoBoundIsBroken(t *testing.T) {
 	if text := os.Getenv("SALLYPORT_SEED"); text != "" {
 		seed, _ = strconv.ParseUint(text, 10, 64)
 	}
-	for round := range uint64(rounds(4)) {
+	for round := range uint64(rounds()) {
 		if broken := play(t, seed+round, rules{}); broken != "" {
 			t.Fatalf("SALLYPORT_SEED=%d: %s", seed+round, broken)
 		}
@@ -34,7 +34,7 @@ func TestNoTokenIsUsedTwiceAndNoBoundIsBroken(t *testing.T) {
 		"sent again": {sendAgain: true}, "no bound": {noBound: true},
 	} {
 		caught := false
-		for round := range uint64(40) {
+		for round := range uint64(80) {
 			if caught = play(t, seed+round, mutant) != ""; caught {
 				break
 			}
@@ -45,12 +45,12 @@ func TestNoTokenIsUsedTwiceAndNoBoundIsBroken(t *testing.T) {
 	}
 }
 
-// rounds is a count that SALLYPORT_ROUNDS multiplies.
-func rounds(n int) int {
-	if times, err := strconv.Atoi(os.Getenv("SALLYPORT_ROUNDS")); err == nil {
-		return n * max(times, 1)
+// rounds is how many schedules are played.
+func rounds() int {
+	if n, err := strconv.Atoi(os.Getenv("SALLYPORT_ROUNDS")); err == nil {
+		return max(n, 1)
 	}
-	return n
+	return 20
 }
 
 // Stores are polled by the second: hours of intervals would take minutes of the test.
@@ -105,7 +105,7 @@ func play(t *testing.T, seed uint64, mutant rules) (broken string) {
 			p.handle, p.session = g.beds[0].signIn(p.name)
 			g.tabs = append(g.tabs, p)
 		}
-		for range 60 {
+		for range 10 + g.rng.IntN(30) {
 			g.step(t)
 		}
 		g.wg.Wait()
