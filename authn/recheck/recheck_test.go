@@ -781,3 +781,27 @@ func TestNonsenseLeadsToTheBrowserAfterTheGrace(t *testing.T) {
 		b.wantError(handle, ErrBrowser)
 	})
 }
+
+// A provider that refuses the token of before a sign-in says nothing of the session that this sign-in has raised meanwhile.
+func TestARefusalThatASignInOvertookEndsNothing(t *testing.T) {
+	inBubble(t, limits, func(t *testing.T, b *bed) {
+		handle, s := b.signIn("alice")
+		b.idp.disable("alice", time.Now())
+		b.idp.set(func() { b.idp.slow = 3 * time.Second })
+		time.Sleep(limits.Recheck - time.Minute)
+		b.mustAsk(handle) // sets the refresh off, in the background
+		time.Sleep(time.Second)
+		b.idp.set(func() { b.idp.slow = 0; delete(b.idp.disabled, "alice") })
+		raised, _, err := b.keeper.Raise(t.Context(), s.ID, handle, session.Renewal{Identity: s.Identity, Secrets: session.Secrets{RefreshToken: b.idp.grant("alice")}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		b.mustAsk(raised)
+		if p, err := b.keeper.Person(t.Context(), "corp|alice"); len(b.records) > 0 || err != nil || p.Disabled {
+			t.Errorf("records %v, person %+v, %v", b.records, p, err)
+		}
+		time.Sleep(limits.Recheck)
+		b.mustAsk(raised)
+	})
+}

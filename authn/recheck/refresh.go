@@ -261,7 +261,7 @@ func (t *task) refused(s *session.Session, result *oidc.Result, err error, relea
 	}
 	switch {
 	case failure.Code == oidc.RefreshRejected:
-		return t.end(s, AccountDisabled)
+		return t.rejected(s)
 	case failure.Code == oidc.SubjectMismatch:
 		return t.end(s, SubjectMismatch)
 	case result != nil && result.RefreshToken != "":
@@ -278,6 +278,21 @@ func (t *task) refused(s *session.Session, result *oidc.Result, err error, relea
 		return err
 	}
 	return fmt.Errorf("%w: what became of its refresh token is unknown: %w", ErrBrowser, err)
+}
+
+// rejected ends a session whose token was refused, unless the person signed in again while it was under way: then the refusal
+// is about a token that is not theirs any more.
+func (t *task) rejected(s *session.Session) error {
+	ctx, cancel := t.afterwards(settleTime)
+	defer cancel()
+	now, err := t.sessions.Current(ctx, s.ID)
+	switch {
+	case errors.Is(err, session.ErrNoSession):
+		return err
+	case err == nil && now.Version != s.Version:
+		return errNotMine
+	}
+	return t.end(s, AccountDisabled)
 }
 
 // needsPerson are the answers that ask for the person (OpenID Connect Core §3.1.2.6), which providers give to refreshes as
