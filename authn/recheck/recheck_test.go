@@ -805,3 +805,36 @@ func TestARefusalThatASignInOvertookEndsNothing(t *testing.T) {
 		b.mustAsk(raised)
 	})
 }
+
+// A sign-in that brought no new refresh token keeps the one of before, which a refresh under way has just used: what the
+// refresh got in its place is stored, and what the sign-in proved stays.
+func TestASignInDoesNotBringAUsedTokenBack(t *testing.T) {
+	inBubble(t, limits, func(t *testing.T, b *bed) {
+		handle, s := b.signIn("alice")
+		old, _, err := b.keeper.Secrets(t.Context(), s.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.idp.set(func() { b.idp.slow = 3 * time.Second })
+		time.Sleep(limits.Recheck - time.Minute)
+		b.mustAsk(handle) // sets the refresh off, in the background
+		time.Sleep(time.Second)
+		proved := *s.Identity
+		proved.ACR = "gold"
+		raised, _, err := b.keeper.Raise(t.Context(), s.ID, handle, session.Renewal{Identity: &proved, Secrets: old})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		if now := b.mustAsk(raised); now.Identity.ACR != "gold" {
+			t.Errorf("what was proved is gone: %+v", now.Identity)
+		}
+		time.Sleep(limits.Recheck)
+		b.mustAsk(raised)
+		time.Sleep(10 * time.Second)
+		b.mustAsk(raised)
+		if asked, _, reused := b.idp.counts(); asked != 2 || len(reused) > 0 {
+			t.Errorf("asked %d times, used twice %v", asked, reused)
+		}
+	})
+}

@@ -22,8 +22,9 @@ type task struct {
 	*Rechecker
 	outcome outcome
 	changed bool
-	waited  bool  // for another process
-	kept    int64 // the version of the session in which the new token of an answer is that could not be read
+	waited  bool   // for another process
+	sent    string // the refresh token that was used
+	kept    int64  // the version of the session in which the new token of an answer is that could not be read
 }
 
 // condemnation is the end of a session that could not be brought about yet.
@@ -145,6 +146,7 @@ func claimName(id, token string) string {
 // and its being stored.
 func (t *task) ask(ctx context.Context, p Provider, s *session.Session, token string, release func()) (*session.Session, error) {
 	at := t.now()
+	t.sent = token
 	result, err := p.Refresh(ctx, s.Identity, token)
 	if err == nil && (result == nil || result.Identity == nil) {
 		err = errors.New("BUG: a refresh without an identity")
@@ -217,7 +219,12 @@ func (t *task) store(s *session.Session, renewal session.Renewal, release func()
 	for tries := 0; ; tries++ {
 		stored, err = t.sessions.Renew(ctx, s.ID, s.Version, renewal)
 		if errors.Is(err, session.ErrConflict) {
-			stored, theirs, err = t.conflict(ctx, s, renewal)
+			var other, used bool
+			stored, other, used, err = t.conflict(ctx, s, renewal)
+			if theirs = theirs || other; used { // they brought no other token: the new one goes with what they proved
+				s, renewal = stored, session.Renewal{Identity: stored.Identity, Secrets: renewal.Secrets, At: checked(stored)}
+				continue
+			}
 		}
 		if err == nil || errors.Is(err, session.ErrNoSession) {
 			release()
@@ -230,18 +237,20 @@ func (t *task) store(s *session.Session, renewal session.Renewal, release func()
 	}
 }
 
-// conflict tells our own renewal, which the store had called failed, from another's.
-func (t *task) conflict(ctx context.Context, s *session.Session, renewal session.Renewal) (now *session.Session, theirs bool, err error) {
+// conflict tells our own renewal, which the store had called failed, from another's; and whether that one left the token that
+// we have used.
+func (t *task) conflict(ctx context.Context, s *session.Session, renewal session.Renewal) (now *session.Session, theirs, used bool, err error) {
 	secrets, version, err := t.sessions.Secrets(ctx, s.ID)
 	if err != nil {
-		return nil, false, err
+		return nil, false, false, err
 	}
 	if now, err = t.sessions.Current(ctx, s.ID); err != nil {
-		return nil, false, err
+		return nil, false, false, err
 	}
 	ours := version == s.Version+1 && now.Version == version && secrets.RefreshToken == renewal.Secrets.RefreshToken &&
 		now.Checked.Equal(renewal.At)
-	return now, !ours, nil
+	used = now.Version == version && secrets.RefreshToken == t.sent && renewal.Secrets.RefreshToken != t.sent
+	return now, !ours, used && !ours, nil
 }
 
 // afterwards is the time for what must be done with an answer, even while the gateway stops.
