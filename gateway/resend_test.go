@@ -126,6 +126,24 @@ func TestFormOfAnExpiredSessionIsSentAgain(t *testing.T) {
 	}
 }
 
+// It is sent as the person whose it is or not at all: also where strangers may send, when the session ends on the way.
+func TestKeptFormIsNoStrangers(t *testing.T) {
+	f := newFormBed(t)
+	page := f.kept(t)
+	open := wiki(t, f.origin)
+	open.Access = policy.Access{{Public: true}}
+	next := snapshot(t, open)
+	next.SignIn = f.server.Snapshot().SignIn
+	f.server.Swap(next)
+	f.server.rechecker = &scriptedProvider{say: fails(session.ErrNoSession)}
+	if status, body := f.press(t, "ada", page, "send"); status != 401 || len(f.apps()) > 0 || !strings.Contains(body, "still kept") {
+		t.Errorf("got %d, the app got %q: %s", status, f.apps(), body)
+	}
+	if want := []string{"keep", "record form_kept"}; !slices.Equal(f.did(), want) {
+		t.Errorf("did %q, want %q", f.did(), want)
+	}
+}
+
 // Of any number of tabs and reloads one sends it. A store that gives it away twice, which is the mutant, is found.
 func TestKeptFormIsSentOnce(t *testing.T) {
 	for _, mutant := range []bool{false, true} {

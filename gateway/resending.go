@@ -181,6 +181,9 @@ func (x *exchange) sendKept() error {
 	if x.ctx.Err() != nil {
 		return x.interrupted()
 	}
+	if x.session == nil || x.session.Identity.ID() != x.kept.head.Subject { // it ended since the form was asked for
+		return unauthenticated()
+	}
 	_, err := x.server.forms.TakeForm(context.WithoutCancel(x.ctx), x.kept.id)
 	if errors.Is(err, session.ErrNoForm) {
 		x.kept.taken = true
