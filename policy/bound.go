@@ -22,7 +22,6 @@ const (
 	maxGrants     = 1 << 10
 	maxSmall      = 4 << 10 // everything else together
 	maxCert       = 2 << 10 // of it, a certificate
-	maxToken      = 1 << 10 // of it, a token
 	maxWord       = 512     // each other string
 	maxCut        = 256     // each string that is cut
 )
@@ -125,9 +124,6 @@ func (in *Input) smallAtMost() (n int, known bool) {
 
 // Fits reports whether the certificate fits an input. It cannot be shortened without becoming another one.
 func (c *Cert) Fits() bool { return len(c.appendJSON(nil)) <= maxCert }
-
-// Fits reports whether the token fits an input. A scope cannot be shortened without becoming another one.
-func (t *Token) Fits() bool { return len(t.appendJSON(nil)) <= maxToken }
 
 // appendSmall appends the subject's small documents, to measure them.
 func (s *Subject) appendSmall(b []byte) []byte {
