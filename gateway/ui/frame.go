@@ -33,10 +33,13 @@ func MomentOf(t, now time.Time) Moment {
 	return Moment{Words: words(t, now), Exact: t.UTC().Format(time.RFC3339)}
 }
 
+// answering bounds how long a page takes: what is later than its beginning by less happened while it was made.
+const answering = 10 * time.Second
+
 // words are coarse on purpose: what matters is whether a person recognises the moment.
 func words(t, now time.Time) string {
 	d := now.Sub(t)
-	if d < 0 { // what was given 30 days a moment ago has 30 days
+	if -d > answering { // what was given 30 days a moment ago has 30 days
 		return "in " + span(time.Minute-d)
 	}
 	if d < time.Minute {

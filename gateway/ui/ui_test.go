@@ -230,3 +230,15 @@ func write(t *testing.T, name, content string) {
 		t.Fatal(err)
 	}
 }
+
+// What a page tells of may have happened while it was made.
+func TestMomentsOfThePagesOwnMaking(t *testing.T) {
+	start := time.Date(2026, 11, 23, 20, 0, 0, 0, time.UTC)
+	for since, want := range map[time.Duration]string{
+		300 * time.Millisecond: "just now", 0: "just now", -90 * time.Second: "1 minute ago", 30 * 24 * time.Hour: "in 30 days",
+	} {
+		if got := ui.MomentOf(start.Add(since), start).Words; got != want {
+			t.Errorf("%v after the start of the request: %q, want %q", since, got, want)
+		}
+	}
+}
