@@ -161,8 +161,15 @@ func (x *exchange) page(refusal *Refusal, framed bool) ui.Page {
 	if refusal.Page != nil {
 		return refusal.Page
 	}
-	return ui.Message{Tone: ui.Refused, Label: http.StatusText(refusal.Status), Title: "This request was refused",
+	page := ui.Message{Tone: ui.Refused, Label: http.StatusText(refusal.Status), Title: "This request was refused",
 		Text: refusal.Public, Advice: refusal.Advice, Reference: x.id, Framed: framed}
+	if refusal.Status == http.StatusNotFound {
+		page.Tone, page.Title = ui.Problem, "Nothing here"
+	}
+	if x.snap != nil {
+		page.Actions = []ui.Action{{Label: "Your apps", URL: x.snap.portalURL()}}
+	}
+	return page
 }
 
 // writeJSON is the refusal for a program.

@@ -107,8 +107,8 @@ func (x *exchange) resendRefusal(status int, reason, title, text string, help ui
 // offer shows what would be sent, and no value of it.
 func (x *exchange) offer(k *keptForm) {
 	x.server.pages.Render(x.w, http.StatusOK, ui.Message{Tone: ui.Neutral, Label: "Kept form", Title: "Send it to " + k.head.Name + "?",
-		Text:       "You sent this when your session had ended. It has not been passed on to the app: " + k.what() + ".",
-		Advice:     []string{"It is kept until " + k.until() + " and sent once only."},
+		Text: "You sent this when your session had ended. It has not been passed on to the app: " + k.what() + ". " +
+			"It is kept until " + k.until() + " and sent once only.",
 		FormAction: x.snap.FormOrigins,
 		Actions: []ui.Action{{Label: "Send", URL: k.page() + "&do=" + doSend, Method: http.MethodPost},
 			{Label: "Discard", URL: k.page() + "&do=" + doDiscard, Method: http.MethodPost}}})
