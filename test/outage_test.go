@@ -388,8 +388,9 @@ func TestOutageOfTheProvider(t *testing.T) {
 		t.Errorf("status does not say that the provider is away: %s", out)
 	}
 	s.Provider.Do(fakeidp.Script{})
-	browser := s.Browser()
+	var browser *http.Client
 	harness.Eventually(t, 2*time.Minute, "sign-in to work", func() bool {
+		browser = s.Browser() // one that tries all the time is shown a page
 		status, _ := s.SignIn(t, browser, "wiki", "ada", "staff")
 		return status == http.StatusOK
 	})

@@ -169,7 +169,7 @@ func (h *Handler) loopProblem(need Need, action *Action) *Problem {
 
 // manyTabs is the page of a tab that would push out the sign-in of another one.
 func (h *Handler) manyTabs(again string) *Problem {
-	return &Problem{Status: http.StatusOK, Code: CodeManyTabs, Title: "Sign in in one of your other tabs",
+	return &Problem{Status: http.StatusTooManyRequests, Code: CodeManyTabs, Title: "Sign in in one of your other tabs",
 		Text:   "Many tabs asked to sign in at the same moment. Once one of them is signed in, all of them are.",
 		Action: &Action{Label: "Continue", URL: again}}
 }
