@@ -93,7 +93,7 @@ var ordinary = map[string]string{
 	"form from a sibling":                     "403 This request was refused",
 	"sibling's form through a service worker": "This request was refused",
 	"fetch of a sibling with credentials":     "200 true",
-	"fetch of a sibling without credentials":  "failed: TypeError: Failed to fetch", // a stranger's
+	"fetch of a sibling without credentials":  "401 true", // a stranger's, which an origin that the app admits may know
 	"PUT to a sibling with credentials":       "200 true",
 	"DELETE to a sibling, not listed":         "failed: TypeError: Failed to fetch",
 	"fetch of a public sibling":               "200 true",
