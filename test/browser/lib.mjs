@@ -54,8 +54,7 @@ export class Stage {
     writeFileSync(path.join(profile, "Default", "Preferences"), JSON.stringify({ profile: { default_content_setting_values: { cookies: 2 } } }));
     const context = await chromium.launchPersistentContext(profile, { ...Stage.options(this.settings), viewport: { width: 1100, height: 780 } });
     context.setDefaultTimeout(patience);
-    // Processes of the browser may still write to it for a moment.
-    context.on("close", () => rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 }));
+    process.on("exit", () => rmSync(profile, { recursive: true, force: true })); // not before: the browser still writes to it
     return context;
   }
 
