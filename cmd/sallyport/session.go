@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"strings"
 	"time"
@@ -48,16 +49,8 @@ type sessionListCommand struct {
 }
 
 func (c *sessionListCommand) Run(in *invocation) error {
-	gateway, err := in.gateway()
-	if err != nil {
-		return err
-	}
-	defer gateway.Close()
-	found, err := gateway.Sessions(in.ctx, c.filter())
-	if err != nil {
-		return answered(err)
-	}
-	return printSessions(in, found, c.JSON)
+	_, err := answerWith(in, (*admin.Client).Sessions, c.filter(), printSessions, c.JSON)
+	return err
 }
 
 type sessionRevokeCommand struct {
@@ -70,22 +63,26 @@ type sessionRevokeCommand struct {
 func (c *sessionRevokeCommand) Run(in *invocation) error {
 	filter := c.filter()
 	filter.All = c.All
-	gateway, err := in.gateway()
-	if err != nil {
-		return err
-	}
-	defer gateway.Close()
-	ended, err := gateway.Revoke(in.ctx, filter)
-	if err != nil {
-		return answered(err)
-	}
-	if err := printSessions(in, ended, c.JSON); err != nil {
-		return err
-	}
-	if len(ended) == 0 {
+	ended, err := answerWith(in, (*admin.Client).Revoke, filter, printSessions, c.JSON)
+	if err == nil && ended == 0 {
 		return no{errors.New("no session matches")}
 	}
-	return nil
+	return err
+}
+
+// answerWith asks the gateway for what a filter selects, prints it, and returns how many it was.
+func answerWith[F, T any](in *invocation, ask func(*admin.Client, context.Context, F) ([]T, error), filter F,
+	print func(*invocation, []T, bool) error, asJSON bool) (int, error) {
+	gateway, err := in.gateway()
+	if err != nil {
+		return 0, err
+	}
+	defer gateway.Close()
+	found, err := ask(gateway, in.ctx, filter)
+	if err != nil {
+		return 0, answered(err)
+	}
+	return len(found), print(in, found, asJSON)
 }
 
 func printSessions(in *invocation, sessions []admin.Session, asJSON bool) error {

@@ -37,16 +37,8 @@ type tokenListCommand struct {
 }
 
 func (c *tokenListCommand) Run(in *invocation) error {
-	gateway, err := in.gateway()
-	if err != nil {
-		return err
-	}
-	defer gateway.Close()
-	found, err := gateway.Tokens(in.ctx, c.filter())
-	if err != nil {
-		return answered(err)
-	}
-	return printTokens(in, found, c.JSON)
+	_, err := answerWith(in, (*admin.Client).Tokens, c.filter(), printTokens, c.JSON)
+	return err
 }
 
 type tokenRevokeCommand struct {
@@ -59,22 +51,11 @@ type tokenRevokeCommand struct {
 func (c *tokenRevokeCommand) Run(in *invocation) error {
 	filter := c.filter()
 	filter.All = c.All
-	gateway, err := in.gateway()
-	if err != nil {
-		return err
-	}
-	defer gateway.Close()
-	ended, err := gateway.RevokeTokens(in.ctx, filter)
-	if err != nil {
-		return answered(err)
-	}
-	if err := printTokens(in, ended, c.JSON); err != nil {
-		return err
-	}
-	if len(ended) == 0 {
+	ended, err := answerWith(in, (*admin.Client).RevokeTokens, filter, printTokens, c.JSON)
+	if err == nil && ended == 0 {
 		return no{errors.New("no active token matches")}
 	}
-	return nil
+	return err
 }
 
 func printTokens(in *invocation, tokens []admin.Token, asJSON bool) error {
